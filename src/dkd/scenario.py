@@ -1,0 +1,283 @@
+"""Scenarios: everything that defines a run, as YAML checked by a schema.
+
+    dkd run my-scenario.yaml --set training.epochs=30 --set method=finetune
+
+A scenario is the unit people name, submit and compare. It says what is learned (data, task,
+setting), how (method, memory, protocol, network, training) and where (launch). Everything
+but ``name``, ``description``, ``launch`` and ``variants`` can change the result.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dkd.errors import UserError
+from dkd.methods import LOSS_TERMS, METHODS
+from dkd.protocols import ProtocolName
+
+Setting = Literal["overlap", "disjoint", "partitioned"]
+Backbone = Literal["resnet101", "resnet50", "resnet18", "mobilenet_v2", "demo"]
+DataFormat = Literal["voc", "ade20k", "folder", "digits", "packed"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["poly", "warmup_poly"]
+
+
+class Model(BaseModel):
+    """Base of every part: unknown fields are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class FirstLater(Model):
+    """A number for step 0 and one for every later step."""
+
+    first: float
+    later: float
+
+    def at(self, step: int) -> float:
+        return self.first if step == 0 else self.later
+
+
+class Data(Model):
+    """Where images and masks are.
+
+    Attributes:
+        format: layout of the data set (``dkd data --help``). ``digits`` is the demonstration's,
+            made on the spot; ``packed`` is what ``dkd data pack`` wrote.
+        root: folder, or URI of a packed data set; not used by ``digits``.
+        train: name of the training split's list (``voc``; the format's own by default).
+        validation: likewise for the split that is evaluated.
+        pack: put the images into the artifact store, so that workers need no folder.
+        digits: size of the made data set.
+    """
+
+    class Digits(Model):
+        train: Annotated[int, Field(ge=10)] = 1200
+        validation: Annotated[int, Field(ge=5)] = 200
+        size: Annotated[int, Field(ge=32, le=512)] = 64
+        seed: int = 1
+
+    format: DataFormat
+    root: str = ""
+    train: str | None = None
+    validation: str | None = None
+    pack: bool = False
+    digits: Digits = Digits()
+
+    @model_validator(mode="after")
+    def _root_given(self) -> Self:
+        if self.format != "digits" and not self.root:
+            raise ValueError("root: say where the data set is (--data PATH_OR_URI)")
+        return self
+
+
+class Network(Model):
+    """DeepLabV3 on a torchvision backbone.
+
+    Attributes:
+        backbone: ``demo`` is a small one of the demonstration's own.
+        weights: path or URI of the backbone's initial weights (safetensors with torchvision's
+            key names); empty for random ones.
+        weights_sha256: their digest, checked after download; required with a URI.
+        aspp_channels: width of ASPP's branches and of the features.
+    """
+
+    backbone: Backbone = "resnet101"
+    weights: str = ""
+    weights_sha256: str = ""
+    aspp_channels: Annotated[int, Field(ge=8)] = 256
+
+
+class Training(Model):
+    """Optimisation and augmentation of a step.
+
+    Attributes:
+        epochs: passes over the step's images, at step 0 and later.
+        batch_size: images of one optimiser step, over all ranks.
+        crop: side of the square training crop, and of the evaluation's short side, in pixels.
+        lr: backbone's rate at the start; ASPP and heads take ten times as much.
+        schedule: rate over the iterations of a step.
+        pos_weight: weight of the mBCE's positive term.
+        precision: autocast type on a GPU; CPU is always fp32.
+        loader_workers: loader processes per rank; 0 loads in the rank itself.
+        save_interval: seconds between saves of the training state for resuming.
+    """
+
+    class Epochs(Model):
+        first: Annotated[int, Field(ge=1)]
+        later: Annotated[int, Field(ge=1)]
+
+        def at(self, step: int) -> int:
+            return self.first if step == 0 else self.later
+
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=1)]
+    crop: Annotated[int, Field(ge=16)] = 512
+    lr: FirstLater
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Schedule = "poly"
+    pos_weight: FirstLater = FirstLater(first=1, later=1)
+    precision: Precision = "bf16"
+    loader_workers: Annotated[int, Field(ge=0)] = 4
+    save_interval: Annotated[float, Field(gt=0)] = 300
+
+
+class Launch(Model):
+    """Where and on how much a step's job runs. Changes no result but its rounding.
+
+    Attributes:
+        backend: ``local`` runs torchrun on this machine.
+        nodes: machines per step.
+        processes_per_node: ranks per machine (GPUs, or processes on CPU).
+        threads: CPU threads per rank.
+    """
+
+    backend: Literal["local", "trainjob", "pytorchjob"] = "local"
+    nodes: Annotated[int, Field(ge=1)] = 1
+    processes_per_node: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 1
+
+
+class Scenario(Model):
+    """A whole scenario. See the module's text.
+
+    Attributes:
+        task: classes by step, as names or label values of the data set.
+        setting: which images belong to a step (:mod:`dkd.data.splits`).
+        method: one of :data:`dkd.methods.METHODS`.
+        losses: loss weights that replace the method's (ablations), e.g. ``{kd: 0}``.
+        memory_size: exemplars kept for later steps; 0 keeps none.
+        protocol: :mod:`dkd.protocols`.
+        variants: named sets of overrides that are worth comparing, e.g.
+            ``{DKD-M: {memory_size: 100}, joint: {method: joint}}``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+    description: str = ""
+    data: Data
+    task: tuple[tuple[int | str, ...], ...]
+    setting: Setting = "overlap"
+    method: str = "dkd"
+    losses: dict[str, Annotated[float, Field(ge=0)]] = {}
+    memory_size: Annotated[int, Field(ge=0)] = 0
+    protocol: ProtocolName = "corrected"
+    seed: Annotated[int, Field(ge=0)] = 1
+    network: Network = Network()
+    training: Training
+    launch: Launch = Launch()
+    variants: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
+        if unknown := set(self.losses) - set(LOSS_TERMS):
+            raise ValueError(
+                f"losses.{min(unknown)}: no such loss; there are {', '.join(LOSS_TERMS)}"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Number of steps that are trained."""
+        return 1 if METHODS[self.method].joint else len(self.task)
+
+    def override(self, assignments: Mapping[str, Any]) -> "Scenario":
+        """This scenario with other values.
+
+        Args:
+            assignments: value by dotted field name, e.g. ``{"training.lr.first": 0.01}``.
+
+        Raises:
+            UserError: an unknown field or a bad value.
+        """
+        document = self.model_dump()
+        for key, value in assignments.items():
+            _assign(document, key.split("."), value, key)
+        return parse(document, source="override")
+
+    def variant(self, name: str) -> "Scenario":
+        """The named variant, itself without variants."""
+        if name not in self.variants:
+            raise UserError(
+                f"variant {name!r}: scenario {self.name} has {', '.join(self.variants) or 'none'}"
+            )
+        return self.override({**self.variants[name], "variants": {}})
+
+
+def parse(document: object, source: str) -> Scenario:
+    """The scenario that a YAML or JSON document describes.
+
+    Args:
+        document: parsed YAML.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: one line naming the first bad field.
+    """
+    try:
+        return Scenario.model_validate(document)
+    except ValidationError as error:
+        first, *others = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
+        more = f" (and {len(others)} more)" if others else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{source}: {where + ': ' if where else ''}{message}{more}") from None
+
+
+def load(path: Path) -> Scenario:
+    """Reads a scenario from a YAML file, checking its variants too.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or has a bad field.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name a scenario file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    scenario = parse(document, source=str(path))
+    for name in scenario.variants:
+        scenario.variant(name)
+    return scenario
+
+
+def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
+    """``["training.epochs.first=3"]`` as a mapping; values are YAML.
+
+    Raises:
+        UserError: an item without ``=``, or with a value that is not YAML.
+    """
+    assignments: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {item}: write FIELD=VALUE, e.g. --set training.crop=128")
+        try:
+            assignments[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {key}: the value {text!r} is not YAML") from None
+    return assignments
+
+
+def dump(scenario: Scenario) -> str:
+    """The scenario as YAML, in the schema's order, without what has its default value."""
+    document = scenario.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> None:
+    at = document
+    for part in path[:-1]:
+        at = at.get(part)  # type: ignore[assignment]
+        if not isinstance(at, dict):
+            raise UserError(f"{key}: no such field")
+    open_mapping = path[:-1] in (["losses"], ["variants"])
+    if path[-1] not in at and not open_mapping:
+        raise UserError(f"{key}: no such field; there are {', '.join(at)}")
+    at[path[-1]] = value

@@ -1,0 +1,90 @@
+"""Tasks: which classes arrive at which step.
+
+A task lists class *names* by step, in any order. A model's output channels follow the task's
+order, not the data set's: channel 0 is background (in labels and predictions) and class k of
+the task, counted from 1 over all steps, is channel k.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dkd.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classes by step.
+
+    Attributes:
+        steps: ``steps[t]`` are the names of the classes that arrive at step ``t``; every step
+            has at least one class and no class stands in two steps.
+    """
+
+    steps: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise UserError("task.steps: the task has no step; list the classes of at least one")
+        seen: dict[str, int] = {}
+        for step, names in enumerate(self.steps):
+            if not names:
+                raise UserError(f"task.steps[{step}]: no class; every step adds at least one")
+            for name in names:
+                if name in seen:
+                    raise UserError(
+                        f"task.steps[{step}]: class {name!r} is already in step {seen[name]}; "
+                        "list every class once"
+                    )
+                seen[name] = step
+
+    @classmethod
+    def of(cls, steps: Sequence[Sequence[int | str]], classes: Mapping[int, str]) -> "Task":
+        """The task whose steps are given as label values or names of a data set.
+
+        Args:
+            steps: label values (int) or names (str) by step.
+            classes: name by label value of the data set, background and void excluded.
+
+        Raises:
+            UserError: a class that the data set does not have, or that is listed twice.
+        """
+        known = set(classes.values())
+
+        def name_of(step: int, item: int | str) -> str:
+            name = classes.get(item) if isinstance(item, int) else item
+            if name is None or name not in known:
+                raise UserError(
+                    f"task.steps[{step}]: unknown class {item!r}; the data set has {_some(classes)}"
+                )
+            return name
+
+        return cls(
+            tuple(tuple(name_of(t, item) for item in items) for t, items in enumerate(steps))
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class in channel order; ``classes[k - 1]`` is channel ``k``."""
+        return tuple(name for names in self.steps for name in names)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of classes by step."""
+        return tuple(len(names) for names in self.steps)
+
+    def seen(self, step: int) -> tuple[str, ...]:
+        """Classes of steps 0..step, in channel order."""
+        return self.upto(step).classes
+
+    def upto(self, step: int) -> "Task":
+        """The task cut off after ``step``: what a model of that step knows."""
+        return Task(self.steps[: step + 1])
+
+    def joint(self) -> "Task":
+        """All classes in one step: the upper bound's task."""
+        return Task((self.classes,))
+
+
+def _some(classes: Mapping[int, str], most: int = 25) -> str:
+    shown = [f"{value} {name}" for value, name in sorted(classes.items())[:most]]
+    return ", ".join(shown) + (f" and {len(classes) - most} more" if len(classes) > most else "")
