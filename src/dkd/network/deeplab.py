@@ -1,0 +1,200 @@
+"""DeepLabV3 for class-incremental segmentation: one head per step, an auxiliary classifier first.
+
+Follows DeepLabV3 (arXiv 1706.05587) with the decoder and the heads of DKD (arXiv 2210.05941,
+section 3); names of parameters and buffers are those of the authors' released checkpoints.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dkd.network.backbones import BACKBONES
+from dkd.network.normalisation import BatchNorm2d
+from dkd.scenario import Network
+
+
+class Output(NamedTuple):
+    """What a forward pass gives; everything at feature resolution ``h x w``.
+
+    Attributes:
+        features: ``N x C x h x w``, at least 0.
+        logits: ``N x (1 + K) x h x w``; channel 0 is the auxiliary classifier, which never
+            predicts and sends no gradient into the features; channel ``k`` is class ``k``.
+        positive: ``N x D x h x w``: what of the logits of classes 1..D speaks for them, the
+            features times the positive part of the head's weights, without bias.
+        negative: likewise, against them: positive + negative + bias = logits.
+    """
+
+    features: Tensor
+    logits: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+class _Pooled(nn.Sequential):
+    """ASPP's image-level branch; the children are numbered as in a released checkpoint."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return pooled.expand(-1, -1, *x.shape[-2:])
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling and the decoder's last convolution.
+
+    Args:
+        inputs: channels of the backbone's features.
+        channels: width of the branches and of the result.
+        dilations: of the three 3x3 branches.
+    """
+
+    def __init__(self, inputs: int, channels: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                _unit(inputs, channels, 1),
+                *(_unit(inputs, channels, 3, dilation) for dilation in dilations),
+                _Pooled(nn.AdaptiveAvgPool2d(1), *_unit(inputs, channels, 1)),
+            ]
+        )
+        width = len(self.convs) * channels
+        self.project = nn.Sequential(*_unit(width, channels, 1), nn.Dropout(0.1))
+        self.last_conv = _unit(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``N x inputs x h x w`` to ``N x channels x h x w``, at least 0."""
+        x = self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        return cast(Tensor, self.last_conv(x))
+
+
+def _unit(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    padding = dilation if kernel == 3 else 0
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
+        BatchNorm2d(outputs, momentum=0.1),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SegmentationModel(nn.Module):
+    """Backbone, ASPP and heads. Make one with :func:`build` or :func:`grow`.
+
+    Attributes:
+        cls: the heads, 1x1 convolutions with bias: 0 is the auxiliary classifier (1 channel),
+            ``k >= 1`` holds the classes of step ``k - 1``.
+        statistics_frozen: batch normalisation and dropout stay in eval mode under ``train()``.
+    """
+
+    def __init__(self, network: Network, counts: Sequence[int]) -> None:
+        super().__init__()
+        backbone = BACKBONES[network.backbone]
+        channels = network.aspp_channels
+        self.backbone = backbone.make()
+        self.aspp = ASPP(backbone.channels, channels, backbone.dilations)
+        self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
+        self.statistics_frozen = False
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of classes by step."""
+        return tuple(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+
+    @property
+    def classes(self) -> int:
+        """Number of foreground classes, K."""
+        return sum(self.counts)
+
+    def train(self, mode: bool = True) -> "SegmentationModel":
+        """Sets training mode, except for what is frozen."""
+        super().train(mode)
+        if self.statistics_frozen:
+            for module in self.modules():
+                if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout)):
+                    module.eval()
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised RGB ``N x 3 x H x W`` to the decoder's ``N x C x h x w``, at least 0."""
+        return cast(Tensor, self.aspp(self.backbone(images)))
+
+    def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features."""
+        return upsample(self._heads(features), size)
+
+    def forward(self, images: Tensor, decomposed: int = 0) -> Output:
+        """Everything the losses need, so that a wrapper like DDP sees every use of a parameter.
+
+        Args:
+            images: ``N x 3 x H x W``, normalised RGB.
+            decomposed: for how many classes, from class 1 on, to give the positive and negative
+                logits: the old classes in training, 0 where nothing is distilled.
+        """
+        features = self.features(images)
+        positive = negative = features[:, :0]
+        if decomposed:
+            weight = self._foreground_weight()[:decomposed]
+            both = F.conv2d(features, torch.cat([weight.clamp(min=0), weight.clamp(max=0)]))
+            positive, negative = both[:, :decomposed], both[:, decomposed:]
+        return Output(features, self._heads(features), positive, negative)
+
+    def _foreground_weight(self) -> Tensor:
+        return torch.cat([cast(Tensor, head.weight) for head in self.cls[1:]])
+
+    def _heads(self, features: Tensor) -> Tensor:
+        bias = torch.cat([cast(Tensor, head.bias) for head in self.cls[1:]])
+        foreground = F.conv2d(features, self._foreground_weight(), bias)
+        return torch.cat([self.cls[0](features.detach()), foreground], dim=1)
+
+
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation to ``size`` (H, W), corners not aligned, in at least float32."""
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def build(network: Network, counts: Sequence[int]) -> SegmentationModel:
+    """A model with random weights, drawn from torch's global generator.
+
+    Args:
+        network: backbone and width.
+        counts: number of classes by step.
+    """
+    return SegmentationModel(network, counts)
+
+
+def grow(teacher: SegmentationModel, new: int) -> SegmentationModel:
+    """The student of the next step: the teacher's copy with a head for the new classes.
+
+    Each channel of the new head is a copy of the auxiliary classifier, which has learned "none
+    of the classes known" (paper, section 3.3).
+
+    Args:
+        teacher: model of the previous step; it stays as it is.
+        new: number of new classes.
+    """
+    student = copy.deepcopy(teacher).requires_grad_(True)
+    auxiliary = cast(nn.Conv2d, student.cls[0])
+    head = nn.Conv2d(auxiliary.in_channels, new, 1).to(auxiliary.weight)
+    with torch.no_grad():
+        head.weight.copy_(auxiliary.weight.expand_as(head.weight))
+        cast(Tensor, head.bias).copy_(cast(Tensor, auxiliary.bias).expand(new))
+    student.cls.append(head)
+    return student
+
+
+def freeze_for_later_step(model: SegmentationModel) -> None:
+    """Prepares a student for a step > 0, in place.
+
+    Every batch normalisation uses its running statistics and keeps them, its affine parameters
+    are not learned, and dropout is off, whatever ``train()`` is called with later.
+    """
+    model.statistics_frozen = True
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
+    model.train(model.training)

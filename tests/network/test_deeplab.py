@@ -1,0 +1,230 @@
+"""The network against the authors' released layout and figures."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dkd.network import build, freeze_for_later_step, grow
+from dkd.network.backbones import BACKBONES
+from dkd.network.deeplab import SegmentationModel
+from dkd.scenario import Network
+
+DEMO = Network(backbone="demo", aspp_channels=16)
+
+
+def made_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights by the rule that tests/reference/README.md gives for forward_golden.npz."""
+    state = {}
+    for key, value in model.state_dict().items():
+        rng = np.random.default_rng(zlib.crc32(key.encode()))
+        shape = tuple(value.shape)
+        if key.endswith("num_batches_tracked"):
+            made = np.zeros(shape)
+        elif key.endswith("running_mean"):
+            made = rng.normal(0, 0.1, shape)
+        elif key.endswith("running_var"):
+            made = rng.uniform(0.8, 1.2, shape)
+        elif len(shape) == 4:
+            made = rng.normal(0, np.sqrt(2 / (shape[1] * shape[2] * shape[3])), shape)
+        elif key.endswith("bias"):
+            made = rng.normal(0, 0.05, shape)
+        else:
+            made = rng.uniform(0.4, 0.6, shape)
+        state[key] = torch.from_numpy(np.asarray(made)).to(value.dtype)
+    return state
+
+
+def test_forward_agrees_with_the_released_program(reference: Path) -> None:
+    golden = np.load(reference / "forward_golden.npz")
+    model = build(Network(backbone="resnet101"), [15, 5]).eval()
+    model.load_state_dict(made_state(model))
+    images = torch.from_numpy(np.random.default_rng(7).normal(0, 1, (2, 3, 97, 129))).float()
+    with torch.inference_mode():
+        backbone = model.backbone(images)
+        output = model(images, decomposed=20)
+        logits = model.logits(output.features, (97, 129))
+    seen = {
+        "expected_backbone_mean": backbone.mean(),
+        "expected_backbone_std": backbone.std(),
+        "expected_decoder_features": output.features[:, ::8],
+        "expected_logits_sampled": logits[:, :, ::8, ::8],
+        "expected_pos": output.positive,
+        "expected_neg": output.negative,
+    }
+    for name, value in seen.items():
+        np.testing.assert_allclose(value.numpy(), golden[name], atol=1e-4, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("counts", [[15, 5], [19, 1], [15, 1, 1, 1, 1, 1], [100, 50], [20]])
+def test_keys_and_shapes_are_the_released_ones(reference: Path, counts: list[int]) -> None:
+    expected = json.loads((reference / "official_state_dict.json").read_text())
+    expected = {k: v for k, v in expected.items() if not k.startswith("cls.")}
+    for k, count in enumerate([1, *counts]):
+        expected |= {f"cls.{k}.weight": [count, 256, 1, 1], f"cls.{k}.bias": [count]}
+    with torch.device("meta"):
+        model = build(Network(backbone="resnet101"), counts)
+    assert {k: list(v.shape) for k, v in model.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_have_the_stated_stride_and_are_not_negative(backbone: str) -> None:
+    model = build(Network(backbone=backbone, aspp_channels=8), [2]).eval()
+    with torch.inference_mode():
+        output = model(torch.randn(1, 3, 64, 96))
+    stride = BACKBONES[backbone].stride
+    assert output.features.shape == (1, 8, 64 // stride, 96 // stride)
+    assert output.features.min() >= 0
+    assert output.logits.shape[1] == 3
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet18", "mobilenet_v2"])
+def test_dilation_keeps_the_strided_networks_values(backbone: str) -> None:
+    """A dilated stage computes, at every second position, what the strided one computes."""
+    import torchvision
+
+    ours = BACKBONES[backbone].make().double().eval()
+    plain = getattr(torchvision.models, backbone)().double().eval()
+    plain.load_state_dict(ours.state_dict(), strict=False)
+    images = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    with torch.inference_mode():
+        if backbone == "mobilenet_v2":
+            strided = plain.features[:18](images)
+        else:
+            x = plain.maxpool(plain.relu(plain.bn1(plain.conv1(images))))
+            strided = plain.layer4(plain.layer3(plain.layer2(plain.layer1(x))))
+        torch.testing.assert_close(ours(images)[..., ::2, ::2], strided)
+
+
+def test_resnet101_has_torchvisions_dilation() -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        ours = BACKBONES["resnet101"].make()
+        theirs = torchvision.models.resnet101(replace_stride_with_dilation=[False, False, True])
+
+    def layout(network: nn.Module) -> dict[str, tuple[object, ...]]:
+        return {
+            name: (m.kernel_size, m.stride, m.padding, m.dilation)
+            for name, m in network.named_modules()
+            if isinstance(m, nn.Conv2d)
+        }
+
+    assert layout(ours) == layout(theirs)
+
+
+def test_logits_are_the_decomposed_ones_plus_bias() -> None:
+    model = build(DEMO, [3, 2]).double().eval()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    output = model(images, decomposed=3)
+    assert output.positive.shape[1] == output.negative.shape[1] == 3
+    assert output.positive.min() >= 0 >= output.negative.max()
+    bias = model.cls[1].bias[:, None, None]
+    torch.testing.assert_close(output.positive + output.negative + bias, output.logits[:, 1:4])
+
+
+def test_the_auxiliary_classifier_sends_no_gradient_into_the_features() -> None:
+    model = build(DEMO, [3])
+    model(torch.randn(2, 3, 32, 32)).logits[:, 0].sum().backward()
+    assert model.cls[0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None or not p.grad.any() for p in model.backbone.parameters())
+    # One concatenated tensor: a head that no loss uses still gets a (zero) gradient.
+    assert not model.cls[1].weight.grad.any()
+
+
+def test_every_parameter_is_used() -> None:
+    model = build(DEMO, [3, 2])
+    output = model(torch.randn(2, 3, 32, 32), decomposed=3)
+    (output.logits.sum() + output.positive.sum() + output.negative.sum()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_grow_copies_the_teacher_and_starts_from_the_auxiliary_classifier() -> None:
+    teacher = build(DEMO, [3, 2]).requires_grad_(False)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    student = grow(teacher, 4)
+    assert student.counts == (3, 2, 4)
+    assert student.classes == 9
+    state = student.state_dict()
+    assert set(state) - set(before) == {"cls.3.weight", "cls.3.bias"}
+    for key, value in before.items():
+        assert torch.equal(state[key], value)
+        assert state[key].data_ptr() != teacher.state_dict()[key].data_ptr()
+    for channel in range(4):
+        assert torch.equal(state["cls.3.weight"][channel], before["cls.0.weight"][0])
+        assert torch.equal(state["cls.3.bias"][channel], before["cls.0.bias"][0])
+    assert all(p.requires_grad for p in student.parameters())
+    # A new class starts where the auxiliary classifier is: same logits on the same features.
+    logits = student.eval()(torch.randn(1, 3, 32, 32)).logits
+    torch.testing.assert_close(logits[:, 6:], logits[:, :1].expand(-1, 4, -1, -1))
+
+
+def batch_norms(model: SegmentationModel) -> list[nn.BatchNorm2d]:
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_a_later_step_leaves_batch_normalisation_bit_identical() -> None:
+    student = grow(build(DEMO, [3]), 2)
+    freeze_for_later_step(student)
+    student.train()
+    keys = [
+        f"{name}.{key}"
+        for name, module in student.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for key in module.state_dict()
+    ]
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    learned = [p for p in student.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(learned, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        student(torch.randn(2, 3, 32, 32), decomposed=3).logits.square().mean().backward()
+        optimiser.step()
+    after = student.state_dict()
+    assert keys
+    assert all(torch.equal(before[k], after[k]) for k in keys)
+    assert not torch.equal(before["cls.2.weight"], after["cls.2.weight"])
+    assert not torch.equal(before["backbone.stem.0.0.weight"], after["backbone.stem.0.0.weight"])
+
+
+def test_a_later_step_has_no_dropout() -> None:
+    student = grow(build(DEMO, [3]), 2)
+    freeze_for_later_step(student)
+    student.train()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(student(images).logits, student(images).logits)
+
+
+def test_a_first_step_learns_batch_normalisation() -> None:
+    model = build(DEMO, [3]).train()
+    before = [b.running_mean.clone() for b in batch_norms(model)]
+    model(torch.randn(4, 3, 32, 32))
+    after = [b.running_mean for b in batch_norms(model)]
+    assert not any(map(torch.equal, before, after))
+
+
+@pytest.mark.parametrize(("part", "momentum"), [("backbone", 0.01), ("aspp", 0.1)])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_momentum(backbone: str, part: str, momentum: float) -> None:
+    with torch.device("meta"):
+        model = build(Network(backbone=backbone), [2])
+    norms = batch_norms(getattr(model, part))
+    assert norms
+    assert {b.momentum for b in norms} == {momentum}
+
+
+def test_a_batch_of_one_trains() -> None:
+    model = build(DEMO, [3]).train()
+    output = model(torch.randn(1, 3, 32, 32))
+    output.logits.sum().backward()
+    assert output.logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_demonstration_network_is_small() -> None:
+    model = build(Network(backbone="demo", aspp_channels=48), [4, 3])
+    assert 100_000 <= sum(p.numel() for p in model.parameters()) <= 300_000
