@@ -1,0 +1,255 @@
+"""The index of a data set: every image with its mask, size and classes, found by one scan.
+
+Splits, label tables, training and packing read the index, never the folder. It is JSON with a
+digest of the contents, so a step's result can be keyed by what it was trained on, wherever the
+files lie.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dkd import scenario
+from dkd.data import digits, formats, scan
+from dkd.data.palettes import Colour
+from dkd.errors import UserError
+
+BACKGROUND = 0
+VOID = 255
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and of all."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image with its mask.
+
+    Attributes:
+        id: unique within its split.
+        image: path below the data set's root, with ``/``.
+        mask: likewise.
+        height: of image and mask, in pixels.
+        width: likewise.
+        classes: label values in the mask, ascending, without background and void.
+        digest: SHA-256 (hex) of the image file's bytes followed by the mask file's.
+    """
+
+    id: str
+    image: str
+    mask: str
+    height: int
+    width: int
+    classes: tuple[int, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a data set holds and where.
+
+    Attributes:
+        name: for people.
+        format: ``voc``, ``ade20k``, ``folder`` or ``packed`` (:class:`dkd.scenario.Data`).
+        root: absolute folder; for a packed data set the URI of its artifact.
+        classes: name by label value (1..254), names being unique.
+        palette: colour by label value, background and void included.
+        future_is_void: in a test, classes that are not yet learned are void instead of
+            background (ADE20K's custom).
+        splits: ``train`` and ``validation``, in the order of their lists.
+    """
+
+    name: str
+    format: str
+    root: str
+    classes: dict[int, str]
+    palette: dict[int, Colour]
+    future_is_void: bool
+    splits: dict[str, tuple[Record, ...]]
+
+    @property
+    def train(self) -> tuple[Record, ...]:
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> tuple[Record, ...]:
+        return self.splits["validation"]
+
+    @cached_property
+    def values(self) -> dict[str, int]:
+        """Label value by class name."""
+        return {name: value for value, name in self.classes.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the contents: classes, colours and every image and mask by split.
+
+        Name, format, root and paths are left out: a packed copy has the digest of its folder.
+        """
+        content = {
+            "classes": sorted(self.classes.items()),
+            "palette": sorted(self.palette.items()),
+            "future_is_void": self.future_is_void,
+            "splits": {
+                split: [[r.id, r.height, r.width, r.classes, r.digest] for r in records]
+                for split, records in self.splits.items()
+            },
+        }
+        return hashlib.sha256(_canonical(content)).hexdigest()
+
+    def to_json(self) -> bytes:
+        """The index as JSON; equal data sets give equal bytes."""
+        return _canonical(
+            {
+                "version": _VERSION,
+                "name": self.name,
+                "format": self.format,
+                "root": self.root,
+                "classes": sorted(self.classes.items()),
+                "palette": sorted(self.palette.items()),
+                "future_is_void": self.future_is_void,
+                "splits": {
+                    split: [
+                        [r.id, r.image, r.mask, r.height, r.width, r.classes, r.digest]
+                        for r in records
+                    ]
+                    for split, records in self.splits.items()
+                },
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes, source: str = "data set index") -> "Dataset":
+        """The data set that :meth:`to_json` wrote.
+
+        Args:
+            data: JSON.
+            source: where it is from, for messages.
+
+        Raises:
+            UserError: not an index, one of another version, or one with unsafe paths.
+        """
+        try:
+            document = json.loads(data)
+            version = document["version"]
+            if version != _VERSION:
+                raise UserError(
+                    f"{source}: index version {version}, this program reads {_VERSION}; "
+                    "index the data set again"
+                )
+            dataset = cls(
+                name=document["name"],
+                format=document["format"],
+                root=document["root"],
+                classes={int(value): str(name) for value, name in document["classes"]},
+                palette={int(v): (int(r), int(g), int(b)) for v, (r, g, b) in document["palette"]},
+                future_is_void=bool(document["future_is_void"]),
+                splits={
+                    split: tuple(
+                        Record(i, image, mask, int(h), int(w), tuple(classes), digest)
+                        for i, image, mask, h, w, classes, digest in rows
+                    )
+                    for split, rows in document["splits"].items()
+                },
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{source}: not an index of a data set ({error!r})") from None
+        for records in dataset.splits.values():
+            for record in records:
+                safe_path(record.image, source)
+                safe_path(record.mask, source)
+        return dataset
+
+
+def build(
+    data: scenario.Data, cache: Path | None = None, progress: Progress | None = None
+) -> Dataset:
+    """Indexes a data set: finds its images and masks and scans every one of them.
+
+    Every file is read and decoded once, in parallel; what was found is cached by path, size and
+    time of change, so that a second call only asks the file system.
+
+    Args:
+        data: which data set. ``digits`` is made first, at ``data.root`` or below ``cache``.
+        cache: folder for the cache (and made data); None caches nothing.
+        progress: called now and then.
+
+    Raises:
+        UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
+            not fit the others; a label value is none of the classes.
+    """
+    if data.format == "packed":
+        from dkd.data import packing  # packing builds on this module
+
+        dataset, _ = packing.open_dataset(data.root)
+        return dataset
+    layout = _layout(data, cache)
+    pairs = [pair for split in layout.splits.values() for pair in split]
+    root = Path(layout.root)
+    found = scan.scan(root, pairs, cache / "scans" if cache else None, progress)
+    known = {*layout.classes, BACKGROUND, VOID}
+    splits: dict[str, tuple[Record, ...]] = {}
+    for split, members in layout.splits.items():
+        records = []
+        for pair in members:
+            item = found[pair]
+            if unknown := set(item.values) - known:
+                raise UserError(
+                    f"{root / pair.mask}: label value {min(unknown)} is none of the classes of "
+                    f"{layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the "
+                    "mask or name the class"
+                )
+            classes = tuple(v for v in item.values if v not in (BACKGROUND, VOID))
+            records.append(
+                Record(
+                    pair.id,
+                    pair.image,
+                    pair.mask,
+                    item.height,
+                    item.width,
+                    classes,
+                    item.digest,
+                )
+            )
+        splits[split] = tuple(records)
+    return Dataset(
+        name=layout.name,
+        format=layout.format,
+        root=layout.root,
+        classes=layout.classes,
+        palette=layout.palette,
+        future_is_void=layout.future_is_void,
+        splits=splits,
+    )
+
+
+def safe_path(path: str, source: str) -> PurePosixPath:
+    """The path, if it stays below a root.
+
+    Raises:
+        UserError: it is absolute, empty, or leads out of the root.
+    """
+    pure = PurePosixPath(path)
+    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+        raise UserError(f"{source}: the path {path!r} leads out of the data set's folder")
+    return pure
+
+
+def _layout(data: scenario.Data, cache: Path | None) -> formats.Layout:
+    if data.format != "digits":
+        return formats.read(data)
+    if not data.root and cache is None:
+        raise UserError("data.root: name a folder for the digits data set")
+    folder = Path(data.root) if data.root else digits.folder(cache or Path(), data.digits)
+    digits.make(folder, data.digits)
+    return formats.read(scenario.Data(format="folder", root=str(folder)), name="digits")
+
+
+def _canonical(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
