@@ -5,15 +5,20 @@ void stays 255. Tables go by class *name*, so a task may list classes in any ord
 may number them in its own way.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from dkd.data.index import BACKGROUND, VOID, Dataset
+from dkd.data.index import BACKGROUND, VOID, Dataset, Record
 from dkd.errors import UserError
 from dkd.tasks import Task
 
 Table = npt.NDArray[np.uint8]
 """Channel number by label value, 256 entries."""
+
+Covered = npt.NDArray[np.bool_]
+"""Which foreground channels an image's labels tell about: images x channels (k - 1 for k)."""
 
 
 def training_table(dataset: Dataset, task: Task, step: int) -> Table:
@@ -44,6 +49,38 @@ def channels(dataset: Dataset, task: Task) -> dict[int, int]:
         for channel, name in enumerate(task.classes, start=1)
         if name in dataset.values
     }
+
+
+def covered(task: Task, step: int, images: int, all_seen: bool = False) -> Covered:
+    """What the labels of a step's own images cover: its new classes.
+
+    Args:
+        task: the task.
+        step: which step.
+        images: number of rows.
+        all_seen: cover the old classes too (they are background in these labels).
+    """
+    count = len(task.seen(step))
+    row = np.arange(count) >= (0 if all_seen else count - len(task.steps[step]))
+    return np.tile(row, (images, 1))
+
+
+def covered_with_labelled(covered: Covered, table: Table, records: Sequence[Record]) -> Covered:
+    """What is covered, and each image's own labelled classes besides.
+
+    For exemplars that keep their labels: an old class that is labelled in an exemplar is
+    learned from it.
+
+    Args:
+        covered: one row per record.
+        table: the table that the images are loaded with.
+        records: the images.
+    """
+    result = covered.copy()
+    for row, record in enumerate(records):
+        channels = table[list(record.classes)]
+        result[row, channels[(channels > 0) & (channels < VOID)].astype(int) - 1] = True
+    return result
 
 
 def _table(dataset: Dataset, task: Task, positions: range, rest: int) -> Table:

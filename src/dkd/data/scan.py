@@ -20,6 +20,9 @@ from dkd.errors import UserError
 MAX_PIXELS = 64 * 1024 * 1024
 """Images with more pixels are refused before they are decoded."""
 
+MAX_ASPECT = 100
+"""Nor are longer ones: with the short side resized for evaluation they would be huge."""
+
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"}
 _MASK_MODES = {"L", "P"}
 _VERSION = 1
@@ -145,9 +148,11 @@ def _open(data: bytes, path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFil
         if isinstance(error, Image.DecompressionBombError):
             raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
         raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
-    if image.width * image.height > MAX_PIXELS:
+    long, short = max(image.size), min(image.size)
+    if long * short > MAX_PIXELS or long > MAX_ASPECT * short:
         raise UserError(
-            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels are read"
+            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
+            f"{MAX_ASPECT} times as long as wide are read"
         )
     return image
 

@@ -1,0 +1,238 @@
+"""Training batches and evaluation images from records.
+
+The order of a step is one permutation per epoch, cut into batches, of which every rank takes its
+share; a sample's augmentation follows from the seed, the epoch and its position in that order. So
+what a step trains on depends neither on the number of ranks nor on that of loader workers, and a
+run can go on from any iteration.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils import data as torch_data
+
+from dkd.data import transforms
+from dkd.data.index import Record
+from dkd.data.labels import Covered, Table
+from dkd.errors import UserError
+
+
+class Draw(NamedTuple):
+    """One sample of a batch.
+
+    Attributes:
+        image: its index.
+        epoch: counted from 0.
+        position: in the epoch's order over all ranks; with the epoch, what augmentation depends on.
+    """
+
+    image: int
+    epoch: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that share a folder and a label table: a step's own ones, or its exemplars.
+
+    Attributes:
+        records: the images.
+        folder: in which their paths lie.
+        table: channel number by label value, uint8[256].
+        covered: for each image (row) and foreground channel (column k - 1 for channel k),
+            whether the image's labels tell about it; see :func:`dkd.data.labels.covered`.
+    """
+
+    records: Sequence[Record]
+    folder: Path
+    table: Table
+    covered: Covered
+
+
+class StepImages(torch_data.Dataset[dict[str, Any]]):
+    """Everything a step trains on, as augmented crops.
+
+    An item is asked for by a :class:`Draw` and is ``image`` (float32, 3 x crop x crop,
+    normalised), ``label`` (uint8, crop x crop, channel numbers, 255 void), ``covered`` (bool,
+    one per foreground channel) and ``id``.
+
+    Args:
+        sources: the step's own images, and the exemplar memory's.
+        crop: side of the crops, in pixels.
+        seed: the run's.
+    """
+
+    def __init__(self, sources: Sequence[Source], crop: int, seed: int) -> None:
+        self.crop, self.seed = crop, seed
+        self._items = [(source, row) for source in sources for row in range(len(source.records))]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        source, row = self._items[draw.image]
+        record = source.records[row]
+        image, mask = _read(source.folder, record)
+        uniforms = transforms.stream(self.seed, draw.epoch, draw.position)
+        crop = transforms.draw_crop(record.height, record.width, uniforms)
+        pixels, labels = transforms.training_sample(image, mask, source.table, self.crop, crop)
+        return {
+            "image": pixels,
+            "label": labels,
+            "covered": torch.from_numpy(source.covered[row]),
+            "id": record.id,
+        }
+
+
+class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
+    """This rank's share of the images to score: every ``world_size``-th, none twice.
+
+    An item is ``image`` (float32, 3 x h x w, normalised, short side ``crop``), ``label`` (uint8,
+    channel numbers) and ``id``. See :func:`dkd.data.transforms.evaluation_sample`.
+
+    Args:
+        records: all images, over all ranks.
+        folder: in which their paths lie.
+        table: channel number by label value, uint8[256].
+        crop: short side of the resized image, in pixels.
+        whole: whole images with labels at their original size, instead of centre crops.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        folder: Path,
+        table: Table,
+        crop: int,
+        whole: bool,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.records = tuple(records[rank::world_size])
+        self.folder, self.table, self.crop, self.whole = folder, table, crop, whole
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.records[index]
+        image, mask = _read(self.folder, record)
+        pixels, labels = transforms.evaluation_sample(
+            image, mask, self.table, self.crop, self.whole
+        )
+        return {"image": pixels, "label": labels, "id": record.id}
+
+
+class StepBatches:
+    """The order in which a step sees its images.
+
+    Each epoch is a permutation of its own, cut into batches; an incomplete last batch is
+    dropped. A step with fewer images than one batch repeats its permutation to fill one.
+
+    Args:
+        n: number of images.
+        batch_size: images of an iteration, over all ranks.
+        seed: the run's.
+        rank: this process; it takes every ``world_size``-th image of a batch.
+        world_size: number of processes.
+
+    Raises:
+        UserError: no image, or a batch that cannot be divided among the ranks.
+    """
+
+    def __init__(
+        self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if n < 1:
+            raise UserError("the step has no training image")
+        if batch_size % world_size:
+            raise UserError(
+                f"training.batch_size: {batch_size} images cannot be divided among {world_size} "
+                f"ranks; use a multiple of {world_size}"
+            )
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+
+    @property
+    def per_epoch(self) -> int:
+        """Iterations of an epoch."""
+        return max(1, self.n // self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[Draw]]:
+        """This rank's batches of an epoch, from its iteration ``start`` on."""
+        order = self._order(epoch)
+        for batch in range(start, self.per_epoch):
+            first = batch * self.batch_size
+            yield [
+                Draw(int(order[position]), epoch, position)
+                for position in range(first + self.rank, first + self.batch_size, self.world_size)
+            ]
+
+    def iterations(self, stop: int, start: int = 0) -> Iterator[list[Draw]]:
+        """This rank's batches of the iterations ``start`` to ``stop``, counted over all epochs."""
+        at = start
+        while at < stop:
+            epoch, begin = divmod(at, self.per_epoch)
+            for batch in self.batches(epoch, begin):
+                if at == stop:
+                    return
+                yield batch
+                at += 1
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        words = transforms.raw_stream(2, self.seed, epoch, 0, self.n)
+        order = np.argsort(words, kind="stable")
+        return np.resize(order, max(self.n, self.batch_size))
+
+
+def load(
+    images: StepImages, batches: Iterable[list[Draw]], workers: int, pin_memory: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Loads batches in their order, in ``workers`` processes ahead of use (0: in this one).
+
+    Args:
+        images: the step's.
+        batches: from :class:`StepBatches`; :meth:`StepBatches.iterations` starts the workers
+            once for all epochs.
+        workers: loader processes.
+        pin_memory: page-locked memory, for asynchronous copies to a GPU.
+
+    Yields:
+        Items of :class:`StepImages`, stacked: N first, ``id`` as a list.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    loader: torch_data.DataLoader[dict[str, Tensor]] = torch_data.DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+    try:
+        yield from loader
+    except UserError as error:
+        # One from a worker comes with the worker's traceback around it.
+        raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from None
+
+
+def _read(folder: Path, record: Record) -> tuple[Tensor, Image.Image]:
+    image = transforms.read_image(folder / record.image)
+    mask = transforms.read_mask(folder / record.mask)
+    size = (record.height, record.width)
+    if image.shape[1:] != size or (mask.height, mask.width) != size:
+        raise UserError(
+            f"{folder / record.image}: image or mask is not {record.width}x{record.height} as "
+            "indexed; index the data set again"
+        )
+    return image, mask

@@ -1,0 +1,218 @@
+"""From files to training crops and evaluation images, on one core as fast as decoding allows.
+
+What is decoded is cropped first, while it is small and 8-bit; only the crop is resized, and only
+the result becomes floating point. Every random number comes in from outside, so that a crop is a
+function of the files and of its place in the run (:func:`stream`).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image, read_file
+
+from dkd.data.labels import Table
+from dkd.errors import UserError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's statistics, of RGB in [0, 1] (torchvision's weights were trained with them)."""
+
+AREA = (0.5, 2.0)
+ASPECT = (3 / 4, 4 / 3)
+TRIES = 10
+_DRAWS = 2 * TRIES + 3
+
+Uniforms = npt.NDArray[np.float64]
+
+_SCALE = torch.tensor([1 / (255 * s) for s in STD])[:, None, None]
+_SHIFT = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)])[:, None, None]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A region of an image in pixels, and whether it is mirrored left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool = False
+
+
+def raw_stream(
+    purpose: int, seed: int, epoch: int, position: int, count: int
+) -> npt.NDArray[np.uint64]:
+    """``count`` random 64-bit words that depend on the arguments and on nothing else.
+
+    A counter-based generator (Philox 4x64, NumPy's ``random_raw``, whose stream is fixed): there
+    is no state to carry, so ranks, loader workers and resumed runs agree.
+    """
+    key = np.array([seed, purpose], np.uint64)
+    counter = np.array([0, 0, position, epoch], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def stream(seed: int, epoch: int, position: int) -> Uniforms:
+    """The numbers in [0, 1) that decide one sample's augmentation.
+
+    Args:
+        seed: the run's.
+        epoch: counted from 0.
+        position: of the sample in the epoch's order over all ranks.
+    """
+    words = raw_stream(1, seed, epoch, position, _DRAWS)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def draw_crop(height: int, width: int, uniforms: Uniforms) -> Crop:
+    """A random crop: area 0.5 to 2 times the image's, aspect 3/4 to 4/3, log-uniform.
+
+    As torchvision's RandomResizedCrop: a try that does not fit is drawn again, ten times at most
+    (areas above 1 never fit); then it is the largest centred region with an allowed aspect.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        uniforms: from :func:`stream`.
+    """
+    flip = bool(uniforms[0] < 0.5)
+    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    for k in range(TRIES):
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * uniforms[3 + 2 * k])
+        aspect = math.exp(low + (high - low) * uniforms[4 + 2 * k])
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(uniforms[1] * (height - h + 1))
+            left = int(uniforms[2] * (width - w + 1))
+            return Crop(top, left, h, w, flip)
+    h, w = height, width
+    if width < height * ASPECT[0]:
+        h = max(1, round(width / ASPECT[0]))
+    elif width > height * ASPECT[1]:
+        w = max(1, round(height * ASPECT[1]))
+    return Crop((height - h) // 2, (width - w) // 2, h, w, flip)
+
+
+def training_sample(
+    image: Tensor, mask: Image.Image, table: Table, size: int, crop: Crop
+) -> tuple[Tensor, Tensor]:
+    """The crop, resized to a square and normalised, and its labels.
+
+    Args:
+        image: uint8, 3 x H x W.
+        mask: label values, H x W.
+        table: channel number by label value.
+        size: side of the result.
+        crop: which region.
+
+    Returns:
+        float32 3 x size x size (bilinear, antialiased where it shrinks) and uint8 size x size
+        (nearest neighbour).
+    """
+    region = image[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    if crop.flip:
+        region = region.flip(-1)
+    box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
+    labels = _look_up(mask.crop(box), table)
+    if crop.flip:
+        labels = labels[:, ::-1]
+    return normalise(resize(region, size, size)), torch.from_numpy(nearest(labels, size, size))
+
+
+def evaluation_sample(
+    image: Tensor, mask: Image.Image, table: Table, size: int, whole: bool
+) -> tuple[Tensor, Tensor]:
+    """The image with its short side resized to ``size``, and labels to score it with.
+
+    Args:
+        image: uint8, 3 x H x W.
+        mask: label values, H x W.
+        table: channel number by label value.
+        size: of the short side in the result.
+        whole: the whole image, with labels at the original size; else the centre crop
+            size x size of both (the published protocol).
+
+    Returns:
+        float32 3 x h x w and uint8 labels, h x w or H x W.
+    """
+    height, width = mask.height, mask.width
+    if height <= width:
+        h, w = size, int(size * width / height)
+    else:
+        h, w = int(size * height / width), size
+    resized = resize(image, h, w)
+    labels = _look_up(mask, table)
+    if whole:
+        return normalise(resized), torch.from_numpy(labels)
+    top, left = round((h - size) / 2), round((w - size) / 2)
+    window = np.s_[top : top + size, left : left + size]
+    return (
+        normalise(resized[:, window[0], window[1]]),
+        torch.from_numpy(np.ascontiguousarray(nearest(labels, h, w)[window])),
+    )
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """uint8 C x H x W to uint8 C x height x width: bilinear, antialiased where it shrinks."""
+    resized = F.interpolate(
+        image[None], (height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[0]
+
+
+def nearest(labels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Labels H x W to height x width: the pixel under the centre of each new one."""
+    h, w = labels.shape
+    rows = (2 * np.arange(height) + 1) * h // (2 * height)
+    columns = (2 * np.arange(width) + 1) * w // (2 * width)
+    picked: npt.NDArray[np.uint8] = labels.take(rows, axis=0).take(columns, axis=1)
+    return picked
+
+
+def normalise(image: Tensor) -> Tensor:
+    """uint8 RGB to float32 with ImageNet's mean and deviation; 3 x H x W."""
+    return image.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
+
+
+def read_image(path: Path) -> Tensor:
+    """A JPEG or PNG file as uint8 RGB, 3 x H x W.
+
+    Raises:
+        UserError: the file is missing or is not an image.
+    """
+    try:
+        image: Tensor = decode_image(read_file(str(path)), mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if image.dtype != torch.uint8:  # PNG with 16 bits a channel
+        image = (image.to(torch.int32) >> 8).to(torch.uint8)
+    return image
+
+
+def read_mask(path: Path) -> Image.Image:
+    """A mask file as an 8-bit image of label values (a palette's indices, not its colours).
+
+    Raises:
+        UserError: the file is missing or is not a PNG of one 8-bit channel.
+    """
+    try:
+        mask = Image.open(path, formats=("PNG",))
+        mask.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: mask cannot be read: {error}") from None
+    if mask.mode not in ("L", "P"):
+        raise UserError(f"{path}: {mask.mode} pixels; a mask has one 8-bit channel")
+    return mask
+
+
+def _look_up(mask: Image.Image, table: Table) -> npt.NDArray[np.uint8]:
+    # bytes.translate is several times faster than indexing with an array.
+    data = bytearray(mask.tobytes().translate(table.tobytes()))
+    return np.frombuffer(data, np.uint8).reshape(mask.height, mask.width)
