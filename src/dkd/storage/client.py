@@ -1,0 +1,229 @@
+"""S3 clients from the environment, and what their errors mean to a person.
+
+Endpoint, region and credentials come by boto3's usual chain (variables, shared files, container
+and instance roles, IRSA's web identity); ``docs/storage.md`` lists what this module adds to it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+    SSLError,
+)
+
+from dkd.errors import UserError
+from dkd.storage.retries import RetryByTime, error_code, is_transient
+from dkd.storage.store import NotFound, disk_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECTIONS = 10  # parallel requests of one transfer
+# Kubeflow Pipelines' own object store, which its minio:// URIs mean.
+KUBEFLOW_ENDPOINT = "http://seaweedfs.kubeflow:9000"
+_PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+
+
+def s3_client(scheme: str) -> "S3Client":
+    """Return the client for ``s3://`` or ``minio://`` URIs; made anew when its settings change.
+
+    Raises:
+        UserError: a setting is not usable.
+    """
+    relevant = tuple(
+        sorted(
+            (name, value)
+            for name, value in os.environ.items()
+            if name.startswith(("AWS_", "DKD_")) or name.upper() in _PROXIES
+        )
+    )
+    # Connections must not be shared with a forked process.
+    return _make_client(scheme, _mounted_keys(), relevant, os.getpid())
+
+
+def seconds(name: str, default: float) -> float:
+    """Return a positive number of seconds from an environment variable.
+
+    Raises:
+        UserError: it is something else.
+    """
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise UserError(f"{name}={text}: give a positive number of seconds")
+    return value
+
+
+def give_up_seconds() -> float:
+    """How long a failing operation is tried again: ``DKD_S3_GIVE_UP_SECONDS``, 120."""
+    return seconds("DKD_S3_GIVE_UP_SECONDS", 120)
+
+
+def encryption() -> dict[str, str]:
+    """Arguments that ask for server-side encryption, from ``DKD_S3_SSE``.
+
+    Raises:
+        UserError: a kind of encryption that is not known.
+    """
+    kind = os.environ.get("DKD_S3_SSE", "")
+    if kind not in ("", "AES256", "aws:kms"):
+        raise UserError(f"DKD_S3_SSE={kind}: choose AES256 or aws:kms")
+    arguments = {"ServerSideEncryption": kind} if kind else {}
+    if kind == "aws:kms" and (key := os.environ.get("DKD_S3_SSE_KMS_KEY_ID")):
+        arguments["SSEKMSKeyId"] = key
+    return arguments
+
+
+def _mounted_keys() -> tuple[str, str] | None:
+    """Keys from a mounted Kubernetes secret; read each time, so that rotated keys are found."""
+    folder = os.environ.get("DKD_S3_CREDENTIALS_DIR")
+    if not folder:
+        return None
+    keys = []
+    for name in ("accesskey", "secretkey"):
+        path = Path(folder) / name
+        try:
+            key = path.read_text().strip()
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be read, but DKD_S3_CREDENTIALS_DIR names its folder "
+                f"({error.strerror})"
+            ) from error
+        if not key:
+            raise UserError(f"{path}: empty; put the S3 key there")
+        keys.append(key)
+    return keys[0], keys[1]
+
+
+@lru_cache(maxsize=8)
+def _make_client(
+    scheme: str,
+    keys: tuple[str, str] | None,
+    relevant: tuple[tuple[str, str], ...],  # noqa: ARG001 - part of the cache's key
+    process: int,  # noqa: ARG001
+) -> "S3Client":
+    give_up = give_up_seconds()
+    timeout = min(seconds("DKD_S3_TIMEOUT_SECONDS", 30), give_up)
+    endpoint = None
+    if scheme == "minio":
+        named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = os.environ.get("DKD_MINIO_ENDPOINT") or named or KUBEFLOW_ENDPOINT
+    config = Config(
+        connect_timeout=min(10, timeout),
+        read_timeout=timeout,
+        max_pool_connections=CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 1},  # RetryByTime does it
+        s3={"addressing_style": "path"},
+        # AWS verifies the signed sha256 of each request; other stores lack the newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        session = boto3.Session(
+            aws_access_key_id=keys[0] if keys else None,
+            aws_secret_access_key=keys[1] if keys else None,
+        )
+        client: S3Client = session.client(
+            "s3",
+            region_name=session.region_name or "us-east-1",
+            endpoint_url=endpoint,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise UserError(f"S3 settings in the environment or ~/.aws: {error}") from error
+    client.meta.events.register("needs-retry.s3", cast(Any, RetryByTime(give_up)))
+    return client
+
+
+def endpoint_name(client: "S3Client") -> str:
+    """The endpoint's URL without user information."""
+    parts = urlsplit(client.meta.endpoint_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+@contextmanager
+def told(client: "S3Client", uri: str) -> Iterator[None]:
+    """Turn what boto3 raises in the block into a line for a person."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, OSError) as error:
+        raise explain(error, uri, endpoint_name(client)) from error
+
+
+def explain(error: Exception, uri: str, endpoint: str) -> UserError:
+    """Say what an S3 error means and what to do. Holds no part of the server's own text.
+
+    Args:
+        error: what boto3 or a socket raised.
+        uri: what was wanted.
+        endpoint: where it was wanted from.
+    """
+    tried = f"after {give_up_seconds():.0f} s of trying (DKD_S3_GIVE_UP_SECONDS)"
+    if isinstance(error, ClientError):
+        return _explain_answer(error, uri, endpoint, tried)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return UserError(
+            f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name "
+            "the folder of a mounted secret in DKD_S3_CREDENTIALS_DIR"
+        )
+    if isinstance(error, NoRegionError):
+        return UserError(f"{uri}: no region; set AWS_REGION")
+    if isinstance(error, SSLError) and not is_transient(error):
+        return UserError(
+            f"{uri}: the certificate of {endpoint} is not trusted; name the file of the authority "
+            "that signed it in AWS_CA_BUNDLE"
+        )
+    if isinstance(error, ProxyConnectionError):
+        return UserError(f"{uri}: no answer from the proxy {tried}; check HTTPS_PROXY and NO_PROXY")
+    if isinstance(error, OSError) and error.filename:
+        return disk_error(error, Path(str(error.filename)))
+    if is_transient(error):
+        return UserError(
+            f"{uri}: no answer from {endpoint} {tried} ({type(error).__name__}); is the server up, "
+            "and AWS_ENDPOINT_URL_S3 right?"
+        )
+    return UserError(f"{uri}: {endpoint}: {type(error).__name__}")
+
+
+def _explain_answer(error: ClientError, uri: str, endpoint: str, tried: str) -> UserError:
+    code = error_code(error.response)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    bucket = urlsplit(uri).netloc
+    if is_transient(error):
+        return UserError(f"{uri}: {endpoint} still answered {status} {code} {tried}; try later")
+    match code:
+        case "NoSuchKey" | "404" | "NotFound":
+            return NotFound(f"{uri}: not there")
+        case "NoSuchBucket":
+            what = f"{uri}: no bucket {bucket} at {endpoint}; create it or correct the URI"
+        case "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken":
+            what = f"{uri}: {endpoint} refuses the keys ({code}); check the S3 credentials"
+        case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired":
+            what = f"{uri}: the S3 credentials have expired; get new ones and start again"
+        case "RequestTimeTooSkewed" | "RequestInTheFuture":
+            what = f"{uri}: this machine's clock and that of {endpoint} differ; set the clock"
+        case "AccessDenied" | "AllAccessDisabled" | "403":
+            what = f"{uri}: access denied; the keys lack a right to this bucket or folder"
+        case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed":
+            what = f"{uri}: the bucket {bucket} is in another region; set AWS_REGION"
+        case "InvalidBucketName":
+            what = f"{uri}: {bucket} is no valid bucket name"
+        case _:
+            what = f"{uri}: {endpoint} answered {status} {code} to {error.operation_name}"
+    return UserError(what)

@@ -1,0 +1,178 @@
+"""Local folders as a store: ``file://`` URIs and plain paths."""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from dkd.errors import UserError
+from dkd.storage.store import Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
+
+PIECE = 1 << 20  # bytes copied at a time
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.partial")
+
+
+@contextmanager
+def placed(target: Path, *, durable: bool, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes ``target`` if the block succeeds.
+
+    Args:
+        target: the file to make; missing folders above it are made.
+        durable: also survive a power cut (fsync of file and folder).
+        replace: take the place of a file that exists.
+
+    Raises:
+        FileExistsError: ``target`` exists and ``replace`` is false.
+        UserError: disk full, or the folder is not writable.
+    """
+    partial = target.parent / f".{target.name}.{secrets.token_hex(6)}.partial"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
+        yield partial
+        if durable:
+            _sync(partial)
+        if replace:
+            partial.replace(target)
+        else:
+            target.hardlink_to(partial)  # unlike rename, fails if the target exists
+        if durable:
+            _sync(target.parent)
+    except FileExistsError:
+        if not replace and target.exists():
+            raise
+        raise UserError(f"{target.parent}: a file is where a folder is needed") from None
+    except OSError as error:
+        raise disk_error(error, target) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def partials(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield temporary files under ``folder`` and what they would have become."""
+    for path in sorted(folder.rglob(".*.partial")):
+        if match := _PARTIAL.fullmatch(path.name):
+            yield path, path.with_name(match["name"])
+
+
+class FileStore:
+    """Objects as files: temporary file, fsync, rename; a hard link where only one may win."""
+
+    @property
+    def settle_seconds(self) -> float:
+        return 0.0
+
+    def read(self, uri: str, start: int, length: int | None) -> bytes:
+        path = local_path(uri)
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read(-1 if length is None else length)
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+    def write(self, uri: str, data: bytes, *, if_absent: bool) -> bool:
+        path = local_path(uri)
+        try:
+            with placed(path, durable=True, replace=not if_absent) as partial:
+                partial.write_bytes(data)
+        except FileExistsError:
+            return False
+        return True
+
+    def size(self, uri: str) -> int | None:
+        path = local_path(uri)
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+    def holds(self, uri: str, size: int, sha256: str) -> bool:
+        return self.size(uri) == size and file_sha256(local_path(uri)) == sha256
+
+    def list_objects(self, folder: str) -> Iterator[Entry]:
+        for path in sorted(local_path(folder).rglob("*")):
+            with suppress(FileNotFoundError):  # gone since it was listed
+                if path.is_file() and not _PARTIAL.fullmatch(path.name):
+                    status = path.stat()
+                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                    yield Entry(_uri(folder, path), status.st_size, modified)
+
+    def upload(self, path: Path, uri: str, sha256: str | None) -> None:
+        _copy(path, local_path(uri), sha256, f"{path}: changed while it was being copied")
+
+    def download(self, uri: str, path: Path, sha256: str | None) -> None:
+        _copy(local_path(uri), path, sha256, f"{uri}: not what was written there (sha256 differs)")
+
+    def delete(self, uris: Iterable[str]) -> None:
+        for uri in uris:
+            path = local_path(uri)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise disk_error(error, path) from error
+
+    def delete_folder(self, folder: str) -> None:
+        path = local_path(folder)
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+    def unfinished(self, folder: str) -> Iterator[Unfinished]:
+        for partial, target in partials(local_path(folder)):
+            with suppress(FileNotFoundError):
+                started = datetime.fromtimestamp(partial.stat().st_mtime, UTC)
+                yield Unfinished(_uri(folder, target), started, str(partial))
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        Path(unfinished.handle).unlink(missing_ok=True)
+
+
+def local_path(uri: str) -> Path:
+    """Return the path that a ``file://`` URI or a plain path names."""
+    if not uri.startswith("file://"):
+        return Path(uri)
+    path = uri.removeprefix("file://")
+    if not path.startswith("/"):
+        raise UserError(f"{uri}: write file:///absolute/path, or a plain path")
+    return Path(unquote(path))
+
+
+def _uri(folder: str, path: Path) -> str:
+    relative = path.relative_to(local_path(folder)).as_posix()
+    name = quote(relative) if folder.startswith("file://") else relative
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def _copy(source: Path, target: Path, sha256: str | None, mismatch: str) -> None:
+    digest = hashlib.sha256()
+    try:
+        reader = source.open("rb")
+    except FileNotFoundError:
+        raise NotFound(f"{source}: no such file") from None
+    except OSError as error:
+        raise disk_error(error, source) from error
+    with reader, placed(target, durable=True) as partial, partial.open("wb") as writer:
+        while piece := reader.read(PIECE):
+            digest.update(piece)
+            writer.write(piece)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise Damaged(mismatch)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
