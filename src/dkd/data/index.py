@@ -185,10 +185,9 @@ def build(
             not fit the others; a label value is none of the classes.
     """
     if data.format == "packed":
-        from dkd.data import packing  # packing builds on this module
+        from dkd.data.packing import open_dataset  # which builds on this module
 
-        dataset, _ = packing.open_dataset(data.root)
-        return dataset
+        return open_dataset(data.root)[0]
     layout = _layout(data, cache)
     pairs = [pair for split in layout.splits.values() for pair in split]
     root = Path(layout.root)

@@ -1,0 +1,345 @@
+"""Data sets as artifacts: the index alone, or with the images in tar shards.
+
+    <artifact>/index.json.gz     dkd.data.index.Dataset as JSON
+    <artifact>/members.json.gz   packed: shard, offset and size of every file
+    <artifact>/shard-00000.tar   packed: images and masks, whole, in plain tar
+
+A worker reads the members of its own step's images by range, never a whole shard: the images of
+other steps do not reach it.
+"""
+
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dkd import storage
+from dkd.data.index import Dataset, Progress, Record, safe_path
+from dkd.errors import UserError
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+
+KIND = "dataset"
+INDEX = "index.json.gz"
+MEMBERS = "members.json.gz"
+SHARD_BYTES = 256 * 2**20
+
+_READ_BYTES = 8 * 2**20  # one ranged read covers neighbours up to here
+_READERS = 16
+_LARGEST_INDEX = 2**30  # bytes, unpacked
+_BLOCK = 512  # tar's
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a record's files lie: bytes ``image`` and then ``mask`` of the part ``shard``.
+
+    Attributes:
+        shard: name of the part.
+        image: offset and size.
+        mask: likewise; it follows the image at once.
+    """
+
+    shard: str
+    image: tuple[int, int]
+    mask: tuple[int, int]
+
+    @property
+    def end(self) -> int:
+        return sum(self.mask)
+
+
+def publish_index(dataset: Dataset, uri: str) -> Manifest:
+    """Publishes the index of a data set whose images stay in their folder.
+
+    Args:
+        dataset: not packed.
+        uri: the artifact's place; one that lies there already is kept.
+
+    Raises:
+        UserError: storage failed, or another data set lies there.
+    """
+    return _publish(dataset, uri, {})
+
+
+def pack(
+    dataset: Dataset,
+    uri: str,
+    work: Path,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Publishes a data set with its images and masks.
+
+    Equal data sets give equal bytes; what is published already is not written again.
+
+    Args:
+        dataset: in a folder on this machine.
+        uri: the artifact's place.
+        work: folder with room for the shards until they are uploaded.
+        shard_bytes: a shard is closed when it has reached this size.
+        progress: called with images written and all.
+
+    Raises:
+        UserError: a file changed since it was indexed, the disk is full, storage failed, or
+            another data set lies at ``uri``.
+    """
+    if dataset.format == "packed":
+        raise UserError(f"{dataset.root}: is packed already; use it as it is")
+    if artifacts.find(uri) is not None:
+        return _publish(dataset, uri, {})
+    folder = Path()
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="pack-", dir=work))
+        members = _write_shards(dataset, folder, shard_bytes, progress)
+        parts = {path.name: path for path in sorted(folder.iterdir())}
+        rows = {digest: [m.shard, *m.image, *m.mask] for digest, m in members.items()}
+        extra: dict[str, Path | bytes] = {**parts, MEMBERS: _zip(json.dumps(rows).encode())}
+        return _publish(replace(dataset, format="packed", root=""), uri, extra)
+    except OSError as error:
+        raise UserError(f"{work}: cannot write the shards: {error.strerror or error}") from None
+    finally:
+        if folder.name:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_dataset(uri: str) -> tuple[Dataset, Manifest]:
+    """The index and manifest of a published data set.
+
+    Raises:
+        UserError: nothing is there, or something else.
+    """
+    manifest = artifacts.load(uri)
+    if manifest.kind != KIND:
+        raise UserError(f"{uri}: is a {manifest.kind}, not a data set")
+    source = manifest.part_uri(INDEX)
+    dataset = Dataset.from_json(_unzip(artifacts.read_part(manifest, INDEX), source), source)
+    return (replace(dataset, root=uri) if dataset.format == "packed" else dataset), manifest
+
+
+def materialise(
+    dataset: Dataset, manifest: Manifest, records: Sequence[Record], cache: Path
+) -> Path:
+    """A folder of this machine in which the records' images and masks can be read.
+
+    Of a packed data set the files of these records, and no others, are fetched: by ranged reads
+    in parallel, verified by the records' digests, once per machine.
+
+    Args:
+        dataset: from :func:`open_dataset`.
+        manifest: likewise.
+        records: of the data set.
+        cache: folder that the machine's processes share.
+
+    Returns:
+        The folder that the records' paths are below; leave it unchanged.
+
+    Raises:
+        UserError: the folder is not on this machine, a shard is missing or damaged, or the disk
+            is full.
+    """
+    if dataset.format != "packed":
+        if not Path(dataset.root).is_dir():
+            raise UserError(
+                f"{dataset.root}: the data set's folder is not on this machine; pack the data "
+                "set (data.pack: true) or mount the folder"
+            )
+        return Path(dataset.root)
+    folder = cache / manifest.digest
+    with _locked(cache / f"{manifest.digest}.lock"):
+        missing = [r for r in records if not _present(folder, r)]
+        if missing:
+            _fetch(manifest, missing, folder)
+    return folder
+
+
+def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Manifest:
+    manifest = artifacts.publish(
+        uri,
+        {INDEX: _zip(dataset.to_json()), **parts},
+        kind=KIND,
+        metadata={
+            "name": dataset.name,
+            "format": dataset.format,
+            "digest": dataset.digest,
+            "images": {split: len(records) for split, records in dataset.splits.items()},
+        },
+    )
+    if manifest.kind != KIND or manifest.metadata.get("digest") != dataset.digest:
+        raise UserError(
+            f"{uri}: another {manifest.kind} lies there "
+            f"({manifest.metadata.get('name', 'unnamed')}); name another place"
+        )
+    return manifest
+
+
+def _write_shards(
+    dataset: Dataset, folder: Path, shard_bytes: int, progress: Progress | None
+) -> dict[str, Member]:
+    root = Path(dataset.root)
+    unique = {r.digest: r for records in dataset.splits.values() for r in records}
+    # Images of the same classes lie together, so that a step's are few long reads.
+    records = sorted(unique.values(), key=lambda r: (r.classes, r.image, r.mask))
+    members: dict[str, Member] = {}
+    archive: tarfile.TarFile | None = None
+    shard, count = "", 0
+    try:
+        for done, record in enumerate(records):
+            if archive is None or archive.offset >= shard_bytes:
+                if archive is not None:
+                    archive.close()
+                shard, count = f"shard-{count:05}.tar", count + 1
+                archive = tarfile.open(folder / shard, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+            image, mask = _read(root / record.image), _read(root / record.mask)
+            if hashlib.sha256(image + mask).hexdigest() != record.digest:
+                raise UserError(
+                    f"{root / record.image}: image or mask changed since it was indexed; index "
+                    "the data set again"
+                )
+            places = [
+                _add(archive, path, data)
+                for path, data in ((record.image, image), (record.mask, mask))
+            ]
+            members[record.digest] = Member(shard, *places)
+            if progress:
+                progress(done + 1, len(records))
+    finally:
+        if archive is not None:
+            archive.close()
+    return members
+
+
+def _add(archive: tarfile.TarFile, path: str, data: bytes) -> tuple[int, int]:
+    header = tarfile.TarInfo(path)
+    header.size = len(data)
+    archive.addfile(header, io.BytesIO(data))
+    padded = -(-len(data) // _BLOCK) * _BLOCK
+    return archive.offset - padded, len(data)
+
+
+def _fetch(manifest: Manifest, records: Sequence[Record], folder: Path) -> None:
+    members = _members(manifest)
+    for record in records:
+        if record.digest not in members:
+            raise UserError(f"{manifest.uri}: holds no {record.image}; pack the data set again")
+    order = sorted(members, key=lambda digest: (members[digest].shard, members[digest].image))
+    position = {digest: number for number, digest in enumerate(order)}
+    runs: list[list[Record]] = []
+    for record in sorted(records, key=lambda r: position[r.digest]):
+        if runs and _joins(runs[-1], record, members, position):
+            runs[-1].append(record)
+        else:
+            runs.append([record])
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for _ in pool.map(lambda run: _fetch_run(manifest, members, run, folder), runs):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _joins(
+    run: Sequence[Record], record: Record, members: dict[str, Member], position: dict[str, int]
+) -> bool:
+    """Whether one read can go on over the record: never over an image that is not wanted."""
+    first, last = members[run[0].digest], members[record.digest]
+    return (
+        first.shard == last.shard
+        and position[record.digest] - position[run[-1].digest] <= 1
+        and last.end - first.image[0] <= _READ_BYTES
+    )
+
+
+def _fetch_run(
+    manifest: Manifest, members: dict[str, Member], run: Sequence[Record], folder: Path
+) -> None:
+    first, last = members[run[0].digest], members[run[-1].digest]
+    uri, start = manifest.part_uri(first.shard), first.image[0]
+    data = storage.read_range(uri, start, last.end - start)
+    for record in run:
+        member = members[record.digest]
+        image, mask = (
+            data[offset - start : offset - start + size]
+            for offset, size in (member.image, member.mask)
+        )
+        if hashlib.sha256(image + mask).hexdigest() != record.digest:
+            raise storage.Damaged(
+                f"{uri}: {record.image} or its mask is damaged; remove {manifest.uri} and pack "
+                "the data set again"
+            )
+        _place(folder / safe_path(record.image, manifest.uri), image)
+        _place(folder / safe_path(record.mask, manifest.uri), mask)
+
+
+def _present(folder: Path, record: Record) -> bool:
+    return (folder / record.image).is_file() and (folder / record.mask).is_file()
+
+
+def _place(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _members(manifest: Manifest) -> dict[str, Member]:
+    source = manifest.part_uri(MEMBERS)
+    try:
+        rows = json.loads(_unzip(artifacts.read_part(manifest, MEMBERS), source))
+        return {
+            digest: Member(shard, (i, n), (j, m)) for digest, (shard, i, n, j, m) in rows.items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{source}: not a list of members ({error})") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _zip(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=6, mtime=0)
+
+
+def _unzip(data: bytes, source: str) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(_LARGEST_INDEX + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{source}: damaged ({error}); publish the data set again") from None
+    if len(content) > _LARGEST_INDEX:
+        raise UserError(f"{source}: too large for an index of a data set")
+    return content
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock among this machine's processes; the kernel frees it when the holder ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
