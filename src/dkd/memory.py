@@ -1,0 +1,62 @@
+"""Which images the exemplar memory keeps. Pure: no image, no model, no torch."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that may be kept.
+
+    Attributes:
+        id: unique among the candidates.
+        classes: channel numbers of the classes it holds, labelled or seen by the model.
+    """
+
+    id: str
+    classes: frozenset[int]
+
+
+def choose(
+    candidates: Sequence[Candidate], old_classes: Sequence[int], size: int, seed: int
+) -> list[int]:
+    """The memory's images: a balanced round over the old classes (paper, section 4.1).
+
+    Candidates and classes are shuffled; then each class in turn takes the first unused
+    candidate that holds it, until the memory is full or no candidate left holds an old class.
+    The choice depends on the candidates' ids and classes, not on their order.
+
+    Args:
+        candidates: all there are.
+        old_classes: channel numbers of the classes to keep.
+        size: most images to keep.
+        seed: of the shuffle.
+
+    Returns:
+        Indices into ``candidates``, in the order of choice; fewer than ``size`` only if the
+        candidates ran out.
+    """
+    random = np.random.default_rng(seed)
+    by_id = sorted(range(len(candidates)), key=lambda index: candidates[index].id)
+    shuffled = [by_id[place] for place in random.permutation(len(by_id))]
+    classes = sorted(old_classes)
+    waiting: dict[int, deque[int]] = {
+        classes[place]: deque() for place in random.permutation(len(classes))
+    }
+    for index in shuffled:
+        for held in candidates[index].classes & waiting.keys():
+            waiting[held].append(index)
+    chosen: dict[int, None] = {}
+    while len(chosen) < size:
+        before = len(chosen)
+        for queue in waiting.values():
+            while queue and queue[0] in chosen:
+                queue.popleft()
+            if queue and len(chosen) < size:
+                chosen[queue.popleft()] = None
+        if len(chosen) == before:
+            break
+    return list(chosen)
