@@ -74,9 +74,7 @@ def make(folder: Path, settings: Data.Digits) -> None:
     try:
         work.chmod(0o755)
         for split, count in (("train", settings.train), ("validation", settings.validation)):
-            # Every fifth sample is the validation's: no handwriting stands in both.
-            ours = np.arange(len(targets)) % 5 == 4
-            ours = ours if split == "validation" else ~ours
+            ours = handwriting(split, len(targets))
             maker = _Scenes(shapes[ours], targets[ours], settings.size)
             for kind in ("images", "masks"):
                 (work / kind / split).mkdir(parents=True)
@@ -100,6 +98,12 @@ def make(folder: Path, settings: Data.Digits) -> None:
     finally:
         if work.exists():
             shutil.rmtree(work, ignore_errors=True)
+
+
+def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:
+    """Which of scikit-learn's samples a split is made of: every fifth is the validation's."""
+    numbers = np.arange(samples)
+    return numbers[(numbers % 5 == 4) == (split == "validation")]
 
 
 class _Scenes:

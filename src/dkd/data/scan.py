@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -113,7 +114,7 @@ def examine(image_path: Path, mask_path: Path) -> Found:
         width, height = image.size
         # All of a JPEG's bytes are read, but its blocks are reconstructed at an eighth.
         image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        _decode(image, image_path)
+        _decode(image, image_path, image_bytes)
     with _open(mask_bytes, mask_path, ("PNG",)) as mask:
         if mask.mode not in _MASK_MODES:
             raise UserError(
@@ -125,7 +126,7 @@ def examine(image_path: Path, mask_path: Path) -> Found:
                 f"{mask_path}: the mask is {mask.size[0]}x{mask.size[1]} but the image "
                 f"{image_path.name} is {width}x{height}; make them the same size"
             )
-        _decode(mask, mask_path)
+        _decode(mask, mask_path, mask_bytes)
         values = tuple(value for value, count in enumerate(mask.histogram()) if count)
     digest = hashlib.sha256(image_bytes)
     digest.update(mask_bytes)
@@ -144,7 +145,7 @@ def _read(path: Path, what: str) -> bytes:
 def _open(data: bytes, path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
     try:
         image = Image.open(io.BytesIO(data), formats=kinds)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         if isinstance(error, Image.DecompressionBombError):
             raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
         raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
@@ -157,10 +158,13 @@ def _open(data: bytes, path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFil
     return image
 
 
-def _decode(image: ImageFile.ImageFile, path: Path) -> None:
+def _decode(image: ImageFile.ImageFile, path: Path, data: bytes) -> None:
     try:
         image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, zlib.error) as error:
+        if image.format == "PNG":
+            # Decoding stops at the last pixel; other decoders want whole chunks and right sums.
+            Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+    except (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error) as error:
         raise UserError(f"{path}: corrupt image ({error}); replace it") from None
 
 

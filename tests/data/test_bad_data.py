@@ -1,0 +1,190 @@
+"""Bad input: one line that names the file or field and says what to do."""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dkd.data import index
+from dkd.errors import UserError
+from dkd.scenario import Data
+
+
+def refuse(root: Path, *words: str, **fields: str) -> None:
+    """Indexing must fail with one line that holds these words."""
+    with pytest.raises(UserError) as caught:
+        index.build(Data(**{"format": "folder", "root": str(root), **fields}))  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nearly nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_mask_missing(folder: Path) -> None:
+    (folder / "masks/train/2.png").unlink()
+    refuse(folder, "masks/train/2.png", "mask is missing")
+
+
+def test_image_missing(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / "JPEGImages/2007_000001.jpg").unlink()
+    refuse(root, "JPEGImages/2007_000001.jpg", "image is missing", format="voc")
+
+
+def test_sizes_differ(folder: Path) -> None:
+    Image.new("L", (5, 4)).save(folder / "masks/train/1.png")
+    refuse(folder, "masks/train/1.png", "5x4", "1.png is")
+
+
+def test_label_value_outside_the_classes(folder: Path) -> None:
+    path = folder / "masks/validation/0.png"
+    labels = np.array(Image.open(path))
+    labels[0, 0] = 3
+    Image.fromarray(labels).save(path)
+    refuse(folder, "masks/validation/0.png", "label value 3", "pets")
+
+
+def test_label_value_is_refused_on_a_cached_scan_too(folder: Path, tmp_path: Path) -> None:
+    data = Data(format="folder", root=str(folder))
+    index.build(data, tmp_path / "cache")
+    (folder / "classes.yaml").write_text("1: cat\n")
+    with pytest.raises(UserError, match="label value 7"):
+        index.build(data, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60, -20])
+def test_truncated_image_and_mask(folder: Path, keep: int) -> None:
+    for path in (folder / "images/train/0.png", folder / "masks/train/0.png"):
+        content = path.read_bytes()
+        path.write_bytes(content[:keep])
+        refuse(folder, str(path.relative_to(folder)), "replace it")
+        path.write_bytes(content)
+
+
+def test_truncated_jpeg(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    path = root / "JPEGImages/2007_000004.jpg"
+    path.write_bytes(path.read_bytes()[:-40])
+    refuse(root, "2007_000004.jpg", "corrupt", format="voc")
+
+
+def test_mask_in_colours(folder: Path) -> None:
+    path = folder / "masks/train/0.png"
+    Image.open(path).convert("RGB").save(path)
+    refuse(folder, "masks/train/0.png", "RGB", "one 8-bit channel")
+
+
+def test_mask_as_jpeg(folder: Path) -> None:
+    path = folder / "masks/train/0.png"
+    Image.open(path).convert("L").save(path, "JPEG")
+    refuse(folder, "masks/train/0.png", "not a PNG")
+
+
+@pytest.mark.parametrize(
+    "size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (9000, 8000), (5000, 9)]
+)
+def test_absurd_sizes(folder: Path, size: tuple[int, int]) -> None:
+    (folder / "images/train/0.png").write_bytes(png_of_size(*size))
+    refuse(folder, "images/train/0.png")
+
+
+def test_other_kinds_of_files(folder: Path) -> None:
+    Image.new("RGB", (20, 20)).save(folder / "images/train/0.png", "GIF")
+    refuse(folder, "images/train/0.png", "JPEG or PNG")
+
+
+def test_empty_split(folder: Path) -> None:
+    for path in (folder / "images/train").iterdir():
+        path.unlink()
+    refuse(folder, "images/train", "no image")
+
+
+def test_empty_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n")
+    refuse(root, "val.txt", "no image", format="voc")
+
+
+def test_unknown_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    refuse(root, "trainval.txt", "train_aug, val", format="voc", train="trainval")
+
+
+@pytest.mark.parametrize("line", ["a b c", "../../x.jpg m.png", "x/y"])
+def test_line_of_a_list(voc_maker: Callable[..., Path], tmp_path: Path, line: str) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / "ImageSets/Segmentation/val.txt").write_text(f"2007_000004\n{line}\n")
+    refuse(root, "val.txt", "line 2", format="voc")
+
+
+def test_id_twice(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / "ImageSets/Segmentation/val.txt").write_text("2007_000004\n2007_000004\n")
+    refuse(root, "val.txt", "2007_000004", "twice", format="voc")
+
+
+def test_two_images_for_a_mask(folder: Path) -> None:
+    Image.new("RGB", (20, 20)).save(folder / "images/train/0.jpg")
+    refuse(folder, "images/train", "0 stands there twice")
+
+
+def test_folder_missing(tmp_path: Path) -> None:
+    refuse(tmp_path / "nowhere", "nowhere", "no such folder")
+    refuse(tmp_path, "no such folder", format="voc")
+    refuse(tmp_path, "images/training", format="ade20k")
+
+
+def test_parent_of_the_voc_folder(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+    voc_maker(tmp_path / "VOCdevkit" / "VOC2012", 3, 2)
+    refuse(tmp_path, f"did you mean {tmp_path}/VOCdevkit/VOC2012", format="voc")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "no class"),
+        ("- cat", "no class"),
+        ("1: [", "not YAML"),
+        ("0: background", "0 is no class"),
+        ("255: void", "255 is no class"),
+        ("one: cat", "'one' is no class"),
+        ("true: cat", "True is no class"),
+        ("1: cat\n7: cat", "two classes are called 'cat'"),
+        ("1: 5", "class 1"),
+        ("1: ''", "class 1"),
+        ("1: {name: cat, colour: [1, 2]}", "class 1"),
+        ("1: {name: cat, colour: [1, 2, 256]}", "class 1"),
+    ],
+)
+def test_classes_file(folder: Path, text: str, word: str) -> None:
+    (folder / "classes.yaml").write_text(text)
+    refuse(folder, "classes.yaml", word)
+
+
+def test_classes_file_missing(folder: Path) -> None:
+    (folder / "classes.yaml").unlink()
+    refuse(folder, "classes.yaml", "missing")
+
+
+def test_cache_not_writable(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "file"))):
+        index.build(Data(format="folder", root=str(folder)), tmp_path / "file")

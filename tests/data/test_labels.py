@@ -1,0 +1,101 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dkd.data import formats, index, labels
+from dkd.data.index import Dataset, Record
+from dkd.errors import UserError
+from dkd.scenario import Data
+from dkd.tasks import Task
+
+
+def dataset(classes: dict[int, str], future_is_void: bool = False) -> Dataset:
+    return Dataset("d", "voc", "/", classes, {}, future_is_void, {"train": (), "validation": ()})
+
+
+VOC = dataset(formats.VOC_CLASSES)
+
+
+def test_training_shows_the_new_classes_alone() -> None:
+    table = labels.training_table(VOC, Task.of([[1, 2], [15], [3, 4]], VOC.classes), 2)
+    expected = np.zeros(256, np.uint8)
+    expected[[3, 4, 255]] = [4, 5, 255]
+    assert np.array_equal(table, expected)
+
+
+@pytest.mark.parametrize(("future_is_void", "rest"), [(False, 0), (True, 255)])
+def test_a_test_shows_what_was_seen(future_is_void: bool, rest: int) -> None:
+    data = dataset({v: f"c{v}" for v in range(1, 6)}, future_is_void)
+    table = labels.test_table(data, Task.of([[4], [2, 1], [3]], data.classes), 1)
+    assert table[:6].tolist() == [0, 3, 2, rest, 1, rest]
+    assert table[255] == 255
+    assert not table[6:255].any()
+
+
+def test_full_table_shows_every_class_of_the_task() -> None:
+    table = labels.full_table(VOC, Task.of([[20], [1]], VOC.classes))
+    assert {v: int(c) for v, c in enumerate(table) if c} == {20: 1, 1: 2, 255: 255}
+
+
+@given(st.permutations(range(1, 21)), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_any_class_order_maps_back_to_the_same_labels(
+    order: list[int], step: int, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).choice([*range(21), 255], (9, 11)).astype(np.uint8)
+    bounds = [0, 5, 11, 12, 20]
+    steps = [order[a:b] for a, b in pairwise(bounds)]
+    task = Task.of(steps, VOC.classes)
+    back = np.zeros(256, np.uint8)
+    back[255] = 255
+    for channel, value in enumerate(order, start=1):
+        back[channel] = value
+    trained = back[labels.training_table(VOC, task, step)[mask]]
+    assert np.array_equal(trained, np.where(np.isin(mask, [*steps[step], 255]), mask, 0))
+    tested = back[labels.test_table(VOC, task, step)[mask]]
+    seen = [value for values in steps[: step + 1] for value in values]
+    assert np.array_equal(tested, np.where(np.isin(mask, [*seen, 255]), mask, 0))
+
+
+def test_tables_go_by_name_not_by_label_value() -> None:
+    task = Task((("cat", "dog"), ("cow",)))
+    one, other = dataset({8: "cat", 12: "dog", 10: "cow"}), dataset({3: "dog", 1: "cow", 2: "cat"})
+    assert labels.test_table(one, task, 1)[[8, 12, 10]].tolist() == [1, 2, 3]
+    assert labels.test_table(other, task, 1)[[2, 3, 1]].tolist() == [1, 2, 3]
+
+
+def test_old_classes_that_the_data_set_lacks_have_channels_all_the_same() -> None:
+    task = Task((("unicorn", "cat"), ("dog",)))
+    assert labels.test_table(VOC, task, 1)[[8, 12]].tolist() == [2, 3]
+
+
+def test_more_classes_than_labels_can_hold() -> None:
+    with pytest.raises(UserError, match="254"):
+        labels.full_table(VOC, Task((tuple(f"c{n}" for n in range(255)),)))
+
+
+def test_covered() -> None:
+    task = Task.of([[1, 2], [3], [4, 5]], VOC.classes)
+    assert labels.covered(task, 1, 2).tolist() == [[False, False, True]] * 2
+    assert labels.covered(task, 1, 1, all_seen=True).tolist() == [[True] * 3]
+    records = [Record(str(n), "", "", 1, 1, classes, "") for n, classes in enumerate([(1, 9), ()])]
+    table = labels.test_table(VOC, task, 1)
+    more = labels.covered_with_labelled(labels.covered(task, 1, 2), table, records)
+    assert more.tolist() == [[True, False, True], [False, False, True]]
+
+
+def test_classes_of_the_real_masks(shared: Path) -> None:
+    root = shared / "voc_subset"
+    data = index.build(Data(format="voc", root=str(root)))
+    lines = (root / "classes_per_image.txt").read_text().splitlines()
+    listed = {id_: set(names.split(",")) for id_, names in (line.split() for line in lines)}
+    found = {
+        record.id: {data.classes[value] for value in record.classes}
+        for record in (*data.train, *data.validation)
+    }
+    # The list names classes from about 0.5% of an image's pixels on, the index all of them.
+    assert all(listed[id_] <= names for id_, names in found.items())
+    assert sum(listed[id_] == names for id_, names in found.items()) > 0.9 * len(found)
