@@ -149,6 +149,35 @@ def run(
     )
 
 
+def scored_run(
+    variant: str,
+    iou_by_step: list[list[float | None]],
+    task: tuple[tuple[str, ...], ...] = (("cat",), ("cow",)),
+    seed: int = 1,
+    **totals: float | None,
+) -> RunResult:
+    """A bare run with given IoUs; ``totals`` are the last step's other scores."""
+    classes = sum(len(names) for names in task)
+    last = len(iou_by_step) - 1
+    return RunResult(
+        scenario="bare",
+        variant=variant,
+        method="joint" if variant == "joint" else "dkd",
+        seed=seed,
+        task=task,
+        colours=palette(1 + classes),
+        dataset=DatasetRef(name="bare", digest="0" * 64),
+        steps=tuple(
+            StepResult(
+                step=step,
+                new_classes=task[step],
+                scores=Scores(iou=tuple(iou), **(totals if step == last else {})),
+            )
+            for step, iou in enumerate(iou_by_step)
+        ),
+    )
+
+
 def scored(variant: str, channel: int, age: int, offset: float) -> float:
     if channel == 0:
         return 91.0 - 0.5 * age
