@@ -28,14 +28,12 @@ class Backbone:
         channels: of the feature map.
         stride: pixels of the image per feature, in each direction.
         dilations: of ASPP's three 3x3 branches.
-        ignored: key prefixes of published weights that belong to the classifier cut off here.
     """
 
     make: Callable[[], nn.Module]
     channels: int
     stride: int = 16
     dilations: tuple[int, int, int] = (6, 12, 18)
-    ignored: tuple[str, ...] = ("fc.",)
 
 
 class _ResNetFeatures(ResNet):  # type: ignore[misc]  # torchvision has no types
@@ -121,8 +119,6 @@ BACKBONES: dict[str, Backbone] = {
     "resnet101": Backbone(partial(_ResNetFeatures, Bottleneck, [3, 4, 23, 3]), channels=2048),
     "resnet50": Backbone(partial(_ResNetFeatures, Bottleneck, [3, 4, 6, 3]), channels=2048),
     "resnet18": Backbone(partial(_ResNetFeatures, BasicBlock, [2, 2, 2, 2]), channels=512),
-    "mobilenet_v2": Backbone(
-        _MobileNetV2Features, channels=320, ignored=("classifier.", "features.18.")
-    ),
+    "mobilenet_v2": Backbone(_MobileNetV2Features, channels=320),
     "demo": Backbone(_DemoFeatures, channels=48, stride=4, dilations=(2, 4, 6)),
 }

@@ -62,19 +62,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         cast(Tensor, self.num_batches_tracked).add_(1)
 
 
-def synchronise(model: nn.Module) -> nn.Module:
+def synchronise(model: nn.Module) -> None:
     """Makes batch normalisation share its statistics across ranks: for step 0, more than one rank.
 
-    On a GPU the layers become ``torch.nn.SyncBatchNorm`` (paper, section 4.1), on CPU
-    :class:`BatchNorm2d` synchronises itself. Keys of the state do not change.
-
-    Returns:
-        The model to use instead; on CPU the same object.
+    In place. On a GPU the layers become ``torch.nn.SyncBatchNorm`` (method page, "Network"), on
+    CPU :class:`BatchNorm2d` synchronises itself. Keys of the state do not change.
     """
     if next(model.parameters()).is_cuda:
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return cast(nn.Module, synchronised)
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
             module.synchronised = True
-    return model
