@@ -80,7 +80,8 @@ def total(
         covered: ``N x K``, whether the mBCE covers class ``k + 1`` in image ``n``, instead of
             ``covers`` in every image; each class's mean is over the images that cover it.
         average: averages a tensor over ranks. With it, every pixel counts alike even if some
-            ranks have more void than others; one small vector is communicated per call.
+            ranks have more images, or less void, than others: the mean of the ranks' losses is
+            the loss of their batches together. One small vector is communicated per call.
 
     Raises:
         ValueError: the weights ask for distillation, but there is no teacher.
@@ -94,10 +95,14 @@ def total(
         loss, mbce, kd, ac = _FullResolution.apply(logits, old, targets, weights, pos_weight)
         terms = {"mbce": mbce, "kd": kd, "ac": ac}
         if teacher and weights.dkd_pos:
-            term = _SoftTargets.apply(_wide(student.positive), _wide(teacher.positive))
+            term = _SoftTargets.apply(
+                _wide(student.positive), _wide(teacher.positive), targets.image_share
+            )
             loss, terms["dkd_pos"] = loss + weights.dkd_pos * term, term.detach()
         if teacher and weights.dkd_neg:
-            term = _SoftTargets.apply(_wide(student.negative), _wide(teacher.negative))
+            term = _SoftTargets.apply(
+                _wide(student.negative), _wide(teacher.negative), targets.image_share
+            )
             loss, terms["dkd_neg"] = loss + weights.dkd_neg * term, term.detach()
     return Losses(loss, {name: value for name, value in terms.items() if getattr(weights, name)})
 
@@ -108,7 +113,8 @@ class _Targets(NamedTuple):
     Attributes:
         label: ``N x 1 x H x W`` int64.
         void: ``N x 1 x H x W`` bool, pixels to leave out; None for none.
-        share: scalar, weight of a pixel in a mean over all images.
+        image_share: scalar, weight of an image in a mean over images.
+        share: scalar, weight of a pixel in a mean over all images' pixels.
         coverage: ``N x (1 + K)``, weight of a pixel of an image in a class's mBCE, 0 where the
             mBCE does not cover it.
         covers: the channels where it may cover some image.
@@ -116,6 +122,7 @@ class _Targets(NamedTuple):
 
     label: Tensor
     void: Tensor | None
+    image_share: Tensor
     share: Tensor
     coverage: Tensor
     covers: range
@@ -140,17 +147,17 @@ def _targets(
         covers = range(1, logits.shape[1])
     if void_is_negative:
         void = None
-        pixels = table.new_full((len(label),), label[0].numel())
+        pixels = table.new_full((len(label),), label.shape[2] * label.shape[3])
     else:
         void = label == VOID
         pixels = (~void).sum((1, 2, 3)).to(table.dtype)
-    counts = pixels @ table
+    counts = torch.cat([pixels @ table, table.new_full((1,), len(label))])
     if average is not None:
         counts = average(counts)
     shares = torch.where(counts > 0, 1 / counts, 0)
-    coverage = table * shares
+    coverage = table * shares[:-1]
     coverage[:, 0] = 0
-    return _Targets(label, void, shares[0], coverage, covers)
+    return _Targets(label, void, shares[-1], shares[0], coverage, covers)
 
 
 class _FullResolution(torch.autograd.Function):
@@ -170,7 +177,7 @@ class _FullResolution(torch.autograd.Function):
         weights: LossWeights,
         pos_weight: float,
     ) -> tuple[Tensor, ...]:
-        label, void, share, coverage, covers = targets
+        label, void, _, share, coverage, covers = targets
         old = range(1, 1 + teacher.shape[1])
         # What a pixel's untargeted cross-entropy weighs on a channel, all terms together, and
         # the mBCE's part of it, for only the mBCE has hard targets.
@@ -216,11 +223,14 @@ class _FullResolution(torch.autograd.Function):
 
 
 class _SoftTargets(torch.autograd.Function):
-    """Cross-entropy of logits with sigmoid(targets), both ``N x D x h x w``: mean, then sum."""
+    """Cross-entropy of logits with sigmoid(targets), both ``N x D x h x w``: mean, then sum.
+
+    The third argument is the weight of an image in the mean.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        share = logits.shape[1] / max(logits.numel(), 1)
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, image_share: Tensor) -> Tensor:
+        share = image_share / (logits.shape[2] * logits.shape[3])
         logits = logits.clamp(-_LARGEST, _LARGEST)
         probability = targets.sigmoid()
         ctx.save_for_backward((logits.sigmoid() - probability) * share)
@@ -228,9 +238,9 @@ class _SoftTargets(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None
+        return gradient * grad, None, None
 
 
 class _Labelled(NamedTuple):
