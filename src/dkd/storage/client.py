@@ -141,7 +141,8 @@ def _make_client(
         )
         client: S3Client = session.client(
             "s3",
-            region_name=session.region_name or "us-east-1",
+            # AWS_REGION is what pods with IRSA get; boto3 itself reads AWS_DEFAULT_REGION.
+            region_name=os.environ.get("AWS_REGION") or session.region_name or "us-east-1",
             endpoint_url=endpoint,
             config=config,
         )

@@ -1,0 +1,381 @@
+"""The embedded S3 store: the real SeaweedFS on this machine's loopback, for one data folder.
+
+    with EmbeddedStore(Path("store")) as store:
+        os.environ.update(store.environment())
+        storage.write_bytes("s3://dkd/hello", b"...")
+
+The server lives as long as its owner, whatever ends that (Linux: PR_SET_PDEATHSIG), and not by
+the terminal's Ctrl-C, so that the owner can still save. It is always stopped by SIGKILL: SIGTERM
+takes 17 s, and data written is in the kernel's hands either way.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dkd.errors import UserError
+from dkd.storage.files import placed
+from dkd.storage.store import disk_error
+
+READY_SECONDS = 60.0  # for a busy machine; 2 s is usual
+SERVICES = ("master", "volume", "filer", "s3")
+REGION = "us-east-1"
+STATE = "server.json"  # keys and ports, mode 0600
+IDENTITIES = "s3.json"  # the server's own file of keys, mode 0600
+LOG = "server.log"
+PROBE = ".ready"  # an object that is written and deleted to see whether the server works
+_LAST_BYTES = 2000  # of the log that an error shows
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a second start needs to come up under the same address and keys."""
+
+    access_key: str
+    secret_key: str
+    encryption_key: str
+    ports: dict[str, int]
+
+
+class _Ended(Exception):  # noqa: N818
+    """The server's process ended."""
+
+
+class EmbeddedStore:
+    """A SeaweedFS server with one bucket; a context manager.
+
+    A second one on the same folder joins the server that runs (in this process or another) and
+    leaves it running; it ends with its owner.
+
+    Args:
+        data_dir: folder of the server's data, keys, ports and log; made if it is missing.
+        bucket: made if it is missing.
+
+    Raises:
+        UserError: the server is not installed, or does not come up.
+    """
+
+    def __init__(self, data_dir: Path, bucket: str = "dkd") -> None:
+        self.data_dir = data_dir.absolute()
+        self.bucket = bucket
+        self._lock: IO[bytes] | None = None
+        self._state: _State | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the S3 server."""
+        return f"http://127.0.0.1:{self._known().ports['s3']}"
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which :mod:`dkd.storage`, boto3 and the AWS command line find the store."""
+        state = self._known()
+        variables = {
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": state.access_key,
+            "AWS_SECRET_ACCESS_KEY": state.secret_key,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_SESSION_TOKEN": "",  # of other credentials
+            "DKD_S3_CREDENTIALS_DIR": "",
+        }
+        if any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY")):
+            others = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+            variables["NO_PROXY"] = variables["no_proxy"] = f"{others},127.0.0.1".strip(",")
+        return variables
+
+    def kill(self) -> None:
+        """Stop the server at once; the data stay. Only its owner can."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            for service in SERVICES:  # of a name that the server does not let us choose
+                port = self._known().ports[f"{service}.grpc"]
+                Path(f"/tmp/seaweedfs-{service}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+
+    def restart(self) -> None:
+        """Kill the server and start it again at the same address."""
+        if self._lock is None:
+            raise UserError(f"{self.data_dir}: its S3 server belongs to another process")
+        self.kill()
+        self._launch(self._known(), self._lock)
+
+    def close(self) -> None:
+        """Stop the server if it is ours."""
+        self.kill()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = (self.data_dir / "lock").open("ab")
+        except OSError as error:
+            raise disk_error(error, self.data_dir) from error
+        with ExitStack() as undo:
+            undo.callback(lock.close)
+            if self._acquire(lock):
+                self._lock = lock
+                undo.callback(self.close)
+                self._start(lock)
+                undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _known(self) -> _State:
+        if self._state is None:
+            raise RuntimeError("the store has not been started")
+        return self._state
+
+    def _acquire(self, lock: IO[bytes]) -> bool:
+        """Become the folder's owner (true), or join the server that another owner runs (false).
+
+        The server holds the lock as well: it is free only when owner and server are gone.
+        """
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._state = self._read_state()
+                if self._state is not None and self._answers():
+                    return False
+            else:
+                return True
+            time.sleep(0.1)
+        raise UserError(
+            f"{self.data_dir}: the S3 server of another process holds it and does not answer; "
+            "end that process or choose another folder"
+        )
+
+    def _start(self, lock: IO[bytes]) -> None:
+        old = self._read_state()
+        for _ in range(3):  # another program may take a port in between
+            if old is not None and _are_free(old.ports.values()):
+                state = old
+            else:
+                state = _State(
+                    access_key=old.access_key if old else "DKD" + secrets.token_hex(8).upper(),
+                    secret_key=old.secret_key if old else secrets.token_urlsafe(30),
+                    encryption_key=old.encryption_key if old else secrets.token_hex(32),
+                    ports=_free_ports(),
+                )
+            self._write_private(STATE, asdict(state))
+            self._state = state
+            try:
+                return self._launch(state, lock)
+            except _Ended as error:
+                failure, old = error, replace(state, ports={})
+        raise UserError(
+            f"{self.data_dir}: the embedded S3 server ended at once; its {LOG} there ends with: "
+            f"{failure}"
+        )
+
+    def _launch(self, state: _State, lock: IO[bytes]) -> None:
+        """Start the server and wait till it takes objects.
+
+        Raises:
+            _Ended: it did not stay.
+            UserError: it did not come up.
+        """
+        identity = {
+            "name": "dkd",
+            "credentials": [{"accessKey": state.access_key, "secretKey": state.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        self._write_private(IDENTITIES, {"identities": [identity]})
+        kept = ("AWS_", "WEED_")  # would be taken for settings of the server
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(kept)}
+        environment |= {"HOME": str(self.data_dir), "WEED_S3_SSE_KEK": state.encryption_key}
+        (self.data_dir / "data").mkdir(exist_ok=True)
+        command = [_weed(), "-logtostderr", "server", *_options(state.ports)]
+        with (self.data_dir / LOG).open("wb") as log:
+            self._process = _start_with_owner(
+                command,
+                cwd=self.data_dir,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+        until = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None:
+                text = (self.data_dir / LOG).read_bytes()[-_LAST_BYTES:]
+                raise _Ended(" | ".join(text.decode(errors="replace").splitlines()[-3:]))
+            if time.monotonic() > until:
+                raise UserError(
+                    f"{self.data_dir}: the embedded S3 server did not answer for "
+                    f"{READY_SECONDS:.0f} s; see {LOG} there"
+                )
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        """Whether the server takes objects into the bucket with our keys."""
+        state = self._known()
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=state.access_key,
+            aws_secret_access_key=state.secret_key,
+            region_name=REGION,
+            config=Config(
+                connect_timeout=2,
+                read_timeout=5,
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": "path"},
+                proxies={},
+            ),
+        )
+        try:
+            with suppress(
+                client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
+            ):
+                client.create_bucket(Bucket=self.bucket)
+            client.put_object(Bucket=self.bucket, Key=PROBE, Body=b"")
+            client.delete_object(Bucket=self.bucket, Key=PROBE)
+        except (BotoCoreError, ClientError):
+            return False
+        finally:
+            client.close()
+        return True
+
+    def _read_state(self) -> _State | None:
+        path = self.data_dir / STATE
+        try:
+            return _State(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({type(error).__name__}); delete it to get new S3 keys"
+            ) from error
+
+    def _write_private(self, name: str, content: object) -> None:
+        path = self.data_dir / name
+        try:
+            with placed(path, durable=True) as part:
+                part.chmod(0o600)
+                part.write_text(json.dumps(content))
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+
+def _weed() -> str:
+    beside = Path(sysconfig.get_path("scripts")) / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise UserError("no program weed (SeaweedFS) for the embedded S3 store; install dkd[demo]")
+    return found
+
+
+def _options(ports: dict[str, int]) -> list[str]:
+    options = {
+        "dir": "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "filer": "true",
+        "filer.localSocket": "filer.sock",
+        "s3": "true",
+        "s3.config": IDENTITIES,
+        "s3.localSocket": "s3.sock",
+        "s3.autoCreateBucket": "false",  # a bucket missing is an error, as on other stores
+        "s3.port.iceberg": "0",
+        "s3.port.lance": "0",
+        "master.telemetry": "false",
+        "master.electionTimeout": "1s",  # a restart waits for it; 10 s by default
+        "master.heartbeatInterval": "100ms",
+        "master.volumeSizeLimitMB": "1024",
+        "volume.max": "0",  # as many as the disk holds
+        "volume.preStopSeconds": "0",
+    }
+    for name, port in ports.items():
+        service, _, kind = name.partition(".")
+        options[f"{service}.port.{kind}" if kind else f"{service}.port"] = str(port)
+    return [f"-{name}={value}" for name, value in options.items()]
+
+
+def _are_free(ports: Iterable[int]) -> bool:
+    """Whether all of some ports can be listened on; false for none at all."""
+    numbers = list(ports)
+    with ExitStack() as listening:
+        for port in numbers:
+            listener = listening.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return bool(numbers)
+
+
+def _free_ports() -> dict[str, int]:
+    """Choose ports below those that the kernel gives to outgoing connections."""
+    names = [name for service in SERVICES for name in (service, f"{service}.grpc")]
+    while True:
+        ports = random.sample(range(20000, 32000), len(names))
+        if _are_free(ports):
+            return dict(zip(names, ports, strict=True))
+
+
+def _start_with_owner(command: list[str], **settings: Any) -> "subprocess.Popen[bytes]":
+    """Start a process that the kernel kills when this one ends.
+
+    Linux ties that to the starting thread, so a thread of its own starts it and stays.
+    """
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    owner = os.getpid()
+
+    def tie() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != owner:
+            os._exit(1)
+
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    def start_and_stay() -> None:
+        try:
+            process = subprocess.Popen(command, preexec_fn=tie, **settings)
+        except OSError as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
+
+    threading.Thread(target=start_and_stay, name="embedded-s3", daemon=True).start()
+    return started.result()
