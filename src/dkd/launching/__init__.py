@@ -91,7 +91,12 @@ def launcher(launch: Launch) -> Launcher:
         from dkd.launching.local import LocalLauncher
 
         return LocalLauncher(launch)
-    raise UserError(f"launch.backend: {launch.backend} is not available")
+    from dkd.launching.cluster import ClusterLauncher
+    from dkd.launching.pytorchjob import PyTorchJobs
+    from dkd.launching.trainjob import TrainJobs
+
+    operator = TrainJobs() if launch.backend == "trainjob" else PyTorchJobs()
+    return ClusterLauncher(operator, launch)
 
 
 def job_name(prefix: str, *identity: str) -> str:
@@ -109,15 +114,20 @@ def job_name(prefix: str, *identity: str) -> str:
     return f"{readable[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
 
 
-def require_result(job: Job) -> None:
-    """Checks that the artifact which proves a job's success is whole.
-
-    Raises:
-        JobFailed: it is absent.
-    """
+def is_published(job: Job) -> bool:
+    """Whether the artifact that proves the job's success is there, whole."""
     from dkd.storage import artifacts
 
-    if artifacts.find(job.result) is None:
+    return artifacts.find(job.result) is not None
+
+
+def require_result(job: Job) -> None:
+    """Checks that a job which ended well has published its result.
+
+    Raises:
+        JobFailed: it has not.
+    """
+    if not is_published(job):
         raise JobFailed(
             f"job {job.name} ended without an error but published nothing at {job.result}; "
             "look for a warning in its log and run it again"
