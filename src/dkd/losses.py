@@ -6,8 +6,7 @@ channels of 24 crops of 512 pixels are 2.8 GB. Nothing of that size is kept. Wit
 interpolation, x the logits at feature resolution and t the teacher's,
 
 - the untargeted part of every cross-entropy is softplus(Ux), whose gradient is U'sigmoid(Ux);
-- a hard target changes that at the labelled channel of each pixel alone: one value per pixel,
-  not one per pixel and class;
+- a hard target changes that on the channels that have one alone, the few of the new classes;
 - a soft target enters linearly, sum(Ux sigmoid(Ut)) = sum(x U'sigmoid(Ut)), so that student
   and teacher never meet at full resolution.
 
@@ -30,7 +29,7 @@ from dkd.network.deeplab import Output
 VOID = 255
 
 # Values of a block at full resolution: it stays in a CPU's cache, or fills a GPU.
-_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 26}
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 # The largest fp16. A logit beyond it is an overflow of a low-precision network; an infinity
 # would become NaN as soon as it is interpolated or weighted by 0.
@@ -111,8 +110,10 @@ class _Targets(NamedTuple):
     """What the full-resolution terms are compared with, and how much each pixel counts.
 
     Attributes:
-        label: ``N x 1 x H x W`` int64.
-        void: ``N x 1 x H x W`` bool, pixels to leave out; None for none.
+        label: ``N x 1 x H x W`` in the logits' type: comparing floats is what CPUs are fast at.
+            Void is -1, no channel.
+        veil: ``N x 1 x H x W``, what to add to a pixel's logits: 0, or so little where void that
+            the pixel is gone from softplus and sigmoid alike; None if void pixels count.
         image_share: scalar, weight of an image in a mean over images.
         share: scalar, weight of a pixel in a mean over all images' pixels.
         coverage: ``N x (1 + K)``, weight of a pixel of an image in a class's mBCE, 0 where the
@@ -121,7 +122,7 @@ class _Targets(NamedTuple):
     """
 
     label: Tensor
-    void: Tensor | None
+    veil: Tensor | None
     image_share: Tensor
     share: Tensor
     coverage: Tensor
@@ -136,7 +137,6 @@ def _targets(
     void_is_negative: bool,
     average: Callable[[Tensor], Tensor] | None,
 ) -> _Targets:
-    label = label[:, None].long()
     # Column 0 stands for the terms that act on every image.
     table = logits.new_zeros(logits.shape[:2])
     table[:, 0] = 1
@@ -145,11 +145,12 @@ def _targets(
     else:
         table[:, 1:] = covered
         covers = range(1, logits.shape[1])
+    void = label[:, None] == VOID
     if void_is_negative:
-        void = None
-        pixels = table.new_full((len(label),), label.shape[2] * label.shape[3])
+        veil = None
+        pixels = table.new_full((len(label),), label.shape[1] * label.shape[2])
     else:
-        void = label == VOID
+        veil = void.to(table.dtype) * (-2 * _LARGEST)
         pixels = (~void).sum((1, 2, 3)).to(table.dtype)
     counts = torch.cat([pixels @ table, table.new_full((1,), len(label))])
     if average is not None:
@@ -157,7 +158,8 @@ def _targets(
     shares = torch.where(counts > 0, 1 / counts, 0)
     coverage = table * shares[:-1]
     coverage[:, 0] = 0
-    return _Targets(label, void, shares[-1], shares[0], coverage, covers)
+    number = label[:, None].to(table.dtype).masked_fill_(void, -1)
+    return _Targets(number, veil, shares[-1], shares[0], coverage, covers)
 
 
 class _FullResolution(torch.autograd.Function):
@@ -177,7 +179,7 @@ class _FullResolution(torch.autograd.Function):
         weights: LossWeights,
         pos_weight: float,
     ) -> tuple[Tensor, ...]:
-        label, void, _, share, coverage, covers = targets
+        label, veil, _, share, coverage, covers = targets
         old = range(1, 1 + teacher.shape[1])
         # What a pixel's untargeted cross-entropy weighs on a channel, all terms together, and
         # the mBCE's part of it, for only the mBCE has hard targets.
@@ -186,28 +188,30 @@ class _FullResolution(torch.autograd.Function):
         weight[:, 0] += weights.ac * share
         hard = torch.where(weight > 0, weights.mbce * coverage / weight, 0)
 
+        logits, teacher = (x.clamp(-_LARGEST, _LARGEST) for x in (logits, teacher))
         grid = _Grid.between(logits, label)
         sums, gradient = torch.zeros_like(weight), torch.zeros_like(logits)
         mbce = torch.zeros_like(share)
         needed = {*old, *(covers if weights.mbce else ()), *((0,) if weights.ac else ())}
         for images, channels in _blocks(sorted(needed), logits.shape[0], label):
-            x = grid.up(logits[images, channels], void, images)
-            sums[images, channels] = _softplus(x).sum((2, 3))
+            x = grid.up(logits[images, channels], veil, images)
             probability = x.sigmoid()
             if channels.start < covers.stop and covers.start < channels.stop:
-                at = _Labelled.within(label[images], channels)
-                mbce += at.loss(x, coverage[images, channels], pos_weight)
-                at.correct(probability, hard[images, channels], pos_weight)
-            if ctx.needs_input_grad[0]:
-                gradient[images, channels] = grid.down(probability)
+                numbers = torch.arange(channels.start, channels.stop).to(label).view(-1, 1, 1)
+                here = torch.eq(label[images], numbers, out=torch.empty_like(x))
+                cross_entropy, change = _hard_targets(x, probability, here, pos_weight)
+                mbce += (coverage[images, channels] * cross_entropy).sum()
+                probability += change * hard[images, channels, None, None]
+            sums[images, channels] = _softplus_sums(x)
+            gradient[images, channels] = grid.down(probability)
         mbce += (coverage * sums).sum()
         gradient *= weight[:, :, None, None]
 
         kd = share * sums[:, 1 : old.stop].sum()
         for images, channels in _blocks([k - 1 for k in old], logits.shape[0], label):
-            target = share * grid.down(grid.up(teacher[images, channels], void, images).sigmoid_())
+            target = share * grid.down(grid.up(teacher[images, channels], veil, images).sigmoid_())
             ours = slice(channels.start + 1, channels.stop + 1)
-            kd -= (logits[images, ours].clamp(-_LARGEST, _LARGEST) * target).sum()
+            kd -= (logits[images, ours] * target).sum()
             gradient[images, ours] -= weights.kd * target
         ac = share * sums[:, 0].sum()
 
@@ -222,6 +226,37 @@ class _FullResolution(torch.autograd.Function):
         return gradient * grad, None, None, None, None
 
 
+def _hard_targets(
+    x: Tensor, probability: Tensor, here: Tensor, pos_weight: float
+) -> tuple[Tensor, Tensor]:
+    """What the target 1 (with weight p) instead of 0 changes where ``here`` is 1.
+
+    Returns:
+        The change of the summed cross-entropy, ``n x c``: from softplus(x) to p softplus(-x);
+        and that of its gradient, ``n x c x H x W``: from sigmoid(x) to p (sigmoid(x) - 1).
+    """
+    change = -pos_weight * torch.einsum("nchw,nchw->nc", x, here)
+    if pos_weight == 1:
+        return change, -here
+    softplus = x.clamp(min=0) - x.abs().sigmoid_().log_()
+    change += (pos_weight - 1) * torch.einsum("nchw,nchw->nc", softplus, here)
+    return change, here * (probability * (pos_weight - 1) - pos_weight)
+
+
+def _softplus_sums(x: Tensor) -> Tensor:
+    """Sums of softplus(x) over pixels, ``n x c x H x W`` to ``n x c``.
+
+    Written as max(x, 0) - log(sigmoid(|x|)). The sigmoids lie between 1/2 and 1, so the
+    logarithm can be taken of products of 16: cheaper than ``torch.nn.functional.softplus`` by
+    far, and rounded less often.
+    """
+    height = x.shape[2] // 16
+    sigmoids = x.abs().sigmoid_()
+    products = sigmoids[:, :, : 16 * height].view(*x.shape[:2], 16, height, x.shape[3]).prod(2)
+    rest = sigmoids[:, :, 16 * height :]
+    return x.clamp(min=0).sum((2, 3)) - products.log_().sum((2, 3)) - rest.log_().sum((2, 3))
+
+
 class _SoftTargets(torch.autograd.Function):
     """Cross-entropy of logits with sigmoid(targets), both ``N x D x h x w``: mean, then sum.
 
@@ -234,48 +269,14 @@ class _SoftTargets(torch.autograd.Function):
         logits = logits.clamp(-_LARGEST, _LARGEST)
         probability = targets.sigmoid()
         ctx.save_for_backward((logits.sigmoid() - probability) * share)
-        return (_softplus(logits) - logits * probability).sum() * share
+        cross_entropy = _softplus_sums(logits).sum() - (logits * probability).sum()
+        return cross_entropy * share
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad, None, None
-
-
-class _Labelled(NamedTuple):
-    """The labelled channel of each pixel in a block of channels.
-
-    Attributes:
-        channel: ``n x 1 x H x W``, the channel within the block; any one where there is none.
-        inside: ``n x 1 x H x W``, whether there is one.
-    """
-
-    channel: Tensor
-    inside: Tensor
-
-    @classmethod
-    def within(cls, label: Tensor, channels: slice) -> "_Labelled":
-        channel = label - channels.start
-        count = channels.stop - channels.start
-        inside = (channel >= 0) & (channel < count) & (label != VOID)
-        return cls(channel.clamp_(0, count - 1), inside)
-
-    def weights(self, table: Tensor) -> Tensor:
-        """The entry of ``n x c`` weights that belongs to each pixel, 0 where there is none."""
-        entries = table.gather(1, self.channel.flatten(1)).view_as(self.channel)
-        return torch.where(self.inside, entries, 0)
-
-    def loss(self, logits: Tensor, weight: Tensor, pos_weight: float) -> Tensor:
-        """What hard targets change in the sum of softplus(logits)."""
-        x = torch.where(self.inside, logits.gather(1, self.channel), 0)
-        return (self.weights(weight) * (pos_weight * _softplus(-x) - _softplus(x))).sum()
-
-    def correct(self, probability: Tensor, weight: Tensor, pos_weight: float) -> None:
-        """Adds to the gradient sigmoid(logits), in place, what hard targets change in it."""
-        p = probability.gather(1, self.channel)
-        change = self.weights(weight) * (pos_weight * (p - 1) - p)
-        probability.scatter_(1, self.channel, p + change)
 
 
 class _Grid(NamedTuple):
@@ -295,28 +296,17 @@ class _Grid(NamedTuple):
             unit = torch.eye(source, dtype=features.dtype, device=features.device)
             return F.interpolate(unit[None], size=target, mode="linear")[0].T.contiguous()
 
-        height, width = label.shape[-2:]
-        return cls(weights(features.shape[-2], height), weights(features.shape[-1], width))
+        (h, w), (height, width) = features.shape[-2:], label.shape[-2:]
+        return cls(weights(h, height), weights(w, width))
 
-    def up(self, logits: Tensor, void: Tensor | None, images: slice) -> Tensor:
-        """``n x c x h x w`` to ``n x c x H x W``, minus infinity where void."""
-        x = self.rows @ (logits.clamp(-_LARGEST, _LARGEST) @ self.columns.T)
-        if void is not None:
-            # exp(-inf) = 0: such a pixel is gone from softplus and sigmoid alike.
-            x.masked_fill_(void[images], -torch.inf)
-        return x
+    def up(self, logits: Tensor, veil: Tensor | None, images: slice) -> Tensor:
+        """``n x c x h x w`` to ``n x c x H x W``, plus the images' veil."""
+        x = self.rows @ (logits @ self.columns.T)
+        return x if veil is None else x.add_(veil[images])
 
     def down(self, gradient: Tensor) -> Tensor:
         """The transpose of :meth:`up`: ``n x c x H x W`` to ``n x c x h x w``."""
         return self.rows.T @ (gradient @ self.columns)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), to an absolute error of one rounding.
-
-    A tenth of the time of ``torch.nn.functional.softplus`` on CPU, whose log1p is slow.
-    """
-    return x.clamp(min=0) - x.abs().sigmoid_().log_()
 
 
 def _blocks(channels: list[int], images: int, label: Tensor) -> Iterator[tuple[slice, slice]]:
