@@ -102,8 +102,7 @@ def make(folder: Path, settings: Data.Digits) -> None:
 
 def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:
     """Which of scikit-learn's samples a split is made of: every fifth is the validation's."""
-    numbers = np.arange(samples)
-    return numbers[(numbers % 5 == 4) == (split == "validation")]
+    return np.flatnonzero((np.arange(samples) % 5 == 4) == (split == "validation"))
 
 
 class _Scenes:

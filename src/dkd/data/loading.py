@@ -6,6 +6,7 @@ what a step trains on depends neither on the number of ranks nor on that of load
 run can go on from any iteration.
 """
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,15 +223,16 @@ def load(
     try:
         yield from loader
     except UserError as error:
-        # One from a worker comes with the worker's traceback around it.
+        # One from a worker comes with the worker's traceback around it. The frames that it holds
+        # would keep the workers until the garbage collector comes, which then waits for them.
+        traceback.clear_frames(error.__traceback__)
         raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from None
 
 
-def _read(folder: Path, record: Record) -> tuple[Tensor, Image.Image]:
+def _read(folder: Path, record: Record) -> tuple[Image.Image, Image.Image]:
     image = transforms.read_image(folder / record.image)
     mask = transforms.read_mask(folder / record.mask)
-    size = (record.height, record.width)
-    if image.shape[1:] != size or (mask.height, mask.width) != size:
+    if not image.size == mask.size == (record.width, record.height):
         raise UserError(
             f"{folder / record.image}: image or mask is not {record.width}x{record.height} as "
             "indexed; index the data set again"

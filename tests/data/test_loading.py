@@ -1,0 +1,181 @@
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dkd.data import index, labels, splits
+from dkd.data.index import Dataset
+from dkd.data.loading import Draw, EvaluationImages, Source, StepBatches, StepImages, load
+from dkd.errors import UserError
+from dkd.scenario import Data
+from dkd.tasks import Task
+
+
+@pytest.fixture(scope="module")
+def dataset(voc: Data) -> Dataset:
+    return index.build(voc)
+
+
+@pytest.fixture(scope="module")
+def images(dataset: Dataset) -> StepImages:
+    task = Task.of([[1, 2, 3], [4, 5]], dataset.classes)
+    new = splits.training(dataset, task, "overlap", 1)
+    old = splits.training(dataset, task, "overlap", 0)[:7]
+    table = labels.training_table(dataset, task, 1)
+    seen = labels.test_table(dataset, task, 1)
+    root = Path(dataset.root)
+    kept = labels.covered_with_labelled(labels.covered(task, 1, len(old)), seen, old)
+    return StepImages(
+        [
+            Source(new, root, table, labels.covered(task, 1, len(new))),
+            Source(old, root, seen, kept),
+        ],
+        crop=32,
+        seed=4,
+    )
+
+
+SHAPE = {"n": st.integers(1, 40), "per_rank": st.integers(1, 6), "world": st.integers(1, 4)}
+
+
+@given(**SHAPE, seed=st.integers(0, 5), epoch=st.integers(0, 5))
+def test_an_epoch_is_one_permutation_whatever_the_ranks(
+    n: int, per_rank: int, world: int, seed: int, epoch: int
+) -> None:
+    size = per_rank * world
+    whole = list(StepBatches(n, size, seed).batches(epoch))
+    ranks = [list(StepBatches(n, size, seed, r, world).batches(epoch)) for r in range(world)]
+    assert len(whole) == StepBatches(n, size, seed).per_epoch == max(1, n // size)
+    for number, batch in enumerate(whole):
+        assert len(batch) == size
+        shares = [rank[number] for rank in ranks]
+        assert {len(share) for share in shares} == {per_rank}
+        assert [d for together in zip(*shares, strict=True) for d in together] == batch
+    drawn = list(chain(*whole))
+    assert [d.position for d in drawn] == list(range(len(drawn)))
+    order = [d.image for d in drawn]
+    assert set(order) <= set(range(n))
+    if n >= size:
+        assert len(set(order)) == len(order)
+    else:  # the permutation repeats
+        assert order == [order[k % n] for k in range(size)]
+        assert len(set(order)) == n
+
+
+@given(**SHAPE, start=st.integers(0, 30))
+def test_an_order_can_be_taken_up_anywhere(n: int, per_rank: int, world: int, start: int) -> None:
+    batches = StepBatches(n, per_rank * world, 1, world - 1, world)
+    whole = list(batches.iterations(30))
+    assert len(whole) == 30
+    assert list(batches.iterations(30, start)) == whole[start:]
+    epoch, begin = divmod(start, batches.per_epoch)
+    first = list(batches.batches(epoch, begin))
+    assert first == list(batches.iterations((epoch + 1) * batches.per_epoch, start))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    orders = {
+        tuple(d.image for d in next(StepBatches(50, 50, seed).batches(epoch)))
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+
+
+def test_order_is_uniform() -> None:
+    first = [next(StepBatches(4, 1, seed).batches(0))[0].image for seed in range(800)]
+    assert np.bincount(first, minlength=4).min() > 150
+
+
+def test_batches_that_cannot_be() -> None:
+    with pytest.raises(UserError, match=r"training\.batch_size: 6 images .* 4 ranks"):
+        StepBatches(20, 6, 1, 0, 4)
+    with pytest.raises(UserError, match="no training image"):
+        StepBatches(0, 6, 1)
+
+
+def test_the_number_of_workers_changes_nothing(images: StepImages) -> None:
+    batches = StepBatches(len(images), 6, seed=4)
+    assert batches.per_epoch >= 2
+    runs = [list(load(images, batches.iterations(5), workers)) for workers in (0, 1, 2)]
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            assert one["id"] == other["id"]
+            for name in ("image", "label", "covered"):
+                assert torch.equal(one[name], other[name])
+
+
+def test_the_number_of_ranks_changes_no_sample(images: StepImages) -> None:
+    whole = {d: images[d] for batch in StepBatches(len(images), 6, 4).batches(0) for d in batch}
+    for rank in range(3):
+        for batch in StepBatches(len(images), 6, 4, rank, 3).batches(0):
+            for draw in batch:
+                assert torch.equal(images[draw]["image"], whole[draw]["image"])
+
+
+def test_a_sample_differs_by_epoch_and_position(images: StepImages) -> None:
+    draws = [Draw(0, 0, 0), Draw(0, 0, 1), Draw(0, 1, 0)]
+    seen = {images[draw]["image"].numpy().tobytes() for draw in draws}
+    assert len(seen) == 3
+
+
+def test_items(images: StepImages) -> None:
+    (batch,) = load(images, [[Draw(k, 0, k) for k in range(4)]], workers=0)
+    assert batch["image"].shape == (4, 3, 32, 32)
+    assert batch["image"].dtype == torch.float32
+    assert batch["label"].shape == (4, 32, 32)
+    assert batch["label"].dtype == torch.uint8
+    assert batch["covered"].tolist() == [[False, False, False, True, True]] * 4
+    assert set(batch["label"].unique().tolist()) <= {0, 4, 5, 255}
+    exemplar = images[Draw(len(images) - 1, 0, 0)]
+    assert exemplar["covered"][3:].all()
+    assert exemplar["covered"][:3].any()
+
+
+def test_an_unreadable_file_is_one_line_from_any_worker(folder: Path) -> None:
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    task = Task.of([[1, 7]], dataset.classes)
+    images = StepImages(
+        [Source(dataset.train, folder, np.arange(256, dtype=np.uint8), labels.covered(task, 0, 4))],
+        crop=16,
+        seed=1,
+    )
+    (folder / "images/train/2.png").write_bytes(b"junk")
+    for workers in (0, 1):
+        with pytest.raises(UserError) as caught:
+            list(load(images, [[Draw(k, 0, k) for k in range(4)]], workers))
+        assert str(caught.value).startswith(f"{folder}/images/train/2.png: image cannot be read")
+        assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_changed_since_it_was_indexed(folder: Path) -> None:
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    path = folder / dataset.train[0].image
+    path.write_bytes((folder / dataset.train[1].image).read_bytes())
+    images = EvaluationImages(
+        dataset.train[:1], folder, np.arange(256, dtype=np.uint8), 16, whole=True
+    )
+    with pytest.raises(UserError, match=r"train/0\.png.* as indexed"):
+        images[0]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+@pytest.mark.parametrize("whole", [True, False])
+def test_evaluation_is_shared_out_none_twice(dataset: Dataset, world: int, whole: bool) -> None:
+    table = np.arange(256, dtype=np.uint8)
+    shares = [
+        EvaluationImages(dataset.validation, Path(dataset.root), table, 16, whole, rank, world)
+        for rank in range(world)
+    ]
+    items = [item for share in shares for item in share]
+    assert sorted(item["id"] for item in items) == sorted(r.id for r in dataset.validation)
+    assert sum(len(share) for share in shares) == len(dataset.validation)
+    sizes = {r.id: (r.height, r.width) for r in dataset.validation}
+    for item in items:
+        expected = sizes[item["id"]] if whole else (16, 16)
+        assert tuple(item["label"].shape) == expected
+        assert min(item["image"].shape[1:]) == 16
