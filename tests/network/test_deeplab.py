@@ -225,6 +225,25 @@ def test_a_batch_of_one_trains() -> None:
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_autocast_leaves_the_heads_in_their_own_precision() -> None:
+    model = build(DEMO, [3, 2]).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(images, decomposed=3)
+        assert model.backbone(images).dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in found} == {torch.float32}
+    weight = torch.cat([head.weight for head in model.cls[1:]])
+    bias = torch.cat([head.bias for head in model.cls[1:]])
+    exact = nn.functional.conv2d(found.features.double(), weight.double(), bias.double())
+    torch.testing.assert_close(found.logits[:, 1:].double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_may_be_of_another_type_altogether(dtype: torch.dtype) -> None:
+    model = build(DEMO, [3]).to(dtype).eval()
+    assert model(torch.randn(1, 3, 32, 32, dtype=dtype)).logits.dtype == dtype
+
+
 def test_the_demonstration_network_is_small() -> None:
     model = build(Network(backbone="demo", aspp_channels=48), [4, 3])
     assert 100_000 <= sum(p.numel() for p in model.parameters()) <= 300_000

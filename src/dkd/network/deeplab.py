@@ -118,8 +118,13 @@ class SegmentationModel(nn.Module):
         return self
 
     def features(self, images: Tensor) -> Tensor:
-        """Normalised RGB ``N x 3 x H x W`` to the decoder's ``N x C x h x w``, at least 0."""
-        return cast(Tensor, self.aspp(self.backbone(images)))
+        """Normalised RGB ``N x 3 x H x W`` to the decoder's ``N x C x h x w``, at least 0.
+
+        In the heads' own type also under autocast: the heads cost next to nothing, and logits of
+        8 bits would blur what is distilled.
+        """
+        features = cast(Tensor, self.aspp(self.backbone(images)))
+        return features.to(cast(nn.Conv2d, self.cls[0]).weight.dtype)
 
     def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features."""
@@ -137,7 +142,7 @@ class SegmentationModel(nn.Module):
         positive = negative = features[:, :0]
         if decomposed:
             weight = self._foreground_weight()[:decomposed]
-            both = F.conv2d(features, torch.cat([weight.clamp(min=0), weight.clamp(max=0)]))
+            both = _score(features, torch.cat([weight.clamp(min=0), weight.clamp(max=0)]))
             positive, negative = both[:, :decomposed], both[:, decomposed:]
         return Output(features, self._heads(features), positive, negative)
 
@@ -146,8 +151,19 @@ class SegmentationModel(nn.Module):
 
     def _heads(self, features: Tensor) -> Tensor:
         bias = torch.cat([cast(Tensor, head.bias) for head in self.cls[1:]])
-        foreground = F.conv2d(features, self._foreground_weight(), bias)
-        return torch.cat([self.cls[0](features.detach()), foreground], dim=1)
+        auxiliary = cast(nn.Conv2d, self.cls[0])
+        return torch.cat(
+            [
+                _score(features.detach(), auxiliary.weight, auxiliary.bias),
+                _score(features, self._foreground_weight(), bias),
+            ],
+            dim=1,
+        )
+
+
+def _score(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return F.conv2d(features, weight, bias)
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
