@@ -75,16 +75,22 @@ def give_up_seconds() -> float:
     return seconds("DKD_S3_GIVE_UP_SECONDS", 120)
 
 
-def encryption() -> dict[str, str]:
-    """Arguments that ask for server-side encryption, from ``DKD_S3_SSE``.
+def write_settings() -> dict[str, str]:
+    """Arguments of every write: checksum (``DKD_S3_CHECKSUM``), encryption (``DKD_S3_SSE``).
 
     Raises:
-        UserError: a kind of encryption that is not known.
+        UserError: a kind that is not known.
     """
+    checksum = os.environ.get("DKD_S3_CHECKSUM", "") or "CRC32"
+    if checksum not in ("CRC32", "SHA256", "none"):
+        raise UserError(f"DKD_S3_CHECKSUM={checksum}: choose CRC32, SHA256 or none")
+    # Signing a request's sha256 is not enough: SeaweedFS does not compare it with the body.
+    arguments = {} if checksum == "none" else {"ChecksumAlgorithm": checksum}
     kind = os.environ.get("DKD_S3_SSE", "")
     if kind not in ("", "AES256", "aws:kms"):
         raise UserError(f"DKD_S3_SSE={kind}: choose AES256 or aws:kms")
-    arguments = {"ServerSideEncryption": kind} if kind else {}
+    if kind:
+        arguments["ServerSideEncryption"] = kind
     if kind == "aws:kms" and (key := os.environ.get("DKD_S3_SSE_KMS_KEY_ID")):
         arguments["SSEKMSKeyId"] = key
     return arguments
@@ -130,7 +136,7 @@ def _make_client(
         max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 1},  # RetryByTime does it
         s3={"addressing_style": "path"},
-        # AWS verifies the signed sha256 of each request; other stores lack the newer checksums.
+        # No checksum where we do not ask for one: not every store knows the newer kinds.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

@@ -8,7 +8,7 @@ backoff and jitter, until ``DKD_S3_GIVE_UP_SECONDS`` have gone by without progre
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.exceptions import (
@@ -27,8 +27,7 @@ ABORT_SECONDS = 5.0  # cleaning up after a failure is not worth the whole time a
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 TRANSIENT_CODES = frozenset(
     {
-        "BadDigest",  # these four: damaged on the way
-        "ContentSHA256Mismatch",
+        "BadDigest",  # these three: damaged on the way
         "IncompleteBody",
         "XAmzContentSHA256Mismatch",
         "ConditionalRequestConflict",  # another writer at the same moment
@@ -69,10 +68,12 @@ class Patience:
 
     Args:
         give_up: seconds from the first failure without progress till no more is tried.
+        clock: tells the time in seconds.
     """
 
-    def __init__(self, give_up: float) -> None:
+    def __init__(self, give_up: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.give_up = give_up
+        self._clock = clock
         self.failures = 0
         self._since = 0.0
 
@@ -82,7 +83,7 @@ class Patience:
 
     def pause(self, reason: str) -> float | None:
         """Return the seconds to wait after a failure, None when it is time to give up."""
-        now = time.monotonic()
+        now = self._clock()
         if self.failures == 0:
             self._since = now
         longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures, 10))

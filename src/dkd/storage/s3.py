@@ -26,13 +26,13 @@ from botocore.exceptions import ClientError
 from dkd.errors import UserError
 from dkd.storage.client import (
     CONNECTIONS,
-    encryption,
     endpoint_name,
     explain,
     give_up_seconds,
     s3_client,
     seconds,
     told,
+    write_settings,
 )
 from dkd.storage.files import placed
 from dkd.storage.retries import Patience, error_code, is_transient
@@ -102,7 +102,7 @@ class S3Store:
         raise _damaged(uri)
 
     def write(self, uri: str, data: bytes, *, if_absent: bool) -> bool:
-        arguments: dict[str, Any] = {**_where(uri), **encryption()}
+        arguments: dict[str, Any] = {**_where(uri), **write_settings()}
         arguments["Metadata"] = {_KEEP: hashlib.sha256(data).hexdigest()}
         if if_absent:
             arguments["IfNoneMatch"] = "*"
@@ -143,7 +143,7 @@ class S3Store:
 
     def upload(self, path: Path, uri: str, sha256: str | None) -> None:
         digest = sha256 or file_sha256(path)
-        extra = {"Metadata": {_KEEP: digest}} | encryption()
+        extra = {"Metadata": {_KEEP: digest}} | write_settings()
         where = _where(uri)
         client = self._client
         config = TransferConfig(
