@@ -435,3 +435,29 @@ def test_nothing_is_kept_at_full_resolution() -> None:
         losses.total(student, teacher, label, weights=LossWeights(), covers=range(4, 7))
     assert kept
     assert max(kept) == student.logits.numel()
+
+
+def test_the_order_of_classes_does_not_matter() -> None:
+    """Old and new classes in another channel order, mapped back, give the same gradients."""
+    student, teacher = outputs(4, images=2, classes=5, old=3, size=(3, 3))
+    label = torch.randint(0, 6, (2, 9, 9), generator=torch.Generator().manual_seed(6))
+    label[0, 0] = VOID
+    order = torch.tensor([0, 2, 3, 1, 5, 4])  # channel k of the other order is this one of ours
+    number = torch.full((256,), VOID)
+    number[order] = torch.arange(6)
+
+    def gradients(label: Tensor, logits: Tensor, old: Tensor) -> Tensor:
+        found = losses.total(
+            student._replace(logits=logits),
+            teacher._replace(logits=old),
+            label,
+            weights=LossWeights(dkd_pos=0, dkd_neg=0),
+            covers=range(4, 6),
+            pos_weight=2.0,
+        )
+        return torch.autograd.grad(found.total, student.logits)[0]
+
+    torch.testing.assert_close(
+        gradients(number[label], student.logits[:, order], teacher.logits[:, order[:4]]),
+        gradients(label, student.logits, teacher.logits),
+    )
