@@ -19,7 +19,7 @@ from dkd.scenario import Launch
 from dkd.storage import artifacts
 
 HURRY = Timing(
-    poll=0.05, events=0.05, relist=0.5, creating=2, deleting=2, ending=5, remind=600, hurry=300
+    poll=0.02, events=0.02, relist=0.5, creating=2, deleting=2, ending=5, remind=600, hurry=300
 )
 RUNTIME = {
     "metadata": {"name": "dkd"},

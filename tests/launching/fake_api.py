@@ -224,8 +224,8 @@ class FakeApi:
         return self._watch(int(query["resourceVersion"]), query)
 
     def _watch(self, version: int, query: dict[str, str]) -> Iterator[Object]:
-        """A twentieth of a second stands for a second."""
-        end = time.monotonic() + int(query["timeoutSeconds"]) / 20
+        """A fiftieth of a second stands for a second."""
+        end = time.monotonic() + int(query["timeoutSeconds"]) / 50
         while True:
             with self.changed:
                 if version < self.oldest:
@@ -263,6 +263,7 @@ class FakeApi:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     api: FakeApi
 
     def log_message(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from dkd.launching import Job, pods, problems
 from dkd.launching.kube import Cluster, Object, Refused, Unavailable
-from dkd.launching.logs import LogReader
+from dkd.launching.logs import LogReader, plain
 from dkd.launching.operators import Operator, Status
 from dkd.launching.problems import Problem
 from dkd.scenario import Launch
@@ -123,6 +123,7 @@ class Following:
         if status.state == "complete":
             return True
         if status.state == "failed":
+            self._list()  # deaths since the last watch
             self._log.finish()
             raise self._failure(status)
         if bad := next((each for each in self._deaths.values() if each.bad_input), None):
@@ -138,13 +139,7 @@ class Following:
         selector = self._operator.selector(self._job.name)
         started = time.monotonic()
         if not self._version or started > self._listed + self._timing.relist:
-            listed, self._version = self._cluster.pods(selector)
-            self._listed = started
-            gone = set(self._pods) - {each["metadata"]["uid"] for each in listed}
-            for uid in gone:
-                del self._pods[uid]
-            for pod in listed:
-                self._note("MODIFIED", pod)
+            self._list()
         try:
             seconds = max(1, round(self._timing.poll))
             for change, pod in self._cluster.pod_changes(selector, self._version, seconds):
@@ -155,6 +150,14 @@ class Following:
         except Unavailable:
             self._version = ""  # expired, or the server is away: the next list will tell
         time.sleep(max(0.0, started + self._timing.poll - time.monotonic()))
+
+    def _list(self) -> None:
+        listed, self._version = self._cluster.pods(self._operator.selector(self._job.name))
+        self._listed = time.monotonic()
+        for uid in set(self._pods) - {each["metadata"]["uid"] for each in listed}:
+            del self._pods[uid]
+        for pod in listed:
+            self._note("MODIFIED", pod)
 
     def _note(self, change: str, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
@@ -167,7 +170,7 @@ class Following:
             self._pods[uid] = pod
         if uid not in self._deaths and pods.state(pod) == "failed":
             log = self._cluster.log(pod["metadata"]["name"], self._operator.container, 600) or ""
-            death = pods.death(pod, self._operator.node(pod), log)
+            death = pods.death(pod, self._operator.node(pod), plain(log))
             if death is not None and attempt == self._attempt:
                 self._deaths[uid] = death
 

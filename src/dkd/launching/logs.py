@@ -73,6 +73,11 @@ class LogReader:
             self._last = (at, self._last[1] + 1 if at == self._last[0] else 1)
 
 
+def plain(log: str) -> str:
+    """A log without its time stamps."""
+    return "\n".join(line.partition(" ")[2] for line in log.splitlines())
+
+
 def _comparable(stamp: str) -> str:
     """An RFC 3339 time stamp in UTC with nine decimals: Go leaves trailing zeros away."""
     seconds, _, fraction = stamp.removesuffix("Z").partition(".")
