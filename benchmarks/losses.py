@@ -4,7 +4,7 @@
 
 One call is the forward and backward pass of all five terms, from logits at stride 16 back to
 their gradients: a step > 0 with three quarters of the classes old, in the paper's protocol. The
-naive form is the method page word by word in PyTorch: logits upsampled, targets written out,
+naive form is the definition word by word in PyTorch: logits upsampled, targets written out,
 ``binary_cross_entropy_with_logits``, autograd. Each measurement runs in a process of its own,
 for peak memory, on one CPU thread; both forms must agree in value and gradients. More classes
 are measured with fewer images, or the naive form would not fit; times are per image. A GPU, if

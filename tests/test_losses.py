@@ -1,4 +1,4 @@
-"""The losses against the released program's figures and against the method page written out."""
+"""The losses against the released program's figures and against their definition written out."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def test_bf16_autocast(reference: Path, case: str) -> None:
         assert difference(ours, expected) < 2e-2, name
 
 
-def by_the_page(
+def by_definition(
     student: Output,
     teacher: Output | None,
     label: Tensor,
@@ -150,7 +150,7 @@ def by_the_page(
     pos_weight: float,
     void_is_negative: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The method page as loops over classes and images, targets written out; slow and plain."""
+    """The definition as loops over classes and images, targets written out; slow and plain."""
     x = upsample(student.logits, label.shape[-2:])
     valid = torch.ones_like(label, dtype=torch.bool) if void_is_negative else label != VOID
 
@@ -215,11 +215,11 @@ def agree(
     pos_weight: float,
     void_is_negative: bool,
 ) -> None:
-    """Asserts that values and all gradients are those of :func:`by_the_page`."""
+    """Asserts that values and all gradients are those of :func:`by_definition`."""
     learned = [t for t in (student.logits, student.positive, student.negative) if t.numel()]
     everywhere = torch.zeros(len(label), student.logits.shape[1] - 1, dtype=torch.bool)
     everywhere[:, covers.start - 1 : covers.stop - 1] = True
-    expected, terms = by_the_page(
+    expected, terms = by_definition(
         student,
         teacher,
         label,
@@ -255,7 +255,7 @@ def agree(
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_any_case_is_the_pages(data: st.DataObject) -> None:
+def test_any_case_is_as_defined(data: st.DataObject) -> None:
     draw = data.draw
     images, old, new = draw(st.integers(1, 3)), draw(st.integers(0, 3)), draw(st.integers(1, 3))
     classes = old + new

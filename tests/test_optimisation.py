@@ -1,4 +1,4 @@
-"""Rates and parameter groups, against the released program's schedules and the method page."""
+"""Rates and parameter groups, against the released program's schedules and settings."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The loss of a step: DKD's terms (paper, section 3.2), their values and gradients.
+"""The loss of a step: DKD's terms (arXiv 2210.05941), their values and gradients.
 
 Every term is a binary cross-entropy with logits, averaged over images and pixels per class and
 summed over classes. Three terms act at full resolution, where logits are what costs: 111

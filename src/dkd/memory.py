@@ -23,7 +23,7 @@ class Candidate:
 def choose(
     candidates: Sequence[Candidate], old_classes: Sequence[int], size: int, seed: int
 ) -> list[int]:
-    """The memory's images: a balanced round over the old classes (paper, section 4.1).
+    """The memory's images: a balanced round over the old classes (DKD-M).
 
     Candidates and classes are shuffled; then each class in turn takes the first unused
     candidate that holds it, until the memory is full or no candidate left holds an old class.

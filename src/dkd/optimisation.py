@@ -14,7 +14,7 @@ from dkd.methods import LossWeights
 from dkd.network.deeplab import SegmentationModel
 from dkd.scenario import Schedule, Training
 
-# ASPP and the heads learn this many times as fast as the backbone (method page, "Optimisation").
+# ASPP and the heads learn this many times as fast as the backbone, as in the released program.
 HEAD_FACTOR = 10.0
 POWER = 0.9
 WARMUP_SHARE = 0.2

@@ -9,7 +9,7 @@ def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) 
     """Channels of the classes that the model sees in an image's background.
 
     A background pixel counts as the likeliest foreground class if that class's probability is
-    at least the threshold (method page, "Exemplar memory"). Labelled and void pixels count as
+    at least the threshold, as in the released program. Labelled and void pixels count as
     nothing.
 
     Args:

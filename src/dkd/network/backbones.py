@@ -1,7 +1,7 @@
 """Backbones: images to feature maps, with torchvision's key names so that its weights fit.
 
 All but ``demo`` are torchvision's networks without their classifier, brought to output stride
-16 by dilating the last stage instead of striding it (DeepLabV3, arXiv 1706.05587, section 3.2).
+16 by dilating the last stage instead of striding it (DeepLabV3, arXiv 1706.05587).
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class _MobileNetV2Features(MobileNetV2):  # type: ignore[misc]
     """Up to the 320 channels of the last inverted residual, as DeepLab uses it.
 
     The 1x1 convolution to 1280 channels that follows serves the classifier, and would make ASPP
-    six times the cost of all the rest (MobileNetV2, arXiv 1801.04381, section 6.3).
+    four times as costly (MobileNetV2, arXiv 1801.04381).
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """DeepLabV3 for class-incremental segmentation: one head per step, an auxiliary classifier first.
 
-Follows DeepLabV3 (arXiv 1706.05587) with the decoder and the heads of DKD (arXiv 2210.05941,
-section 3); names of parameters and buffers are those of the authors' released checkpoints.
+Follows DeepLabV3 (arXiv 1706.05587) with the decoder and the heads of DKD (arXiv 2210.05941);
+names of parameters and buffers are those of the authors' released checkpoints.
 """
 
 import copy
@@ -187,7 +187,7 @@ def grow(teacher: SegmentationModel, new: int) -> SegmentationModel:
     """The student of the next step: the teacher's copy with a head for the new classes.
 
     Each channel of the new head is a copy of the auxiliary classifier, which has learned "none
-    of the classes known" (paper, section 3.3).
+    of the classes known" (arXiv 2210.05941).
 
     Args:
         teacher: model of the previous step; it stays as it is.

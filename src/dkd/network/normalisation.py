@@ -65,8 +65,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 def synchronise(model: nn.Module) -> None:
     """Makes batch normalisation share its statistics across ranks: for step 0, more than one rank.
 
-    In place. On a GPU the layers become ``torch.nn.SyncBatchNorm`` (method page, "Network"), on
-    CPU :class:`BatchNorm2d` synchronises itself. Keys of the state do not change.
+    In place. On a GPU the layers become ``torch.nn.SyncBatchNorm``, as in the released
+    program; on CPU :class:`BatchNorm2d` synchronises itself. Keys of the state do not change.
     """
     if next(model.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
