@@ -97,8 +97,9 @@ def pack(
     """
     if dataset.format == "packed":
         raise UserError(f"{dataset.root}: is packed already; use it as it is")
+    described = replace(dataset, format="packed", root="")
     if artifacts.find(uri) is not None:
-        return _publish(dataset, uri, {})
+        return _publish(described, uri, {})
     folder = Path()
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ def pack(
         parts = {path.name: path for path in sorted(folder.iterdir())}
         rows = {digest: [m.shard, *m.image, *m.mask] for digest, m in members.items()}
         extra: dict[str, Path | bytes] = {**parts, MEMBERS: _zip(json.dumps(rows).encode())}
-        return _publish(replace(dataset, format="packed", root=""), uri, extra)
+        return _publish(described, uri, extra)
     except OSError as error:
         raise UserError(f"{work}: cannot write the shards: {error.strerror or error}") from None
     finally:
@@ -172,15 +173,22 @@ def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Mani
         kind=KIND,
         metadata={
             "name": dataset.name,
-            "format": dataset.format,
+            "packed": dataset.format == "packed",
             "digest": dataset.digest,
             "images": {split: len(records) for split, records in dataset.splits.items()},
         },
     )
-    if manifest.kind != KIND or manifest.metadata.get("digest") != dataset.digest:
+    found = manifest.metadata
+    packed = dataset.format == "packed"
+    if manifest.kind != KIND or found.get("digest") != dataset.digest:
         raise UserError(
-            f"{uri}: another {manifest.kind} lies there "
-            f"({manifest.metadata.get('name', 'unnamed')}); name another place"
+            f"{uri}: another {manifest.kind} lies there ({found.get('name', 'unnamed')}); name "
+            "another place"
+        )
+    if found.get("packed") != packed:
+        have, want = ("without", "with") if packed else ("with", "without")
+        raise UserError(
+            f"{uri}: the data set lies there {have} its images, not {want}; name another place"
         )
     return manifest
 

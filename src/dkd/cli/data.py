@@ -1,0 +1,241 @@
+"""``dkd data``: check, index, pack or make a data set."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dkd.errors import UserError
+
+if TYPE_CHECKING:
+    from dkd.data.index import Dataset
+    from dkd.scenario import Data
+
+_layout = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["voc", "ade20k", "folder"]),
+    required=True,
+    help="The layout, see dkd data --help.",
+)
+_train = click.option(
+    "--train",
+    metavar="NAME",
+    help="Training split: list of ImageSets/Segmentation (voc) or sub-folder. "
+    "Default: train_aug, training or train.",
+)
+_validation = click.option(
+    "--validation", metavar="NAME", help="Likewise. Default: val or validation."
+)
+
+
+@click.group("data")
+def command() -> None:
+    """Check, index, pack or make a data set.
+
+    Every layout is JPEG or PNG images with masks beside them: PNG files of one 8-bit channel
+    (grey or with a palette) whose values are label values; 0 is background, 255 void.
+
+    \b
+    voc      JPEGImages/ID.jpg, SegmentationClassAug/ID.png (training),
+             SegmentationClass/ID.png (validation), ImageSets/Segmentation/LIST.txt
+             with a line per image: its id, or the paths of image and mask.
+    ade20k   images/SPLIT/NAME.jpg, annotations/SPLIT/NAME.png;
+             SPLIT is training or validation; 150 classes, 0 is "other".
+    folder   images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png; SPLIT is train or
+             validation; classes.yaml has a line for every class, VALUE: name
+             or VALUE: {name: name, colour: [red, green, blue]}.
+    """
+
+
+@command.command("check")
+@click.argument("root", type=click.Path(path_type=Path))
+@_layout
+@_train
+@_validation
+@click.option(
+    "--published", is_flag=True, help="Fail unless it is the data set of the published tables."
+)
+def check(
+    root: Path, format_: str, train: str | None, validation: str | None, published: bool
+) -> None:
+    """Look at every image and mask below ROOT: whether they are there and whole, what they hold.
+
+    A download of VOC 2012 or ADE20K is compared with the published lists too: the number of
+    images and the digest of their ids, for every task, setting and step.
+
+    \b
+    dkd data check ~/VOCdevkit/VOC2012 --format voc
+    dkd data check ~/ADEChallengeData2016 --format ade20k --published
+    dkd data check ~/my-images --format folder
+    """
+    from dkd.data import checks, formats
+
+    sources = checks.SOURCES.get(format_)
+    data = _data(root, format_, train, validation)
+    try:
+        missing = checks.missing(formats.read(data))
+    except UserError:
+        if sources:
+            click.echo(sources, err=True)
+        raise
+    if missing:
+        for item in missing:
+            click.echo(str(item), err=True)
+        if sources:
+            click.echo(sources, err=True)
+        files = sum(len(item.paths) for item in missing)
+        raise UserError(f"{root}: {files} files are missing; add them or take them off the lists")
+    dataset = _index(data)
+    for line in checks.summary(dataset):
+        click.echo(line)
+    if format_ not in checks.SOURCES:
+        if published:
+            raise UserError(f"--published: nothing is published of the format {format_}")
+        return
+    different = checks.differences(dataset)
+    if not different:
+        click.echo("This is the published data set: every published list comes out the same.")
+        return
+    click.echo("This is not the data set of the published tables (fine for one of your own):")
+    for line in different:
+        click.echo(f"  {line}")
+    if published:
+        click.echo(sources, err=True)
+        raise UserError(f"{root}: differs from the published data set in {len(different)} lists")
+
+
+@command.command("index")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("uri")
+@_layout
+@_train
+@_validation
+def index(root: Path, uri: str, format_: str, train: str | None, validation: str | None) -> None:
+    """Publish the index of the data set below ROOT as an artifact at URI; images stay in ROOT.
+
+    For machines that share the folder; to take the images along, use dkd data pack.
+
+    \b
+    dkd data index /mnt/VOC2012 s3://bucket/datasets/voc --format voc
+    """
+    from dkd.data import packing
+
+    manifest = packing.publish_index(_index(_data(root, format_, train, validation)), uri)
+    click.echo(f"{uri}: {_counts(manifest.metadata)}, images stay in {root}")
+
+
+@command.command("pack")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("uri")
+@_layout
+@_train
+@_validation
+@click.option(
+    "--shard-mib",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    help="Size of a shard in MiB.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with room for all shards until they are uploaded. Default: the system's "
+    "temporary folder.",
+)
+def pack(
+    root: Path,
+    uri: str,
+    format_: str,
+    train: str | None,
+    validation: str | None,
+    shard_mib: int,
+    work: Path | None,
+) -> None:
+    """Put the data set below ROOT into tar shards with an index, as an artifact at URI.
+
+    Workers then read their own step's images from there, and nothing else. Packing again does
+    nothing; a scenario uses the result with data.format=packed and data.root=URI.
+
+    \b
+    dkd data pack ~/VOC2012 s3://bucket/datasets/voc --format voc
+    dkd run voc-15-1 --set data.format=packed --data s3://bucket/datasets/voc
+    """
+    import tempfile
+
+    from dkd.data import packing
+
+    dataset = _index(_data(root, format_, train, validation))
+    manifest = packing.pack(
+        dataset,
+        uri,
+        work or Path(tempfile.gettempdir()),
+        shard_mib * 2**20,
+        _progress("packing"),
+    )
+    shards = sum(name.endswith(".tar") for name in manifest.parts)
+    size = manifest.size / 2**20
+    click.echo(f"{uri}: {_counts(manifest.metadata)}, {shards} shards, {size:.0f} MiB")
+
+
+@command.command("digits")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
+@click.option("--validation", type=click.IntRange(5), default=200, show_default=True)
+@click.option("--size", type=click.IntRange(32, 512), default=64, show_default=True, help="Pixels.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+def make_digits(folder: Path, train: int, validation: int, size: int, seed: int) -> None:
+    """Make the demonstration's data set in FOLDER: scenes of handwritten digits.
+
+    \b
+    dkd data digits scenes
+    dkd data check scenes --format folder
+    """
+    from dkd.data import digits
+    from dkd.scenario import Data
+
+    settings = Data.Digits(train=train, validation=validation, size=size, seed=seed)
+    digits.make(folder, settings)
+    click.echo(f"{folder}: {train} training and {validation} validation scenes of {size} pixels")
+
+
+def _data(root: Path, format_: str, train: str | None, validation: str | None) -> "Data":
+    from dkd.scenario import Data
+
+    fields = {"format": format_, "root": str(root), "train": train, "validation": validation}
+    return Data.model_validate(fields)
+
+
+def _index(data: "Data") -> "Dataset":
+    from dkd.data import index
+    from dkd.places import dataset_cache
+
+    return index.build(data, dataset_cache(), _progress("scanning"))
+
+
+def _counts(metadata: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in metadata["images"].items())
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """A line on standard error: rewritten on a terminal, else one every ten seconds."""
+    terminal = sys.stderr.isatty()
+    started = last = time.monotonic()
+
+    def show(done: int, of: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < of and now - last < (0.2 if terminal else 10):
+            return
+        if done == of and not terminal and now - started < 10:
+            return
+        last = now
+        end = "\n" if done == of or not terminal else ""
+        click.echo(f"{chr(13) if terminal else ''}{what} {done} of {of} images", nl=False, err=True)
+        click.echo(end, nl=False, err=True)
+
+    return show
