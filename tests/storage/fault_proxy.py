@@ -142,6 +142,8 @@ class FaultProxy:
             server.sendall(line + _lines(headers, drop=("expect", "connection")))
             if waits:
                 client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if dict(headers).get("transfer-encoding") == "chunked":
+                _pass_chunks(reader, server)
             uploading = fault if fault and fault.kind.endswith("-upload") else None
             if self._pass_body(client, reader, length, server, uploading):
                 answer = server.makefile("rb")
@@ -223,6 +225,14 @@ def _lines(headers: list[tuple[str, str]], drop: tuple[str, ...]) -> bytes:
     kept = [(name, value) for name, value in headers if name not in drop]
     text = "".join(f"{name}: {value}\r\n" for name, value in [*kept, ("connection", "close")])
     return f"{text}\r\n".encode("latin-1")
+
+
+def _pass_chunks(reader: Any, server: socket.socket) -> None:
+    size = 1
+    while size:
+        line = reader.readline()
+        size = int(line, 16)
+        server.sendall(line + reader.read(size + 2))
 
 
 def _drain(reader: Any, length: int) -> None:

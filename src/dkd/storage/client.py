@@ -124,6 +124,9 @@ def _make_client(
     relevant: tuple[tuple[str, str], ...],  # noqa: ARG001 - part of the cache's key
     process: int,  # noqa: ARG001
 ) -> "S3Client":
+    authorities = os.environ.get("AWS_CA_BUNDLE")
+    if authorities and not Path(authorities).exists():
+        raise UserError(f"AWS_CA_BUNDLE={authorities}: no such file")
     give_up = give_up_seconds()
     timeout = min(seconds("DKD_S3_TIMEOUT_SECONDS", 30), give_up)
     endpoint = None
@@ -181,7 +184,7 @@ def explain(error: Exception, uri: str, endpoint: str) -> UserError:
         uri: what was wanted.
         endpoint: where it was wanted from.
     """
-    tried = f"after {give_up_seconds():.0f} s of trying (DKD_S3_GIVE_UP_SECONDS)"
+    tried = f"after {give_up_seconds():g} s of trying (DKD_S3_GIVE_UP_SECONDS)"
     if isinstance(error, ClientError):
         return _explain_answer(error, uri, endpoint, tried)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
