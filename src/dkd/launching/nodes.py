@@ -117,7 +117,7 @@ def template(job: Job, launch: Launch, container: str) -> Object:
         "metadata": {
             # Service meshes would intercept the ranks' traffic and keep finished pods running.
             "annotations": {"sidecar.istio.io/inject": "false"},
-            "labels": {"app.kubernetes.io/name": "dkd", "sidecar.istio.io/inject": "false"},
+            "labels": template_labels(),
         },
         "spec": {
             "serviceAccountName": launch.service_account,
@@ -163,6 +163,15 @@ def template(job: Job, launch: Launch, container: str) -> Object:
                 *([keys_volume(secret)] if keys else []),
             ],
         },
+    }
+
+
+def template_labels() -> dict[str, str]:
+    """Labels of workers' pods; the network policy goes by them."""
+    return {
+        "app.kubernetes.io/name": "dkd",
+        "app.kubernetes.io/component": "worker",
+        "sidecar.istio.io/inject": "false",
     }
 
 
