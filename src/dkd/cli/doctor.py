@@ -1,0 +1,29 @@
+"""``dkd doctor``."""
+
+import os
+import sys
+
+import click
+
+from dkd.cli import options
+
+_MARKS = {"well": "", "warning": "! ", "bad": "!! "}
+
+
+@click.command("doctor")
+@options.root
+def command(root: str | None) -> None:
+    """Say what this machine or container has: versions, GPUs, NCCL, S3, shared memory.
+
+    With --root it also writes, reads and deletes a small object there. Exit status 1 if
+    something would keep a step from running (marked with !!).
+    """
+    from dkd import doctor
+
+    os.environ.setdefault("DKD_S3_GIVE_UP_SECONDS", "15")  # somebody is looking on
+    findings = doctor.examine(root)
+    width = max(len(each.name) for each in findings)
+    for each in findings:
+        click.echo(f"{each.name:<{width}}  {_MARKS[each.state]}{each.text}")
+    if any(each.state == "bad" for each in findings):
+        sys.exit(1)
