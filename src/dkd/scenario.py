@@ -4,7 +4,7 @@
 
 A scenario is the unit people name, submit and compare. It says what is learned (data, task,
 setting), how (method, memory, protocol, network, training) and where (launch). Everything
-but ``name``, ``description``, ``launch`` and ``variants`` can change the result.
+but ``name``, ``label``, ``description``, ``launch`` and ``variants`` can change the result.
 """
 
 from collections.abc import Iterable, Mapping
@@ -218,6 +218,7 @@ class Scenario(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+    label: str = ""
     description: str = ""
     data: Data
     task: tuple[tuple[int | str, ...], ...]
@@ -267,7 +268,7 @@ class Scenario(Model):
             raise UserError(
                 f"variant {name!r}: scenario {self.name} has {', '.join(self.variants) or 'none'}"
             )
-        return self.override({**self.variants[name], "variants": {}})
+        return self.override({"label": name, **self.variants[name], "variants": {}})
 
 
 def parse(document: object, source: str) -> Scenario:

@@ -14,9 +14,9 @@ MARK = "DKD_LAUNCH_ID"
 """Environment variable that marks a job's processes."""
 
 
-def marked(launch_id: str) -> list[int]:
+def marked(identity: str, variable: str = MARK) -> list[int]:
     """Ids of the living processes with this mark, without the calling one; zombies do not count."""
-    needle = f"{MARK}={launch_id}".encode()
+    needle = f"{variable}={identity}".encode()
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -30,14 +30,14 @@ def marked(launch_id: str) -> list[int]:
     return found
 
 
-def kill_marked(launch_id: str) -> None:
+def kill_marked(identity: str, variable: str = MARK) -> None:
     """SIGKILLs every process with this mark and waits until none is left.
 
     Gives up after 10 s: a process in uninterruptible sleep (a wedged GPU or disk) cannot be
     killed by anyone.
     """
     end = time.monotonic() + 10
-    while (left := marked(launch_id)) and time.monotonic() < end:
+    while (left := marked(identity, variable)) and time.monotonic() < end:
         for process in left:
             try:
                 os.kill(process, signal.SIGKILL)

@@ -1,0 +1,51 @@
+"""Scores the model of one step."""
+
+from kfp import dsl
+
+from dkd.components import component
+
+
+@component
+def evaluate(
+    scenario: str,
+    task: list,  # type: ignore[type-arg]
+    step: int,
+    dataset: str,
+    artifact_root: str,
+    run_name: str,
+    checkpoint: str,
+    metrics: dsl.Output[dsl.Metrics],
+    confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
+    teacher: str = "",
+    memory: str = "",
+) -> str:
+    """Scores the step's model on the test images of all classes seen so far.
+
+    Args:
+        scenario: the resolved scenario, as JSON.
+        task: class names by step.
+        step: which step.
+        dataset: URI of the data set artifact.
+        artifact_root: where results lie.
+        run_name: name of the run.
+        checkpoint: URI of the step's checkpoint.
+        metrics: the same keys at every step, so that runs compare.
+        confusion_matrix: drawn where it is readable.
+        teacher: as the step was trained with.
+        memory: likewise.
+
+    Returns:
+        URI of the evaluation.
+    """
+    from dkd import results, stages
+    from dkd.errors import told
+
+    with told():
+        spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
+        outcome = stages.ensure(spec, "evaluate", run_name)
+        shown = results.shown(outcome.manifest, spec)
+    for name, value in shown.metrics.items():
+        metrics.log_metric(name, value)
+    if len(shown.channels) <= results.READABLE_CHANNELS:
+        confusion_matrix.log_confusion_matrix(list(shown.channels), shown.confusion)
+    return outcome.manifest.uri

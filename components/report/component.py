@@ -1,0 +1,44 @@
+"""Writes the report of a run."""
+
+from kfp import dsl
+
+from dkd.components import component
+
+
+@component
+def report(
+    scenario: str,
+    task: list,  # type: ignore[type-arg]
+    dataset: str,
+    artifact_root: str,
+    run_name: str,
+    evaluations: list,  # type: ignore[type-arg]
+    memories: list,  # type: ignore[type-arg]
+    page: dsl.Output[dsl.HTML],
+) -> str:
+    """Gathers every step's results into one page and one document.
+
+    Args:
+        scenario: the resolved scenario, as JSON.
+        task: class names by step.
+        dataset: URI of the data set artifact.
+        artifact_root: where results lie.
+        run_name: name of the run.
+        evaluations: URI of every step's evaluation, in order.
+        memories: URI of every step's memory, empty where there is none.
+        page: the report.
+
+    Returns:
+        URI of the run's result document.
+    """
+    from pathlib import Path
+
+    from dkd import results, stages
+    from dkd.errors import told
+
+    with told():
+        resolved, steps = stages.parsed(scenario, task)
+        result = results.gather(resolved, steps, dataset, run_name, evaluations, memories)
+        uri = results.publish(result, artifact_root, run_name)
+        Path(page.path).write_text(results.page([result]), encoding="utf-8")
+    return uri

@@ -1,0 +1,63 @@
+"""The command ``dkd``. One module per command, imported only when it is called."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from dkd import __version__
+from dkd.errors import UserError
+
+COMMANDS = {
+    "run": "Run a scenario on this machine, step by step.",
+    "extend": "Add classes to a model that exists.",
+    "train": "Train one step of a scenario.",
+    "evaluate": "Score a checkpoint on a data set.",
+    "memory": "Choose, look at or edit an exemplar memory.",
+    "predict": "Segment images: coloured masks and overlays.",
+    "report": "Tables and one HTML page from finished runs.",
+    "compile": "Write a scenario's pipeline as KFP YAML.",
+    "data": "Check, index, pack or make a data set.",
+    "scenarios": "List the published scenarios, or show one.",
+    "import": "Turn a checkpoint released by the paper's authors into ours.",
+    "doctor": "What this machine has: versions, GPUs, S3, shared memory.",
+}
+
+
+class Commands(click.Group):
+    """Imports a command's module when it is asked for, so that ``dkd --help`` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dkd.cli.{cmd_name.replace('import', 'import_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"dkd: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dkd")
+def main() -> None:
+    r"""Class-incremental semantic segmentation: learn new classes step by step, keep the old.
+
+    \b
+    Try it:            dkd run demo
+    Your own data:     dkd data check FOLDER --format voc, then dkd run my-scenario.yaml
+    A new class:       dkd extend --teacher URI --classes sheep --data FOLDER
+    A published table: dkd scenarios, then dkd run voc-15-1 --data FOLDER
+    """

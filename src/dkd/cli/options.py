@@ -1,0 +1,61 @@
+"""Options that several commands share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dkd.errors import UserError
+
+if TYPE_CHECKING:
+    from dkd.scenario import Scenario
+
+scenario = click.argument("scenario", metavar="SCENARIO")
+data = click.option("--data", metavar="PATH_OR_URI", help="Where the data set is (data.root).")
+assignments = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Replace a field of the scenario, e.g. training.crop=128; may be given several times.",
+)
+root = click.option(
+    "--root",
+    envvar="DKD_ROOT",
+    metavar="URI",
+    help="Artifact root: s3://bucket/prefix or a folder. Default: an S3 store in the workspace.",
+)
+workspace = click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("dkd-workspace"),
+    show_default=True,
+    help="Folder for the S3 store, logs and the report.",
+)
+
+
+def load_scenario(name: str, data: str | None, items: Sequence[str]) -> "Scenario":
+    """The scenario of a file or of the catalogue, with the command line's values.
+
+    Raises:
+        UserError: no such scenario, or a bad field.
+    """
+    from dkd import catalogue
+    from dkd.scenario import load, parse_assignments
+
+    values = parse_assignments(items)
+    if data is not None:
+        values["data.root"] = data
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return load(path).override(values) if values else load(path)
+    return catalogue.scenario(name, values)
+
+
+def seeds(text: str | None) -> tuple[int, ...]:
+    """``1,2,3`` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3") from None

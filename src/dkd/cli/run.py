@@ -1,0 +1,65 @@
+"""``dkd run``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dkd.cli import options
+
+
+@click.command("run")
+@options.scenario
+@options.data
+@options.assignments
+@options.root
+@options.workspace
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Run this variant of the scenario; may be given several times.",
+)
+@click.option("--all-variants", is_flag=True, help="Run every variant of the scenario.")
+@click.option("--seeds", metavar="N,N,...", help="Run once for each of these seeds.")
+@click.option(
+    "--run-name",
+    metavar="NAME",
+    help="Name of the run; a half-finished run of that name goes on. "
+    "Default: from the scenario's name, variant and seed.",
+)
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    help="Where to write the report. Default: report.html in the workspace.",
+)
+def command(
+    scenario: str,
+    data: str | None,
+    assignments: Sequence[str],
+    root: str | None,
+    workspace: Path,
+    variants: Sequence[str],
+    all_variants: bool,
+    seeds: str | None,
+    run_name: str | None,
+    report_file: Path | None,
+) -> None:
+    r"""Run a scenario on this machine, step by step.
+
+    SCENARIO is a YAML file or a name that ``dkd scenarios`` lists. It is the pipeline that a
+    cluster runs, under Kubeflow Pipelines' local runner: every step is a torchrun job, and
+    checkpoints and exemplar memory pass through S3. Without --root an S3 store is started in
+    the workspace. What was trained before is found, not trained again.
+
+    \b
+    dkd run demo --all-variants
+    dkd run voc-15-1 --data ~/VOC2012 --set training.precision=fp32 --seeds 1,2,3
+    """
+    from dkd import local
+
+    chosen = options.load_scenario(scenario, data, assignments)
+    plan = local.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
+    local.run(plan, root, workspace, report_file or workspace / "report.html", click.echo)

@@ -1,0 +1,132 @@
+"""Scoring a model on the test images of a step, and the pictures that go with it."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dkd.data import labels
+from dkd.data.index import Record
+from dkd.data.loading import EvaluationImages
+from dkd.distributed import Ranks
+from dkd.metrics import ConfusionMatrix, predict
+from dkd.network.deeplab import SegmentationModel
+from dkd.steps import Step
+
+EVALUATION = "evaluation.json"
+PICTURE_SIDE = 256
+
+
+@torch.inference_mode()
+def confusion_matrix(
+    model: SegmentationModel, images: EvaluationImages, ranks: Ranks
+) -> ConfusionMatrix:
+    """The model's confusion matrix over the images, summed over the ranks: exact, none twice.
+
+    Args:
+        model: in eval mode, on this rank's device.
+        images: this rank's share of the test images.
+        ranks: this process's place.
+    """
+    matrix = ConfusionMatrix(model.classes + 1, ranks.device)
+    for item in (images[i] for i in range(len(images))):
+        label = item["label"].to(ranks.device)
+        matrix.add(segment(model, item["image"][None], label.shape[-2:], ranks), label[None])
+    return matrix.reduced(ranks.sum)
+
+
+@torch.inference_mode()
+def segment(
+    model: SegmentationModel, images: Tensor, size: tuple[int, int], ranks: Ranks
+) -> Tensor:
+    """Images ``N x 3 x H x W`` to predicted channels ``N x h x w`` at ``size``, uint8."""
+    features = model.features(images.to(ranks.device, non_blocking=True))
+    return predict(model.logits(features, size))
+
+
+def evaluate(
+    step: Step,
+    model: SegmentationModel,
+    fetch: Callable[[tuple[Record, ...]], Path],
+    ranks: Ranks,
+    work: Path,
+) -> dict[str, Path]:
+    """Scores a step's model and draws the reference pictures.
+
+    Args:
+        step: the step.
+        model: its model.
+        fetch: gives a folder in which the files of these records can be read.
+        ranks: this process's place.
+        work: folder for the parts, on rank 0.
+
+    Returns:
+        The evaluation's parts by name; complete on rank 0.
+    """
+    model = model.to(ranks.device).eval()
+    crop, whole = step.scenario.training.crop, step.protocol.whole_image_evaluation
+    table = labels.test_table(step.dataset, step.task, step.number)
+    images = EvaluationImages(
+        step.test_records,
+        fetch(step.test_records),
+        table,
+        crop=crop,
+        whole=whole,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    matrix = confusion_matrix(model, images, ranks)
+    parts: dict[str, Path] = {}
+    if not ranks.first:
+        return parts
+    document: dict[str, Any] = {
+        "classes": [list(names) for names in step.task.upto(step.number).steps],
+        "images": len(step.test_records),
+        "confusion": matrix.counts.tolist(),
+        "pictures": [record.id for record in step.picture_records],
+    }
+    parts[EVALUATION] = work / EVALUATION
+    parts[EVALUATION].write_text(json.dumps(document))
+    folder = fetch(step.picture_records)
+    full = labels.full_table(step.dataset, step.task)
+    pictures = EvaluationImages(step.picture_records, folder, full, crop=crop, whole=True)
+    for number, record in enumerate(step.picture_records):
+        item = pictures[number]
+        size = _within(record.height, record.width)
+        prediction = segment(model, item["image"][None], size, ranks)[0].cpu().numpy()
+        truth = np.asarray(Image.fromarray(item["label"].numpy()).resize(size[::-1], 0))
+        image = Image.open(folder / record.image).convert("RGB").resize(size[::-1])
+        for name, data in (
+            ("prediction.png", png(prediction)),
+            ("truth.png", png(truth)),
+            ("image.jpg", jpeg(image)),
+        ):
+            part = f"pictures/{number}.{name}"
+            parts[part] = work / part.replace("/", "-")
+            parts[part].write_bytes(data)
+    return parts
+
+
+def png(channels: np.ndarray) -> bytes:
+    """A map of channel numbers, H x W uint8, as a grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(channels.astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _within(height: int, width: int, side: int = PICTURE_SIDE) -> tuple[int, int]:
+    """The size, shrunk if needed so that the longer side is at most ``side`` pixels."""
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))

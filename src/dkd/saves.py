@@ -1,0 +1,210 @@
+"""Saving the training state, so that a step goes on where it was stopped.
+
+A save is an artifact like any other: whole or absent, safetensors and JSON, no pickle. It is
+copied to the host between two iterations and uploaded by a thread beside the training; the
+last two are kept. The data order and every image's augmentation follow from (seed, epoch,
+position), so a save needs only the iteration, not the loaders' states.
+"""
+
+import json
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dkd import storage
+from dkd.checkpoint import load_strictly, save_tensors
+from dkd.distributed import Ranks
+from dkd.errors import UserError
+from dkd.places import artifact_cache
+from dkd.steps import Step, differences
+from dkd.storage import artifacts
+
+if TYPE_CHECKING:
+    from dkd.training import Trainer
+
+STATE, POSITION = "state.safetensors", "position.json"
+KEPT = 2
+
+
+class Preempted(Exception):  # noqa: N818 - it is no error: the job is asked to leave
+    """The job was told to stop (SIGTERM); its state is saved."""
+
+
+class Saver:
+    """Saves a trainer's state at intervals and before leaving; restores the newest whole save.
+
+    Args:
+        step: whose state it is.
+        ranks: this process's place; every method but :meth:`close` is called on all ranks.
+        say: prints a line.
+    """
+
+    def __init__(self, step: Step, ranks: Ranks, say: Callable[[str], None]) -> None:
+        self.step, self.ranks, self.say = step, ranks, say
+        self.interval = step.scenario.training.save_interval
+        self._asked_to_stop = False
+        self._last = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._previous = signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked_to_stop = True
+
+    def after_iteration(self, trainer: "Trainer") -> None:
+        """Saves if it is time or the job must leave. All ranks decide alike.
+
+        Raises:
+            Preempted: after saving, if any rank was sent SIGTERM.
+        """
+        due = self.ranks.first and time.monotonic() - self._last >= self.interval
+        stop, save = self.ranks.any_of(self._asked_to_stop, due)
+        if stop or (save and trainer.iteration < trainer.total):
+            self._save(trainer)
+        if stop:
+            self.close()
+            self.ranks.barrier()
+            raise Preempted
+
+    def restore(self, trainer: "Trainer") -> None:
+        """Loads the newest whole save into the trainer, if there is one.
+
+        Raises:
+            UserError: the save was made with arguments that give another result.
+        """
+        uri = self.ranks.share(self._newest)
+        if uri is None:
+            return
+        _, folder = artifacts.fetch_cached(uri, artifact_cache())
+        position = json.loads((folder / POSITION).read_text())
+        if changed := differences(position["identity"], self.step.checkpoint_identity):
+            raise UserError(
+                f"{uri}: saved with other arguments ({'; '.join(changed)}); use the same "
+                "ones, or remove the save to start the step again"
+            )
+        tensors = load_file(folder / STATE)
+        load_strictly(trainer.student, _within(tensors, "model."), uri)
+        momenta = _within(tensors, "momentum.")
+        for name, parameter in trainer.student.named_parameters():
+            if name in momenta:
+                buffer = momenta[name].to(parameter.device)
+                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
+        trainer.scaler.load_state_dict(position["scaler"])
+        trainer.iteration = position["iteration"]
+        trainer.curve.points = position["curve"]
+        trainer.curve.sums = {
+            name: torch.tensor(total, dtype=torch.float64, device=self.ranks.device)
+            for name, total in position["sums"].items()
+        }
+        generators = _within(tensors, f"random.{self.ranks.rank}.")
+        if position["world_size"] == self.ranks.world_size:
+            torch.set_rng_state(generators["cpu"])
+            if "cuda" in generators:
+                torch.cuda.set_rng_state(generators["cuda"], self.ranks.device)
+        elif self.ranks.first:
+            self.say(
+                f"saved by {position['world_size']} ranks, resumed by {self.ranks.world_size}: "
+                "the data order stays; dropout and rounding differ from an uninterrupted run"
+            )
+        if self.ranks.first:
+            self.say(f"resumed from {uri}")
+
+    def close(self) -> None:
+        """Waits for the upload under way; gives SIGTERM back."""
+        self._wait()
+        signal.signal(signal.SIGTERM, self._previous)
+
+    def discard(self) -> None:
+        """Removes the step's saves: its checkpoint is published."""
+        storage.delete([entry.uri for entry in storage.list_objects(self.step.saves_uri + "/")])
+
+    # ---- rank 0's part
+
+    def _save(self, trainer: "Trainer") -> None:
+        random = {"cpu": torch.get_rng_state()}
+        if self.ranks.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.ranks.device)
+        everyones = self.ranks.gather(random)
+        self._last = time.monotonic()
+        if not self.ranks.first:
+            return
+        self._wait()
+        tensors: dict[str, Tensor] = {}
+        for name, tensor in trainer.student.state_dict().items():
+            tensors[f"model.{name}"] = tensor.detach().to("cpu", copy=True)
+        for name, parameter in trainer.student.named_parameters():
+            buffer = trainer.optimiser.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum.{name}"] = buffer.detach().to("cpu", copy=True)
+        for rank, states in enumerate(everyones):
+            tensors |= {f"random.{rank}.{kind}": state for kind, state in states.items()}
+        position = {
+            "iteration": trainer.iteration,
+            "world_size": self.ranks.world_size,
+            "identity": self.step.checkpoint_identity,
+            "scaler": trainer.scaler.state_dict(),
+            "curve": list(trainer.curve.points),
+            "sums": {name: float(total) for name, total in trainer.curve.sums.items()},
+        }
+        self._thread = threading.Thread(target=self._upload, args=(tensors, position))
+        self._thread.start()
+
+    def _upload(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="dkd-save-") as name:
+                folder = Path(name)
+                save_tensors(folder / STATE, tensors)
+                (folder / POSITION).write_text(json.dumps(position))
+                artifacts.publish(
+                    storage.join(self.step.saves_uri, f"{position['iteration']:08d}"),
+                    {part: folder / part for part in (STATE, POSITION)},
+                    kind="save",
+                    metadata={},
+                )
+            self._trim()
+        except Exception as error:  # raised on the training thread by _wait
+            self._failure = error
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            self.say(f"a save failed, training goes on: {failure}")
+
+    def _whole(self) -> list[str]:
+        """URIs of whole saves, oldest first."""
+        marker = "/" + artifacts.MANIFEST
+        entries = storage.list_objects(self.step.saves_uri + "/")
+        return sorted(e.uri.removesuffix(marker) for e in entries if e.uri.endswith(marker))
+
+    def _newest(self) -> str | None:
+        """The newest save that verifies; a broken one is told and passed over."""
+        for uri in reversed(self._whole()):
+            try:
+                artifacts.fetch_cached(uri, artifact_cache())
+            except UserError as error:
+                self.say(f"save passed over: {error}")
+            else:
+                return uri
+        return None
+
+    def _trim(self) -> None:
+        """Removes all but the last saves, leftovers of killed uploads included."""
+        kept = tuple(f"{uri}/" for uri in self._whole()[-KEPT:])
+        entries = storage.list_objects(self.step.saves_uri + "/")
+        storage.delete([entry.uri for entry in entries if not entry.uri.startswith(kept)])
+
+
+def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,228 @@
+"""What the pipeline's components do: prepare data, and have a step's stages done by its job.
+
+Each function is what one component calls; on a cluster they run in the launcher image, which
+holds no torch, and start jobs of the training image.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dkd import storage
+from dkd.data import index, packing, splits
+from dkd.data.index import Dataset
+from dkd.errors import UserError
+from dkd.launching import Job, launcher
+from dkd.launching.runs import follow_run
+from dkd.places import dataset_cache
+from dkd.scenario import Data, Scenario, parse
+from dkd.steps import Stage, Step, StepSpec, differences, digest, place
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+from dkd.tasks import Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What :func:`prepare` hands to the steps.
+
+    Attributes:
+        task: class names by step.
+        dataset: URI of the data set artifact.
+    """
+
+    task: Task
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's result.
+
+    Attributes:
+        manifest: the artifact.
+        found: it was there before; nothing was computed.
+    """
+
+    manifest: Manifest
+    found: bool
+
+
+def resolve(scenario: str, overrides: Mapping[str, Any]) -> Scenario:
+    """A compiled scenario with the run's own values.
+
+    Args:
+        scenario: JSON.
+        overrides: values by dotted field; empty strings and None leave the scenario's.
+
+    Raises:
+        UserError: an unknown field or a bad value.
+    """
+    given = {key: value for key, value in overrides.items() if value not in ("", None)}
+    return parse(json.loads(scenario), source="scenario").override(given)
+
+
+def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
+    """A scenario and its task from a component's parameters."""
+    return (
+        parse(json.loads(scenario), source="scenario"),
+        Task(tuple(tuple(names) for names in task)),
+    )
+
+
+def step_spec(
+    scenario: str,
+    task: Sequence[Sequence[str]],
+    step: float,
+    dataset: str,
+    root: str,
+    teacher: str,
+    memory: str,
+) -> StepSpec:
+    """The step that a component's parameters describe (KFP hands numbers over as floats)."""
+    resolved, whole_task = parsed(scenario, task)
+    return StepSpec(
+        scenario=resolved,
+        task=whole_task.steps,
+        step=int(step),
+        dataset=dataset,
+        root=root,
+        teacher=teacher,
+        memory=memory,
+    )
+
+
+def lineage(manifest: Manifest) -> dict[str, Any]:
+    """What KFP's record of a model says: the artifact and its origins, by URI and digest."""
+    own = {"uri": manifest.uri, "digest": manifest.digest, "created": manifest.created}
+    origins = {
+        f"{name}_{field}": value
+        for name in ("teacher", "memory", "dataset")
+        for field, value in (manifest.metadata.get(name) or {}).items()
+    }
+    return own | origins
+
+
+def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = print) -> Prepared:
+    """Checks the data set, publishes its index (and its images when packed), checks the task.
+
+    Every step must have images before anything is trained, so that a missing class is told now
+    and not after days.
+
+    Raises:
+        UserError: what is wrong with the data set or the task.
+    """
+    follow_run()
+    dataset, uri = _publish_dataset(scenario.data, root, progress)
+    task = Task.of(scenario.task, dataset.classes)
+    for step in range(len(task.steps)):
+        images = splits.training(dataset, task, scenario.setting, step)
+        test = splits.test(dataset, task, step)
+        progress(
+            f"step {step}: {', '.join(task.steps[step])}: "
+            f"{len(images)} training images, {len(test)} test images"
+        )
+    return Prepared(task, uri)
+
+
+def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> tuple[Dataset, str]:
+    if data.format == "packed":
+        dataset, _ = packing.open_dataset(data.root)
+        return dataset, data.root
+    dataset = index.build(data, cache=dataset_cache(), progress=None)
+    uri = place(root, "datasets", {"dataset": dataset.digest, "packed": data.pack})
+    if artifacts.find(uri) is None:
+        if data.pack:
+            packing.pack(dataset, uri, work=dataset_cache())
+        else:
+            packing.publish_index(dataset, uri)
+    counts = ", ".join(f"{len(records)} {name}" for name, records in dataset.splits.items())
+    progress(f"data set: {dataset.name}, {counts} images, {uri}")
+    return packing.open_dataset(uri)[0], uri
+
+
+def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = print) -> Outcome:
+    """The stage's result: found if it was made before, else made by the step's job now.
+
+    A job that trains does the step's other stages too while its processes are warm; the
+    components for those stages then find their results.
+
+    Args:
+        spec: the step.
+        stage: which result is asked for.
+        run: name of the run, kept with what is made so that a later run can say its origin.
+        say: prints a line.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: bad inputs, or the job failed.
+    """
+    follow_run()
+    step = Step.open(spec)
+    label = f"step {spec.step} {stage}"
+    if stage not in step.stages:
+        raise UserError(f"{label}: memory_size is 0: no exemplars are kept")
+    missing = missing_stages(step)
+    if stage not in missing:
+        manifest = artifacts.load(result_uri(step, stage))
+        # A result of this very run was made by the train stage's job a moment ago.
+        made_here = manifest.metadata.get("run") == run
+        verb = "done" if made_here else f"found, made by run {manifest.metadata.get('run')}"
+        say(f"{label}: {verb} at {manifest.created}, {manifest.uri}")
+        return Outcome(manifest, found=not made_here)
+    wanted = missing if stage == "train" else (stage,)
+    arguments = ("--step", spec.model_dump_json(), "--stages", ",".join(wanted), "--run-name", run)
+    launcher(step.scenario.launch).run(
+        Job(
+            name=f"dkd-{digest([run, spec.model_dump(mode='json'), wanted])[:16]}",
+            module="dkd.train",
+            arguments=arguments,
+            environment={},
+            result=step.checkpoint_uri if stage == "train" else result_uri(step, stage),
+        )
+    )
+    manifest = artifacts.load(result_uri(step, stage))
+    say(f"{label}: {manifest.uri}")
+    return Outcome(manifest, found=False)
+
+
+def missing_stages(step: Step) -> tuple[Stage, ...]:
+    """The step's stages that have no result yet."""
+    checkpoint = artifacts.find(step.checkpoint_uri)
+    if checkpoint is None:
+        return step.stages
+    return tuple(s for s in step.stages if artifacts.find(step.uri(s, checkpoint)) is None)
+
+
+def result_uri(step: Step, stage: Stage) -> str:
+    """Where the stage's result lies, once the step is trained."""
+    if stage == "train":
+        return step.checkpoint_uri
+    return step.uri(stage, artifacts.load(step.checkpoint_uri))
+
+
+def claim_run(root: str, run: str, scenario: Scenario) -> None:
+    """Takes the run's name, or checks that it is the same scenario's half-finished run.
+
+    Raises:
+        UserError: another scenario ran under this name; the first difference is named.
+    """
+    uri = storage.join(root, "runs", run, "scenario.json")
+    ours = result_fields(scenario)
+    document = json.dumps(ours, sort_keys=True, indent=1).encode()
+    if storage.write_bytes(uri, document, if_absent=True):
+        return
+    theirs: Mapping[str, Any] = json.loads(storage.read_bytes(uri))
+    if changed := differences(theirs, ours):
+        raise UserError(
+            f"run {run!r} exists with another scenario ({'; '.join(changed[:3])}); "
+            "give the new run another name (--run-name)"
+        )
+
+
+def result_fields(scenario: Scenario) -> dict[str, Any]:
+    """The scenario without what changes no result."""
+    return scenario.model_dump(mode="json", exclude={"description", "launch", "variants"})
