@@ -43,13 +43,11 @@ def incremental_step(
         "dataset": dataset,
         "artifact_root": artifact_root,
         "run_name": run_name,
-        "teacher": teacher,
-        "memory": memory,
     }
-    trained = train(**inputs)
+    trained = train(teacher=teacher, memory=memory, **inputs)
     checkpoint = trained.outputs["Output"]
     evaluated = evaluate(checkpoint=checkpoint, **inputs)
-    chosen = choose_exemplars(checkpoint=checkpoint, **inputs)
+    chosen = choose_exemplars(checkpoint=checkpoint, memory=memory, **inputs)
     return StepOutputs(checkpoint, evaluated.outputs["Output"], chosen.output)
 
 

@@ -12,7 +12,6 @@ def choose_exemplars(
     artifact_root: str,
     run_name: str,
     checkpoint: str,
-    teacher: str = "",
     memory: str = "",
 ) -> str:
     """Chooses the images that stand for the classes known so far.
@@ -25,7 +24,6 @@ def choose_exemplars(
         artifact_root: where results lie.
         run_name: name of the run.
         checkpoint: URI of the step's checkpoint.
-        teacher: as the step was trained with.
         memory: the previous memory's URI; empty without.
 
     Returns:
@@ -35,7 +33,9 @@ def choose_exemplars(
     from dkd.errors import told
 
     with told():
-        spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
+        spec = stages.step_spec(
+            scenario, task, step, dataset, artifact_root, memory=memory, checkpoint=checkpoint
+        )
         if spec.scenario.memory_size == 0:
             return ""
         outcome = stages.ensure(spec, "memory", run_name)

@@ -16,8 +16,6 @@ def evaluate(
     checkpoint: str,
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
-    teacher: str = "",
-    memory: str = "",
 ) -> str:
     """Scores the step's model on the test images of all classes seen so far.
 
@@ -31,17 +29,18 @@ def evaluate(
         checkpoint: URI of the step's checkpoint.
         metrics: the same keys at every step, so that runs compare.
         confusion_matrix: drawn where it is readable.
-        teacher: as the step was trained with.
-        memory: likewise.
 
     Returns:
-        URI of the evaluation.
+        URI of the evaluation; empty if the data set shows no class that the model knows.
     """
     from dkd import results, stages
     from dkd.errors import told
 
     with told():
-        spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
+        spec = stages.step_spec(scenario, task, step, dataset, artifact_root, checkpoint=checkpoint)
+        if not stages.has_test_images(spec):
+            print(f"step {spec.step} evaluate: no test image shows a class of this model")
+            return ""
         outcome = stages.ensure(spec, "evaluate", run_name)
         shown = results.shown(outcome.manifest, spec)
     for name, value in shown.metrics.items():

@@ -37,18 +37,20 @@ def gather(
         task: class names by step.
         dataset_uri: the data set artifact.
         run: name of the run.
-        evaluations: URI of every step's evaluation, in order.
+        evaluations: URI of every step's evaluation, in order; empty where there is none.
         memories: URI of every step's memory, empty where there is none.
     """
     dataset, _ = open_dataset(dataset_uri)
-    manifests = [artifacts.load(uri) for uri in evaluations]
-    last = manifests[-1]
-    checkpoints = [artifacts.load(m.metadata["checkpoint"]["uri"]) for m in manifests]
+    scored = [
+        (artifacts.load(evaluation), memory)
+        for evaluation, memory in zip(evaluations, memories, strict=True)
+        if evaluation
+    ]
+    last, _ = scored[-1]
+    checkpoints = [artifacts.load(m.metadata["checkpoint"]["uri"]) for m, _ in scored]
     steps = [
-        _step(number, scenario, task, run, checkpoint, evaluation, memory)
-        for number, (checkpoint, evaluation, memory) in enumerate(
-            zip(checkpoints, manifests, memories, strict=True)
-        )
+        _step(scenario, task, run, checkpoint, evaluation, memory)
+        for checkpoint, (evaluation, memory) in zip(checkpoints, scored, strict=True)
     ]
     made = checkpoints[-1].metadata
     return model.RunResult(
@@ -109,7 +111,6 @@ def shown(evaluation: Manifest, spec: StepSpec) -> Shown:
 
 
 def _step(
-    number: int,
     scenario: Scenario,
     task: Task,
     run: str,
@@ -120,7 +121,7 @@ def _step(
     document = read_json(evaluation, "evaluation.json")
     found = checkpoint.metadata["run"] != run
     seconds = {
-        "train": checkpoint.metadata["seconds"],
+        "train": checkpoint.metadata.get("seconds", 0),
         "evaluate": evaluation.metadata["seconds"],
     }
     exemplars: tuple[model.Exemplar, ...] = ()
@@ -129,16 +130,16 @@ def _step(
         seconds["memory"] = memory.metadata["seconds"]
         exemplars = _exemplars(memory)
     return model.StepResult(
-        step=number,
+        step=len(document["classes"]) - 1,
         new_classes=document["classes"][-1],
-        images=checkpoint.metadata["images"],
+        images=checkpoint.metadata.get("images", 0),
         checkpoint=_reference(checkpoint),
-        teacher=checkpoint.metadata["teacher"],
-        memory=checkpoint.metadata["memory"],
+        teacher=checkpoint.metadata.get("teacher"),
+        memory=checkpoint.metadata.get("memory"),
         origin="found" if found else "trained",
         made_by=f"run {checkpoint.metadata['run']}, {checkpoint.created}" if found else "",
         seconds=seconds,
-        curve=_curve(checkpoint.metadata["curve"]),
+        curve=_curve(checkpoint.metadata.get("curve", [])),
         confusion=document["confusion"],
         scores=scores(document["confusion"], scenario, task),
         exemplars=exemplars,

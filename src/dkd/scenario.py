@@ -7,9 +7,10 @@ setting), how (method, memory, protocol, network, training) and where (launch). 
 but ``name``, ``label``, ``description``, ``launch`` and ``variants`` can change the result.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,6 +30,9 @@ class Model(BaseModel):
     """Base of every part: unknown fields are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+M = TypeVar("M", bound=Model)
 
 
 class FirstLater(Model):
@@ -281,8 +285,13 @@ def parse(document: object, source: str) -> Scenario:
     Raises:
         UserError: one line naming the first bad field.
     """
+    return parse_part(Scenario, document, source)
+
+
+def parse_part(part: type[M], document: object, source: str) -> M:
+    """As :func:`parse`, for any part of a scenario."""
     try:
-        return Scenario.model_validate(document)
+        return part.model_validate(document)
     except ValidationError as error:
         first, *others = error.errors()
         where = ".".join(str(part) for part in first["loc"])
@@ -325,6 +334,11 @@ def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"--set {key}: the value {text!r} is not YAML") from None
     return assignments
+
+
+def slug(*parts: str) -> str:
+    """Parts as one name of a run, file or pipeline: lower case, digits, dots and dashes."""
+    return re.sub(r"[^a-z0-9.]+", "-", "-".join(part for part in parts if part).lower())
 
 
 def dump(scenario: Scenario) -> str:

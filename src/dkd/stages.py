@@ -16,8 +16,8 @@ from dkd.errors import UserError
 from dkd.launching import Job, launcher
 from dkd.launching.runs import follow_run
 from dkd.places import dataset_cache
-from dkd.scenario import Data, Scenario, parse
-from dkd.steps import Stage, Step, StepSpec, differences, digest, place
+from dkd.scenario import Data, Scenario, parse, parse_part
+from dkd.steps import Stage, Step, StepSpec, differences, digest, place, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.tasks import Task
@@ -71,14 +71,24 @@ def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task
     )
 
 
+def parsed_data(data: Mapping[str, Any]) -> Data:
+    """A data set's description from a component's parameter.
+
+    Raises:
+        UserError: an unknown field or a bad value.
+    """
+    return parse_part(Data, data, source="data")
+
+
 def step_spec(
     scenario: str,
     task: Sequence[Sequence[str]],
     step: float,
     dataset: str,
     root: str,
-    teacher: str,
-    memory: str,
+    teacher: str = "",
+    memory: str = "",
+    checkpoint: str = "",
 ) -> StepSpec:
     """The step that a component's parameters describe (KFP hands numbers over as floats)."""
     resolved, whole_task = parsed(scenario, task)
@@ -90,6 +100,7 @@ def step_spec(
         root=root,
         teacher=teacher,
         memory=memory,
+        checkpoint=checkpoint,
     )
 
 
@@ -124,6 +135,78 @@ def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = pri
             f"{len(images)} training images, {len(test)} test images"
         )
     return Prepared(task, uri)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What :func:`prepare_extension` hands to the step that adds the classes.
+
+    Attributes:
+        scenario: how the new step is trained.
+        task: the teacher's classes by step, then the new ones.
+        dataset: URI of the new data.
+        step: number of the new step.
+    """
+
+    scenario: Scenario
+    task: Task
+    dataset: str
+    step: int
+
+
+def prepare_extension(
+    teacher: str,
+    classes: Sequence[str],
+    data: Data,
+    overrides: Mapping[str, Any],
+    root: str,
+    progress: Callable[[str], None] = print,
+) -> Extension:
+    """Checks a model, new classes and their data before anything is trained.
+
+    The new step is trained as the teacher's scenario trains its later steps.
+
+    Args:
+        teacher: URI of any checkpoint.
+        classes: names of the new classes, as the data set has them.
+        data: images in which these are labelled; old classes may be, for the evaluation.
+        overrides: values by dotted field that replace the teacher's scenario's.
+        root: artifact root.
+        progress: prints a line.
+
+    Raises:
+        UserError: a class is known already, is not in the data, or has no image.
+    """
+    follow_run()
+    checkpoint = artifacts.load(teacher)
+    known = read_json(checkpoint, "checkpoint.json")["classes"]
+    document = checkpoint.metadata.get("scenario")
+    if document is None:
+        raise UserError(f"{teacher}: {checkpoint.kind} without a scenario; name a checkpoint")
+    dataset, uri = _publish_dataset(data, root, progress)
+    fresh = Task.of([list(classes)], dataset.classes).classes
+    task = Task((*(tuple(names) for names in known), fresh))
+    step = len(known)
+    scenario = parse(
+        {
+            **document,
+            "name": f"add-{digest([checkpoint.digest, fresh])[:8]}",
+            "label": "",
+            "data": data.model_dump(),
+            "task": task.steps,
+            "method": "dkd",
+            "variants": {},
+        },
+        source=teacher,
+    ).override(overrides)
+    images = splits.training(dataset, task, scenario.setting, step)
+    progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
+    return Extension(scenario, task, uri, step)
+
+
+def has_test_images(spec: StepSpec) -> bool:
+    """Whether the data set shows any class that the step's model knows, to score it on."""
+    return bool(Step.open(spec).test_records)
 
 
 def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> tuple[Dataset, str]:

@@ -45,6 +45,8 @@ class StepSpec(Model):
         root: artifact root.
         teacher: URI of the previous step's checkpoint; empty at step 0.
         memory: URI of the exemplar memory that the step trains with; empty without.
+        checkpoint: URI of the step's own checkpoint where it is known: any model can be
+            evaluated, or have exemplars chosen for it, wherever it came from.
     """
 
     scenario: Scenario
@@ -54,6 +56,7 @@ class StepSpec(Model):
     root: str
     teacher: str = ""
     memory: str = ""
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,23 @@ class Step:
         teacher = artifacts.load(spec.teacher) if spec.teacher else None
         memory = artifacts.load(spec.memory) if spec.memory else None
         step = cls(spec, dataset, teacher, memory)
-        if spec.step and teacher is None:
+        if spec.checkpoint:
+            step._require_classes(artifacts.load(spec.checkpoint), spec.step)
+        elif spec.step and teacher is None:
             raise UserError(f"step {spec.step}: needs the checkpoint of step {spec.step - 1}")
         if teacher is not None:
-            known = read_json(teacher, "checkpoint.json")["classes"]
-            expected = [list(names) for names in step.task.steps[: spec.step]]
-            if known != expected:
-                raise UserError(
-                    f"{spec.teacher}: this teacher knows {_brief(known)}, but the task says "
-                    f"{_brief(expected)} before step {spec.step}; name the checkpoint of the "
-                    "same task's previous step"
-                )
+            step._require_classes(teacher, spec.step - 1)
         return step
+
+    def _require_classes(self, checkpoint: Manifest, step: int) -> None:
+        known = read_json(checkpoint, "checkpoint.json")["classes"]
+        expected = [list(names) for names in self.task.upto(step).steps]
+        if known != expected:
+            raise UserError(
+                f"{checkpoint.uri}: this model knows {_brief(known)}, but the task says "
+                f"{_brief(expected)} up to step {step}; name the checkpoint of the same task's "
+                f"step {step}"
+            )
 
     @cached_property
     def task(self) -> Task:
@@ -191,7 +199,8 @@ class Step:
 
     @cached_property
     def checkpoint_uri(self) -> str:
-        return place(self.spec.root, "checkpoints", self.checkpoint_identity)
+        given = self.spec.checkpoint
+        return given or place(self.spec.root, "checkpoints", self.checkpoint_identity)
 
     @property
     def saves_uri(self) -> str:

@@ -137,6 +137,7 @@ class StepJob:
             "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
             "teacher": _reference(step.teacher),
             "memory": _reference(step.memory),
+            "scenario": step.scenario.model_dump(mode="json", exclude={"launch", "variants"}),
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }

@@ -1,0 +1,46 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Both set up first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The environment is made anew when a lock file or the package's description changes.
+LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## A virtual environment from the pinned and hashed lock files
+
+$(READY): $(LOCKS)
+	@echo "setting up $(VENV) (about 6 GB with PyTorch; once)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Learn handwritten digits step by step; ends with a table and a report
+	$(BIN)/dkd run demo --all-variants --workspace build/demo
+
+lint: $(READY) ## Style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint ## Style, format, types and the whole test suite
+	$(BIN)/pytest
+
+lock: ## Write the lock files anew
+	$(BIN)/uv pip compile requirements/tools.in $(LOCK_OPTIONS) -o requirements/tools.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra train $(LOCK_OPTIONS) -o requirements/training.txt
+	$(BIN)/uv pip compile pyproject.toml --extra pipelines $(LOCK_OPTIONS) -o requirements/launcher.txt
+
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+clean: ## Remove what was built; the environment stays
+	rm -rf build dist
