@@ -14,6 +14,7 @@ from cluster_stage import HURRY, Stage, wait_until
 
 from dkd.errors import UserError
 from dkd.launching import launcher, nodes
+from dkd.launching.kube import Cluster
 from dkd.scenario import Launch
 
 HERE = Path(__file__).parent
@@ -325,3 +326,20 @@ def test_a_job_someone_deleted_is_not_waited_for(stage: Stage) -> None:
     launched.wait_for("node 0 running")
     stage.api.end(stage.plural, stage.name)
     assert "was deleted by someone else" in launched.failure()
+
+
+def test_in_a_pod_the_workflow_is_the_owner(
+    trainjob: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_api.pod("the-launching", 0, name="dkd-run-step-1")
+    workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run", "uid": "w"}
+    made["metadata"]["ownerReferences"] = [{**workflow, "controller": True}]
+    trainjob.api.put_pod(made)
+    monkeypatch.setenv("HOSTNAME", "dkd-run-step-1")
+    cluster = Cluster()
+    assert cluster.owner() is None  # on a laptop there is none
+    monkeypatch.setattr(cluster, "_in_pod", True)
+    assert cluster.owner() == workflow
+    elsewhere = Cluster("another")
+    monkeypatch.setattr(elsewhere, "_in_pod", True)
+    assert elsewhere.owner() is None  # owners cannot be in another namespace

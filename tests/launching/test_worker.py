@@ -1,6 +1,7 @@
 """What workers leave behind for the launching task."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,31 @@ def test_a_worker_whose_torchrun_is_gone_already_does_not_start() -> None:
             check=False,
         )
         assert result.stdout == output
+
+
+def test_a_killed_rank_is_found_in_what_real_torchrun_says(tmp_path: Path) -> None:
+    """Bare torchrun, told everything by the environment, as the operators start it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = subprocess.run(
+        [str(Path(sys.executable).parent / "torchrun"), "-m", "launched_worker", "killed"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PET_NNODES": "1",
+            "PET_NPROC_PER_NODE": "2",
+            "PET_NODE_RANK": "0",
+            "PET_MASTER_ADDR": "127.0.0.1",
+            "PET_MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    kept = result.stdout.encode()[-2048:].decode(errors="ignore")  # all that Kubernetes keeps
+    words = pods.last_words(kept)
+    assert (words.rank, words.signal) == (1, "SIGKILL")
