@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dkd.data import index, labels, splits
 from dkd.data.index import Dataset
 from dkd.data.loading import Draw, EvaluationImages, Source, StepBatches, StepImages, load
+from dkd.data.transforms import SCALE
 from dkd.errors import UserError
 from dkd.scenario import Data
 from dkd.tasks import Task
@@ -21,7 +22,8 @@ def dataset(voc: Data) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def images(dataset: Dataset) -> StepImages:
+def sources(dataset: Dataset) -> list[Source]:
+    """A step's own images and some exemplars."""
     task = Task.of([[1, 2, 3], [4, 5]], dataset.classes)
     new = splits.training(dataset, task, "overlap", 1)
     old = splits.training(dataset, task, "overlap", 0)[:7]
@@ -29,14 +31,15 @@ def images(dataset: Dataset) -> StepImages:
     seen = labels.test_table(dataset, task, 1)
     root = Path(dataset.root)
     kept = labels.covered_with_labelled(labels.covered(task, 1, len(old)), seen, old)
-    return StepImages(
-        [
-            Source(new, root, table, labels.covered(task, 1, len(new))),
-            Source(old, root, seen, kept),
-        ],
-        crop=32,
-        seed=4,
-    )
+    return [
+        Source(new, root, table, labels.covered(task, 1, len(new))),
+        Source(old, root, seen, kept),
+    ]
+
+
+@pytest.fixture(scope="module")
+def images(sources: list[Source]) -> StepImages:
+    return StepImages(sources, crop=32, seed=4)
 
 
 SHAPE = {"n": st.integers(1, 40), "per_rank": st.integers(1, 6), "world": st.integers(1, 4)}
@@ -121,6 +124,27 @@ def test_a_sample_differs_by_epoch_and_position(images: StepImages) -> None:
     draws = [Draw(0, 0, 0), Draw(0, 0, 1), Draw(0, 1, 0)]
     seen = {images[draw]["image"].numpy().tobytes() for draw in draws}
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("crop", [12, 16, 32, 50])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_finishing_on_a_device_gives_the_same_batches(
+    sources: list[Source], crop: int, workers: int
+) -> None:
+    """Regions of 14 to 40 pixels: shrunk, enlarged, and (12) so large that the workers do it."""
+    ours = StepImages(sources, crop, seed=4)
+    batches = StepBatches(len(ours), 8, seed=4)
+    plain = load(ours, batches.iterations(4), 0)
+    device = load(ours, batches.iterations(4), workers, finish_on=torch.device("cpu"))
+    for one, other in zip(plain, device, strict=True):
+        assert one.keys() == other.keys()
+        assert one["id"] == other["id"]
+        for name in ("label", "covered"):
+            assert one[name].dtype == other[name].dtype
+            assert torch.equal(one[name], other[name])
+        levels = (one["image"] - other["image"]).abs() / SCALE
+        assert levels.max() < 1.51
+        assert levels.mean() < 0.3
 
 
 def test_items(images: StepImages) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data as torch_data
 
-from dkd.data import transforms
+from dkd.data import on_device, transforms
 from dkd.data.index import Record
 from dkd.data.labels import Covered, Table
 from dkd.errors import UserError
@@ -78,18 +78,43 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
         return len(self._items)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        source, row = self._items[draw.image]
-        record = source.records[row]
-        image, mask = _read(source.folder, record)
-        uniforms = transforms.stream(self.seed, draw.epoch, draw.position)
-        crop = transforms.draw_crop(record.height, record.width, uniforms)
+        source, row, image, mask, crop = self._open(draw)
         pixels, labels = transforms.training_sample(image, mask, source.table, self.crop, crop)
         return {
             "image": pixels,
             "label": labels,
             "covered": torch.from_numpy(source.covered[row]),
-            "id": record.id,
+            "id": source.records[row].id,
         }
+
+    def region(self, draw: Draw) -> dict[str, Any]:
+        """The same item before resizing, as :func:`dkd.data.on_device.collate` takes it.
+
+        A region of more than twice the crop's side is resized here all the same: one of those
+        would pad its whole batch.
+        """
+        source, row, image, mask, crop = self._open(draw)
+        if max(crop.height, crop.width) > 2 * self.crop:
+            pixels, labels = transforms.resized_region(image, mask, source.table, self.crop, crop)
+            flip = False
+        else:
+            pixels = transforms.to_tensor(image.crop(crop.box))
+            labels = torch.from_numpy(transforms.look_up(mask.crop(crop.box), source.table))
+            flip = crop.flip
+        return {
+            "pixels": pixels,
+            "label": labels,
+            "flip": flip,
+            "covered": torch.from_numpy(source.covered[row]),
+            "id": source.records[row].id,
+        }
+
+    def _open(self, draw: Draw) -> tuple[Source, int, Image.Image, Image.Image, transforms.Crop]:
+        source, row = self._items[draw.image]
+        record = source.records[row]
+        image, mask = _read(source.folder, record)
+        uniforms = transforms.stream(self.seed, draw.epoch, draw.position)
+        return source, row, image, mask, transforms.draw_crop(record.height, record.width, uniforms)
 
 
 class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
@@ -195,8 +220,22 @@ class StepBatches:
         return np.resize(order, max(self.n, self.batch_size))
 
 
+class _Regions(torch_data.Dataset[dict[str, Any]]):
+    """Items of :meth:`StepImages.region`."""
+
+    def __init__(self, images: StepImages) -> None:
+        self.images = images
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        return self.images.region(draw)
+
+
 def load(
-    images: StepImages, batches: Iterable[list[Draw]], workers: int, pin_memory: bool = False
+    images: StepImages,
+    batches: Iterable[list[Draw]],
+    workers: int,
+    pin_memory: bool = False,
+    finish_on: torch.device | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Loads batches in their order, in ``workers`` processes ahead of use (0: in this one).
 
@@ -206,6 +245,8 @@ def load(
             once for all epochs.
         workers: loader processes.
         pin_memory: page-locked memory, for asynchronous copies to a GPU.
+        finish_on: let the workers decode only, and resize and normalise whole batches on this
+            device, where the batches then are (:mod:`dkd.data.on_device`).
 
     Yields:
         Items of :class:`StepImages`, stacked: N first, ``id`` as a list.
@@ -214,14 +255,18 @@ def load(
         UserError: a file cannot be read.
     """
     loader: torch_data.DataLoader[dict[str, Tensor]] = torch_data.DataLoader(
-        images,
+        images if finish_on is None else _Regions(images),
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
+        collate_fn=None if finish_on is None else on_device.collate,
     )
     try:
-        yield from loader
+        if finish_on is None:
+            yield from loader
+        else:
+            yield from map(on_device.Finisher(images.crop, finish_on), loader)
     except UserError as error:
         # One from a worker comes with the worker's traceback around it. The frames that it holds
         # would keep the workers until the garbage collector comes, which then waits for them.

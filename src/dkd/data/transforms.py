@@ -30,8 +30,9 @@ _DRAWS = 2 * TRIES + 3
 
 Uniforms = npt.NDArray[np.float64]
 
-_SCALE = torch.tensor([1 / (255 * s) for s in STD])[:, None, None]
-_SHIFT = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)])[:, None, None]
+SCALE = torch.tensor([1 / (255 * s) for s in STD])[:, None, None]
+SHIFT = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)])[:, None, None]
+"""What takes 8-bit RGB there: ``pixel * SCALE + SHIFT``, each 3 x 1 x 1."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Crop:
     height: int
     width: int
     flip: bool = False
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom: as Pillow has it."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
 
 
 def raw_stream(
@@ -115,11 +121,18 @@ def training_sample(
         float32 3 x size x size (bilinear, antialiased where it shrinks) and uint8 size x size
         (nearest neighbour).
     """
-    box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
-    pixels, labels = to_tensor(image.crop(box)), _look_up(mask.crop(box), table)
+    pixels, labels = resized_region(image, mask, table, size, crop)
+    return normalise(pixels), labels
+
+
+def resized_region(
+    image: Image.Image, mask: Image.Image, table: Table, size: int, crop: Crop
+) -> tuple[Tensor, Tensor]:
+    """As :func:`training_sample`, but the image still uint8."""
+    pixels, labels = to_tensor(image.crop(crop.box)), look_up(mask.crop(crop.box), table)
     if crop.flip:
         pixels, labels = pixels.flip(-1), labels[:, ::-1]
-    return normalise(resize(pixels, size, size)), torch.from_numpy(nearest(labels, size, size))
+    return resize(pixels, size, size), torch.from_numpy(nearest(labels, size, size))
 
 
 def evaluation_sample(
@@ -144,7 +157,7 @@ def evaluation_sample(
     else:
         h, w = int(size * height / width), size
     resized = resize(to_tensor(image), h, w)
-    labels = _look_up(mask, table)
+    labels = look_up(mask, table)
     if whole:
         return normalise(resized), torch.from_numpy(labels)
     top, left = round((h - size) / 2), round((w - size) / 2)
@@ -174,7 +187,7 @@ def nearest(labels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
 
 def normalise(image: Tensor) -> Tensor:
     """uint8 RGB to float32 with ImageNet's mean and deviation; 3 x H x W."""
-    return image.to(torch.float32, memory_format=torch.contiguous_format).mul_(_SCALE).add_(_SHIFT)
+    return image.to(torch.float32, memory_format=torch.contiguous_format).mul_(SCALE).add_(SHIFT)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -220,7 +233,8 @@ def _why(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _look_up(mask: Image.Image, table: Table) -> npt.NDArray[np.uint8]:
+def look_up(mask: Image.Image, table: Table) -> npt.NDArray[np.uint8]:
+    """Channel numbers of a mask's label values, uint8 H x W."""
     # bytes.translate is several times faster than indexing with an array.
     data = bytearray(mask.tobytes().translate(table.tobytes()))
     return np.frombuffer(data, np.uint8).reshape(mask.height, mask.width)
