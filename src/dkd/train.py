@@ -29,7 +29,7 @@ from dkd.data.loading import Source, StepImages
 from dkd.distributed import Ranks, ranks
 from dkd.errors import UserError
 from dkd.exemplars import Memory
-from dkd.launching.worker import follow_parent
+from dkd.launching.worker import follow_parent, last_words, report_exceptions
 from dkd.network import deeplab, weights
 from dkd.network.normalisation import synchronise
 from dkd.places import artifact_cache
@@ -236,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-name", required=True, help="name of the run")
     given = parser.parse_args(arguments)
     follow_parent()
+    report_exceptions()
     # The old and the new torch that this runs on name some arguments differently.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*deprecated")
     try:
@@ -247,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 job.perform(stage)
     except UserError as error:
         print(f"dkd: {error}", file=sys.stderr, flush=True)
+        last_words(str(error), bad_input=True)
         return 2
     except Preempted:
         print("dkd: told to stop; the training state is saved", file=sys.stderr, flush=True)

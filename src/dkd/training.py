@@ -5,6 +5,7 @@ iteration. What a method does differently is in its loss weights, not here; what
 training (saving, stopping) is asked of a :class:`dkd.saves.Saver`.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dkd import losses, optimisation
 from dkd.data.loading import StepBatches, StepImages, load
 from dkd.distributed import Ranks
+from dkd.errors import UserError
 from dkd.network.deeplab import SegmentationModel
 from dkd.saves import Saver
 from dkd.steps import Step
@@ -46,6 +48,11 @@ class Curve:
             means = {name: float(total) / self.every for name, total in self.sums.items()}
             self.points.append({"iteration": iteration, **means})
             self.sums = {}
+            if not math.isfinite(means["total"]):
+                raise UserError(
+                    f"training.lr: the loss is no longer finite at iteration {iteration}; "
+                    "use a lower rate"
+                )
 
 
 class Trainer:
@@ -175,11 +182,13 @@ class Trainer:
         cuda = self.ranks.device.type == "cuda"
         workers = self.step.scenario.training.loader_workers
         iterations = self.batches.iterations(self.total, self.iteration)
-        for batch in load(self.images, iterations, workers, pin_memory=cuda):
-            yield {
-                name: batch[name].to(self.ranks.device, non_blocking=cuda)
-                for name in ("image", "label", "covered")
-            }
+        yield from load(
+            self.images,
+            iterations,
+            workers,
+            pin_memory=cuda,
+            finish_on=self.ranks.device if cuda else None,
+        )
 
     def _settle(self) -> None:
         """Lets DDP choose its buckets before the first iteration that counts.

@@ -24,11 +24,11 @@ _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 CLASSES = dict(enumerate(_NAMES, start=1))
 """Names by label value: digit d has value d + 1."""
 
-_SIDES = (0.35, 0.65)  # of a digit, relative to the scene's side
+_SIDES = (0.4, 0.65)  # of a digit, relative to the scene's side
 _DIGITS = (2, 4)  # how many are tried in a scene, inclusive
-_SCRAPS = (1, 3)
-_CONTRAST = 0.35  # least difference of a colour channel between ink and ground, of 1
-_VERSION = 1  # of the drawing below: raise it when the scenes change
+_SCRAPS = (0, 2)
+_CONTRAST = 0.3  # by which ink is brighter than the ground around it, of 1
+_VERSION = 2  # of the drawing below: raise it when the scenes change
 _VOID = 255
 
 Floats = npt.NDArray[np.float32]
@@ -141,8 +141,8 @@ class _Scenes:
 
     def _ground(self, rng: np.random.Generator) -> Floats:
         size = self.size
-        base = rng.uniform(0.15, 0.85, 3)
-        coarse = rng.normal(0, 0.12, (int(rng.integers(3, 9)),) * 2 + (3,)).astype(np.float32)
+        base = rng.uniform(0.05, 0.5, 3)
+        coarse = rng.normal(0, 0.1, (int(rng.integers(3, 9)),) * 2 + (3,)).astype(np.float32)
         layers = [
             np.asarray(
                 Image.fromarray(np.ascontiguousarray(coarse[..., c])).resize(
@@ -156,7 +156,7 @@ class _Scenes:
         pen = ImageDraw.Draw(canvas)
         for _ in range(rng.integers(3, 8)):  # strokes and blobs in colours near and far
             x, y, dx, dy = rng.uniform(0, size, 4)
-            near = np.clip(base + rng.normal(0, 0.25, 3), 0, 1)
+            near = np.clip(base + rng.normal(0, 0.2, 3), 0, 1)
             colour = tuple(int(v) for v in near * 255)
             if rng.random() < 0.6:
                 pen.line([x, y, dx, dy], fill=colour, width=int(rng.integers(1, 1 + size // 16)))
@@ -186,9 +186,9 @@ class _Scenes:
         self, image: Floats, ink: Floats, top: int, left: int, rng: np.random.Generator
     ) -> None:
         area = image[top : top + ink.shape[0], left : left + ink.shape[1]]
-        ground = area.mean(axis=(0, 1))
+        ground = min(float(area.mean()), 1 - 1.5 * _CONTRAST)
         while True:  # a colour that stands out from the ground, sometimes only just
-            colour = rng.uniform(0, 1, 3)
-            if np.abs(colour - ground).max() > _CONTRAST:
+            colour = rng.uniform(0.3, 1, 3)
+            if colour.mean() - ground > _CONTRAST:
                 break
         area += ink[..., None] * (colour - area).astype(np.float32)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from dkd.launching.local import grace_seconds
 from dkd.launching.processes import kill_marked, marked
 
 MARK = "DKD_RUN_ID"
@@ -32,9 +33,13 @@ def run_processes() -> Iterator[None]:
     os.environ[MARK] = mark
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        for process in marked(mark, MARK):
-            if _COMPONENT in _command_line(process):
-                os.kill(process, signal.SIGTERM)
+        components = [p for p in marked(mark, MARK) if _COMPONENT in _command_line(p)]
+        for component in components:
+            os.kill(component, signal.SIGTERM)
+        # Waited for here: leaving would close the pipe that the component writes to.
+        end = time.monotonic() + grace_seconds()
+        while any(map(_command_line, components)) and time.monotonic() < end:
+            time.sleep(0.05)
         raise SystemExit(143)
 
     before = signal.signal(signal.SIGTERM, stop)
