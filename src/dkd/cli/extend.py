@@ -1,0 +1,76 @@
+"""``dkd extend``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dkd.cli import options
+
+
+@click.command("extend")
+@click.option("--teacher", required=True, metavar="URI", help="Checkpoint of the model to extend.")
+@click.option(
+    "--classes",
+    required=True,
+    metavar="NAME,NAME,...",
+    help="Names of the new classes, as the data set has them.",
+)
+@click.option("--data", required=True, metavar="PATH_OR_URI", help="Images with the new labels.")
+@click.option(
+    "--format",
+    "data_format",
+    default="folder",
+    show_default=True,
+    type=click.Choice(["voc", "ade20k", "folder", "packed"]),
+    help="Layout of the data set.",
+)
+@click.option(
+    "--memory", default="", metavar="URI", help="Exemplar memory that goes with the teacher."
+)
+@options.assignments
+@options.root
+@options.workspace
+@click.option("--run-name", metavar="NAME", help="Name of the run. Default: from the classes.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    help="Where to write the report. Default: extension.html in the workspace.",
+)
+def command(
+    teacher: str,
+    classes: str,
+    data: str,
+    data_format: str,
+    memory: str,
+    assignments: Sequence[str],
+    root: str | None,
+    workspace: Path,
+    run_name: str | None,
+    report_file: Path | None,
+) -> None:
+    r"""Add classes to a model that exists, without forgetting the old ones.
+
+    Gives the next checkpoint and memory, and a report of what was gained and forgotten. The new
+    step is trained as the teacher's scenario trains its later steps; --set replaces single
+    fields (training.epochs.later, memory_size, launch.processes_per_node, ...).
+
+    \b
+    dkd extend --teacher s3://dkd/checkpoints/1f... --classes sheep --data new-images/
+    """
+    from dkd import local
+    from dkd.scenario import Data, parse_assignments, parse_part
+
+    described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    planned = local.plan_extension(
+        teacher, names, described, memory, parse_assignments(assignments), run_name
+    )
+    report = report_file or workspace / "extension.html"
+    for result in local.run([planned], root, workspace, report, click.echo):
+        click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")
+
+
+def _uri(reference: object) -> str:
+    return str(getattr(reference, "uri", ""))
