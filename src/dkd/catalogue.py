@@ -3,6 +3,7 @@
 Published figures are those of the paper's tables (arXiv 2210.05941), hIoU and mIoU_all.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -71,6 +72,11 @@ _TASKS: dict[str, tuple[dict[str, Any], list[list[int]], tuple[str, ...]]] = {
     for first, later in ((100, 50), (100, 10), (100, 5), (50, 50))
 }
 
+
+def _suffix(setting: str) -> str:
+    return "" if setting == "overlap" else f"-{setting}"
+
+
 PUBLISHED: dict[tuple[str, str], Figure] = {
     (f"{task}{setting}", variant): Figure(*figures)
     for setting, variant, table in (
@@ -124,9 +130,36 @@ def documents() -> dict[str, dict[str, Any]]:
     found = {demo["name"]: demo}
     for task, (base, steps, settings) in _TASKS.items():
         for setting in settings:
-            name = task if setting == "overlap" else f"{task}-{setting}"
+            name = f"{task}{_suffix(setting)}"
             found[name] = {"name": name, **base, "task": steps, "setting": setting}
     return found
+
+
+def published() -> tuple[str, ...]:
+    """Names of the scenarios of the published tables: all but the demonstration."""
+    return tuple(
+        f"{task}{_suffix(s)}" for task, (_, _, settings) in _TASKS.items() for s in settings
+    )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images by step of a published scenario.
+
+    Those of VOC follow from the classes in its masks; those of ADE20K are the released lists',
+    but for step 0 of 100-10 and 100-5: there the definition gives 18 images more.
+    """
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def counts(name: str) -> Counts | None:
+    """Images by step of the published data set; None for other scenarios."""
+    known = json.loads((files("dkd") / "published_counts.json").read_text())
+    if name not in known:
+        return None
+    return Counts(tuple(known[name]["train"]), tuple(known[name]["test"]))
 
 
 def scenario(name: str, overrides: Mapping[str, Any]) -> Scenario:

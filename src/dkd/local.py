@@ -7,27 +7,35 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import TextIOBase
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from dkd import results, storage
 from dkd.errors import UserError
 from dkd.launching.runs import run_processes
 from dkd.report import RunResult, table
-from dkd.scenario import Scenario
+from dkd.scenario import Data, Scenario, slug
 from dkd.storage.embedded import EmbeddedStore
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of the pipeline: its name and scenario."""
+    """One run of a pipeline.
+
+    Attributes:
+        name: of the run.
+        build: makes the pipeline.
+        arguments: its parameters, but for artifact root and run name.
+    """
 
     name: str
-    scenario: Scenario
+    build: Callable[[], Any]
+    arguments: Mapping[str, Any]
 
 
 def plan(
@@ -56,10 +64,41 @@ def plan(
     runs = []
     for label, one in varied:
         for seed in seeds or (one.seed,):
-            parts = [name or scenario.name, label, f"seed{seed}" if seeds else ""]
-            slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(p for p in parts if p).lower())
-            runs.append(Planned(slug, one.override({"seed": seed})))
+            run = slug(name or scenario.name, label, f"seed{seed}" if seeds else "")
+            seeded = one.override({"seed": seed})
+            runs.append(Planned(run, partial(_incremental, seeded), {}))
     return runs
+
+
+def _incremental(scenario: Scenario) -> Any:
+    from dkd.pipelines.incremental import build
+
+    return build(scenario)
+
+
+def plan_extension(
+    teacher: str,
+    classes: Sequence[str],
+    data: Data,
+    memory: str,
+    overrides: Mapping[str, Any],
+    name: str | None,
+) -> Planned:
+    """The run that adds classes to a model; see :func:`dkd.stages.prepare_extension`."""
+
+    def build() -> Any:
+        from dkd.pipelines.extension import build
+
+        return build()
+
+    arguments = {
+        "teacher": teacher,
+        "classes": list(classes),
+        "data": data.model_dump(mode="json"),
+        "memory": memory,
+        "overrides": dict(overrides),
+    }
+    return Planned(name or slug("add", *classes), build, arguments)
 
 
 def run(
@@ -81,21 +120,12 @@ def run(
     Raises:
         UserError: a component failed; its own line.
     """
-    _writable(workspace)
     finished = []
-    with ExitStack() as stack:
-        stack.enter_context(run_processes())
-        os.environ.setdefault("DKD_CACHE", str((workspace / "cache").absolute()))
-        if root is None:
-            say("starting the embedded S3 store")
-            store = stack.enter_context(EmbeddedStore(workspace / "s3"))
-            os.environ.update(store.environment())
-            root = f"s3://{store.bucket}"
-            say(f"artifact root {root} at {store.endpoint}, kept in {workspace / 's3'}")
+    with artifact_root(root, workspace, say) as place, run_processes():
         for number, planned in enumerate(runs, start=1):
             say(f"\n=== run {number}/{len(runs)}: {planned.name}")
-            _run_pipeline(planned, root, workspace)
-            uri = storage.join(root, "runs", planned.name, results.RESULT)
+            _run_pipeline(planned, place, workspace)
+            uri = storage.join(place, "runs", planned.name, results.RESULT)
             finished.append(results.load(uri))
     report_file.parent.mkdir(parents=True, exist_ok=True)
     report_file.write_text(results.page(finished), encoding="utf-8")
@@ -104,10 +134,64 @@ def run(
     return finished
 
 
+@contextmanager
+def artifact_root(
+    root: str | None, workspace: Path, say: Callable[[str], None], *, must_exist: bool = False
+) -> Iterator[str]:
+    """The artifact root of a command.
+
+    Without one of its own it is the workspace's S3 store, which runs for as long as the block
+    does; one that runs already is joined. The environment is then as it was before.
+
+    Args:
+        root: the root that was asked for.
+        workspace: folder for store, cache and logs.
+        say: prints a line.
+        must_exist: do not make a new, empty store: the command only reads.
+
+    Raises:
+        UserError: the workspace cannot be written, or the store does not start.
+    """
+    folder = workspace / "s3"
+    if root is None and must_exist and not folder.is_dir():
+        raise UserError(
+            f"{workspace}: no workspace of `dkd run`; name one (--workspace), or the artifact "
+            "root (--root)"
+        )
+    _writable(workspace)
+    before = dict(os.environ)
+    os.environ.setdefault("DKD_CACHE", str((workspace / "cache").absolute()))
+    try:
+        if root is not None:
+            yield root
+            return
+        say("starting the embedded S3 store")
+        with EmbeddedStore(folder) as store:
+            os.environ.update(store.environment())
+            say(f"artifact root s3://{store.bucket} at {store.endpoint}, kept in {folder}")
+            yield f"s3://{store.bucket}"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def reachable(uris: Sequence[str], workspace: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Runs the workspace's store if any of these URIs is in it (``s3://dkd/...``).
+
+    Where the environment names an S3 server of its own, that one is meant.
+    """
+    ours = any(f"{uri}/".startswith("s3://dkd/") for uri in uris)
+    named = any(os.environ.get(key) for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    if not ours or named or not (workspace / "s3").is_dir():
+        yield
+        return
+    with artifact_root(None, workspace, say):
+        yield
+
+
 def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
     from kfp import local
-
-    from dkd.pipelines.incremental import build
 
     folder = workspace / "runs" / planned.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,13 +200,13 @@ def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
         pipeline_root=str(folder / "kfp"),
         raise_on_error=True,
     )
-    pipeline = build(planned.scenario)
+    pipeline = planned.build()
     with (folder / "pipeline.log").open("w") as log:
         console = ComponentLines(sys.stdout, log)
         try:
             with redirect_stdout(console), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", module="kfp.local")  # what it leaves undone here
-                pipeline(artifact_root=root, run_name=planned.name)
+                pipeline(artifact_root=root, run_name=planned.name, **planned.arguments)
         except RuntimeError as error:
             told = console.last_error or str(error)
             raise UserError(f"{told} (whole log: {folder / 'pipeline.log'})") from None

@@ -35,8 +35,16 @@ workspace = click.option(
 )
 
 
-def load_scenario(name: str, data: str | None, items: Sequence[str]) -> "Scenario":
+def load_scenario(
+    name: str, data: str | None, items: Sequence[str], placeholder: str = ""
+) -> "Scenario":
     """The scenario of a file or of the catalogue, with the command line's values.
+
+    Args:
+        name: a file, or a name of the catalogue.
+        data: where the data set is. One that has a URI is packed, unless told otherwise.
+        items: ``FIELD=VALUE``.
+        placeholder: stands for the data set of a published scenario where none is given.
 
     Raises:
         UserError: no such scenario, or a bad field.
@@ -45,10 +53,15 @@ def load_scenario(name: str, data: str | None, items: Sequence[str]) -> "Scenari
     from dkd.scenario import load, parse_assignments
 
     values = parse_assignments(items)
+    path = Path(name)
+    from_file = path.suffix in (".yaml", ".yml") or path.is_file()
+    if data is None and not from_file and name in catalogue.published():
+        data = values.get("data.root") or placeholder or None
     if data is not None:
         values["data.root"] = data
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if str(data).startswith(("s3://", "minio://")):
+            values.setdefault("data.format", "packed")
+    if from_file:
         return load(path).override(values) if values else load(path)
     return catalogue.scenario(name, values)
 

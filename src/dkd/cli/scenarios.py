@@ -1,0 +1,196 @@
+"""``dkd scenarios``."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from dkd.cli import options
+from dkd.errors import UserError
+
+if TYPE_CHECKING:
+    from dkd.scenario import Scenario
+
+FOLDERS = {"voc": "/path/to/VOCdevkit/VOC2012", "ade20k": "/path/to/ADEChallengeData2016"}
+"""What stands for the data set's folder until a person says where it is."""
+
+NAMES = {"voc": "PASCAL VOC 2012", "ade20k": "ADE20K"}
+
+
+@click.command("scenarios")
+@click.argument("name", required=False)
+@options.data
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print the scenario as YAML for dkd run.")
+def command(name: str | None, data: str | None, as_yaml: bool) -> None:
+    r"""List the scenarios that come with the package, or show one in full.
+
+    The published figures are those of arXiv 2210.05941, hIoU and mIoU of all classes in percent.
+
+    \b
+    dkd scenarios
+    dkd scenarios voc-15-1
+    dkd scenarios voc-15-1 --yaml > my-scenario.yaml
+    """
+    from dkd.scenario import dump
+
+    if name is None:
+        if as_yaml:
+            raise UserError("--yaml: name the scenario to print, e.g. dkd scenarios demo --yaml")
+        for line in _overview():
+            click.echo(line)
+        return
+    scenario = _load(name, data)
+    if as_yaml:
+        if scenario.data.root in FOLDERS.values():
+            click.echo("# data.root is a placeholder: say where the data set is, here or by --data")
+        click.echo(dump(scenario), nl=False)
+        return
+    for line in _in_full(scenario):
+        click.echo(line)
+
+
+def _load(name: str, data: str | None) -> "Scenario":
+    from dkd import catalogue
+
+    documents = catalogue.documents()
+    if name not in documents:
+        raise UserError(f"scenario {name!r}: none of {', '.join(documents)}")
+    placeholder = FOLDERS.get(documents[name]["data"]["format"], "")
+    return options.load_scenario(name, data, (), placeholder=placeholder)
+
+
+def _overview() -> Iterator[str]:
+    from dkd import catalogue
+
+    scenarios = [_load(name, None) for name in catalogue.documents()]
+    for _, group in itertools.groupby(scenarios, key=lambda s: s.data.format):
+        members = list(group)
+        yield _data_set(members[0])
+        for line in _hyper_parameters(members[0]):
+            yield f"  {line}"
+        rows = [("scenario", "setting", "classes by step", "training images", *_FIGURES)]
+        for one in members:
+            counts = catalogue.counts(one.name)
+            images = _runs(counts.train) if counts else str(one.data.digits.train)
+            figures = (_figure(one, variant) for variant in _FIGURES)
+            rows.append((one.name, one.setting, _classes(one), images, *figures))
+        yield from (f"  {line}" for line in _aligned(rows))
+        yield ""
+    yield "DKD and DKD-M: published hIoU / mIoU of all classes. In full: dkd scenarios NAME"
+
+
+_FIGURES = ("DKD", "DKD-M")
+
+
+def _in_full(scenario: "Scenario") -> Iterator[str]:
+    from dkd import catalogue
+
+    name, counts = scenario.name, catalogue.counts(scenario.name)
+    yield f"{name}: {_data_set(scenario)}, setting {scenario.setting}, protocol {scenario.protocol}"
+    if scenario.description:
+        yield scenario.description
+    yield ""
+    rows = [("step", "training images", "test images", "classes")]
+    for step, items in enumerate(scenario.task):
+        images = (counts.train[step], counts.test[step]) if counts else ("?", "?")
+        rows.append((str(step), *map(str, images), _named(scenario, items)))
+    yield from _aligned(rows)
+    yield ""
+    yield from _hyper_parameters(scenario)
+    yield ""
+    variants = [("variant", "changes", "published hIoU", "mIoU_all")]
+    for label, changes in scenario.variants.items():
+        figure = catalogue.PUBLISHED.get((name, label))
+        what = ", ".join(f"{field}={value}" for field, value in changes.items()) or "none"
+        figures = (f"{figure.hiou:.2f}", f"{figure.miou_all:.2f}") if figure else ("", "")
+        variants.append((label, what, *figures))
+    yield from _aligned(variants)
+    yield ""
+    yield "To run it:"
+    yield from (f"  {line}".rstrip() for line in _commands(scenario))
+
+
+def _commands(scenario: "Scenario") -> Iterator[str]:
+    data, backbone = scenario.data, scenario.network.backbone
+    if data.format == "digits":
+        for label in scenario.variants:
+            yield f"dkd run {scenario.name} --variant {label}"
+        return
+    if data.format in FOLDERS:
+        yield f"dkd data check {data.root} --format {data.format} --published"
+    yield ""
+    yield "# the backbone's ImageNet weights; without them it starts from random ones"
+    yield (
+        'python -c "import safetensors.torch as s, torchvision.models as m; '
+        f"s.save_file(m.{backbone}(weights='IMAGENET1K_V1').state_dict(), "
+        f"'{backbone}.safetensors')\""
+    )
+    for label in scenario.variants:
+        yield (
+            f"dkd run {scenario.name} --variant {label} --data {data.root} "
+            f"--set network.weights={backbone}.safetensors"
+        )
+    if data.format in FOLDERS:
+        packed = f"s3://your-bucket/datasets/{data.format}"
+        yield ""
+        yield "# as a pipeline of a cluster, which reads the data set by its URI"
+        yield f"dkd data pack {data.root} {packed} --format {data.format}"
+        yield f"dkd compile {scenario.name} --variant DKD-M --data {packed}"
+
+
+def _data_set(scenario: "Scenario") -> str:
+    data = scenario.data
+    if data.format == "digits":
+        return f"demonstration: {data.digits.train} made scenes of {data.digits.size} pixels"
+    return NAMES.get(data.format, f"data set {data.root}")
+
+
+def _hyper_parameters(scenario: "Scenario") -> tuple[str, str]:
+    training, network = scenario.training, scenario.network
+    later = "" if training.epochs.first == training.epochs.later else f", {training.epochs.later}"
+    return (
+        f"{network.backbone}; {training.epochs.first}{later} epochs; batches of "
+        f"{training.batch_size} crops of {training.crop}; {training.schedule} rate "
+        f"{training.lr.first:g}, later {training.lr.later:g}",
+        f"momentum {training.momentum:g}; weight decay {training.weight_decay:g}; pos_weight "
+        f"{training.pos_weight.first:g}, later {training.pos_weight.later:g}; memory of DKD-M "
+        f"{scenario.variants.get('DKD-M', {}).get('memory_size', 0)}; protocol {scenario.protocol}",
+    )
+
+
+def _classes(scenario: "Scenario") -> str:
+    return _runs([len(items) for items in scenario.task])
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """``15 5x1`` for 15, 1, 1, 1, 1, 1."""
+    parts = []
+    for number, group in itertools.groupby(numbers):
+        count = len(list(group))
+        parts.append(str(number) if count == 1 else f"{count}x{number}")
+    return " ".join(parts)
+
+
+def _figure(scenario: "Scenario", variant: str) -> str:
+    from dkd import catalogue
+
+    figure = catalogue.PUBLISHED.get((scenario.name, variant))
+    return f"{figure.hiou:.2f} / {figure.miou_all:.2f}" if figure else ""
+
+
+def _named(scenario: "Scenario", items: Sequence[int | str], most: int = 20) -> str:
+    from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
+
+    names = {"voc": VOC_CLASSES, "ade20k": ADE20K_CLASSES}.get(scenario.data.format, {})
+    if scenario.name.startswith("voc-"):
+        names = VOC_CLASSES
+    shown = [names.get(item, str(item)) if isinstance(item, int) else item for item in items]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
