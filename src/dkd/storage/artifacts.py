@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from dkd.storage.store import Damaged, NotFound, disk_error
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 << 20  # bytes
 LARGEST_IN_MEMORY = 1 << 30  # bytes of a part that is read into memory
+PARALLEL = 2  # parts on the way at a time, each with connections of its own
 _FORMAT = 1
 _NAME = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}){0,7}"
@@ -109,24 +111,23 @@ def publish(
     """
     if (present := find(uri)) is not None:
         return present
-    described = {name: _describe(name, content) for name, content in parts.items()}
+    for name, content in parts.items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"part {name!r}: not a safe name; use letters, digits, _.=+- and /")
+        if isinstance(content, Path) and not content.is_file():
+            raise NotFound(f"{content}: no such file, to be part {name} of {uri}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = Manifest(uri, kind, described, dict(metadata), now)
+    manifest = Manifest(uri, kind, {}, dict(metadata), now)
+    _to_json(manifest)  # fails on what is not JSON, before anything is stored
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        stored = pool.map(partial(_store, uri), parts, parts.values())
+        manifest.parts.update(zip(parts, stored, strict=True))
     text = _to_json(manifest)
-    store = storage.open_store(uri)
-    for name, part in described.items():
-        target, content = manifest.part_uri(name), parts[name]
-        if store.holds(target, part.size, part.sha256):
-            continue  # from an earlier try
-        if isinstance(content, bytes):
-            store.write(target, content, if_absent=False)
-        else:
-            store.upload(content, target, part.sha256)
     if storage.write_bytes(storage.join(uri, MANIFEST), text, if_absent=True):
         return manifest
     winner = load(uri)
     used = {part.object for part in winner.parts.values()}
-    ours = {part.object for part in described.values()}
+    ours = {part.object for part in manifest.parts.values()}
     storage.delete(storage.join(uri, name) for name in sorted(ours - used))
     return winner
 
@@ -235,14 +236,20 @@ def remove(uri: str) -> None:
     storage.delete_folder(uri)
 
 
-def _describe(name: str, content: Path | bytes) -> Part:
-    if not _NAME.fullmatch(name):
-        raise UserError(f"part {name!r}: not a safe name; use letters, digits, _.=+- and /")
+def _store(uri: str, name: str, content: Path | bytes) -> Part:
+    """Put a part where its content says, unless an earlier try has done so."""
     if isinstance(content, bytes):
-        digest, size = hashlib.sha256(content).hexdigest(), len(content)
+        sha256, size = hashlib.sha256(content).hexdigest(), len(content)
     else:
-        digest, size = storage.file_sha256(content), content.stat().st_size
-    return Part(digest, size, _object(name, digest))
+        sha256, size = storage.file_sha256(content), content.stat().st_size
+    part = Part(sha256, size, _object(name, sha256))
+    store, target = storage.open_store(uri), storage.join(uri, part.object)
+    if not store.holds(target, size, sha256):
+        if isinstance(content, bytes):
+            store.write(target, content, if_absent=False)
+        else:
+            store.upload(content, target, sha256)
+    return part
 
 
 def _object(name: str, sha256: str) -> str:
@@ -250,13 +257,20 @@ def _object(name: str, sha256: str) -> str:
 
 
 def _fetch(manifest: Manifest, folder: Path, names: Iterable[str] | None) -> None:
-    for name in manifest.parts if names is None else names:
-        part, target = manifest.part(name), folder / name
-        if _has_size(target, part.size) and storage.file_sha256(target) == part.sha256:
-            continue
-        with _named(manifest, name):
-            uri = manifest.part_uri(name)
-            _settled(uri, partial(storage.download, uri, target, sha256=part.sha256))
+    wanted = list(manifest.parts if names is None else names)
+    for name in wanted:
+        manifest.part(name)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for _ in pool.map(partial(_fetch_part, manifest, folder), wanted):
+            pass
+
+
+def _fetch_part(manifest: Manifest, folder: Path, name: str) -> None:
+    part, target, uri = manifest.part(name), folder / name, manifest.part_uri(name)
+    if _has_size(target, part.size) and storage.file_sha256(target) == part.sha256:
+        return
+    with _named(manifest, name):
+        _settled(uri, partial(storage.download, uri, target, sha256=part.sha256))
 
 
 def _has_size(path: Path, size: int) -> bool:

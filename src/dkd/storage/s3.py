@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-CHUNK = 16 << 20  # bytes of an upload's part and of a download's range
+CHUNK = 8 << 20  # bytes of an upload's part and of a download's range
 PIECE = 1 << 20  # bytes in memory at a time, per connection
 DOWNLOADS = 3  # of an object whose sha256 is wrong, before it is called damaged
 _KEEP = "sha256"  # the metadata entry
