@@ -261,6 +261,9 @@ def load(
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         collate_fn=None if finish_on is None else on_device.collate,
+        # The workers' base seed, which nothing here uses, must not be drawn from the stream that
+        # dropout draws from: a resumed step would drop other features.
+        generator=torch.Generator(),
     )
     try:
         if finish_on is None:
