@@ -126,7 +126,7 @@ def killed() -> None:
 
 
 @pytest.mark.parametrize("step", [0, 1])
-@pytest.mark.parametrize("iteration", [2, 4])
+@pytest.mark.parametrize("iteration", [3, 4])  # the save before the last is whole by then
 def test_resumed_training_ends_in_the_same_bits(tmp_path: Path, step: int, iteration: int) -> None:
     always = scenario(**{"training.save_interval": 1e-6})
     whole, broken = Run(tmp_path / "a", scenario()), Run(tmp_path / "b", always)

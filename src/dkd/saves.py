@@ -123,10 +123,6 @@ class Saver:
         self._wait()
         signal.signal(signal.SIGTERM, self._previous)
 
-    def discard(self) -> None:
-        """Removes the step's saves: its checkpoint is published."""
-        storage.delete([entry.uri for entry in storage.list_objects(self.step.saves_uri + "/")])
-
     # ---- rank 0's part
 
     def _save(self, trainer: "Trainer") -> None:
@@ -204,6 +200,11 @@ class Saver:
         kept = tuple(f"{uri}/" for uri in self._whole()[-KEPT:])
         entries = storage.list_objects(self.step.saves_uri + "/")
         storage.delete([entry.uri for entry in entries if not entry.uri.startswith(kept)])
+
+
+def discard(step: Step) -> None:
+    """Removes a step's saves: its checkpoint is published."""
+    storage.delete_folder(step.saves_uri)
 
 
 def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

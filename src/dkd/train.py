@@ -33,7 +33,7 @@ from dkd.launching.worker import follow_parent, last_words, report_exceptions
 from dkd.network import deeplab, weights
 from dkd.network.normalisation import synchronise
 from dkd.places import artifact_cache
-from dkd.saves import Preempted, Saver
+from dkd.saves import Preempted, Saver, discard
 from dkd.stages import result_uri
 from dkd.steps import Stage, Step, StepSpec
 from dkd.storage import artifacts
@@ -79,6 +79,8 @@ class StepJob:
                     metadata={"run": self.run, "seconds": seconds, **self._provenance(), **details},
                 )
                 self.say(f"step {self.step.number} {stage}: {seconds:.1f} s, {manifest.uri}")
+                if stage == "train":
+                    discard(self.step)
         self.ranks.barrier()
 
     def _is_done(self, stage: Stage) -> bool:
