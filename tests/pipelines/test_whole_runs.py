@@ -1,0 +1,155 @@
+"""Whole pipelines, as a person runs them: KFP's local runner, torchrun, a real S3 server."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+DEMO = [
+    "demo",
+    "--set",
+    "data.digits.train=60",
+    "--set",
+    "data.digits.validation=12",
+    "--set",
+    "data.digits.size=32",
+    "--set",
+    "training.crop=32",
+    "--set",
+    "training.epochs.first=1",
+    "--set",
+    "training.epochs.later=1",
+    "--set",
+    "task=[[zero, one, two], [three, four], [five]]",
+]
+
+
+def dkd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dkd", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def first(workspace: Path) -> str:
+    done = dkd("run", *DEMO, "--variant", "DKD-M", "--workspace", "w", cwd=workspace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_run_ends_with_a_table_and_a_report(first: str, workspace: Path) -> None:
+    assert re.search(r"^DKD-M +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+", first, re.MULTILINE)
+    assert "report: w/report.html" in first
+    assert "<!doctype html>" in (workspace / "w/report.html").read_text()[:100].lower()
+
+
+def test_every_step_is_a_job_of_two_ranks(first: str) -> None:
+    assert len(re.findall(r"^step \d \(.*on 2 ranks \(cpu\)", first, re.MULTILINE)) == 3
+
+
+def test_a_second_run_trains_nothing(first: str, workspace: Path) -> None:
+    done = dkd("run", *DEMO, "--variant", "DKD-M", "--workspace", "w", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert "ranks" not in done.stdout
+    assert done.stdout.count("train: done") == 3
+
+
+def test_another_variant_finds_step_0(first: str, workspace: Path) -> None:
+    done = dkd("run", *DEMO, "--variant", "finetune", "--workspace", "w", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert "step 0 train: found, made by run demo-dkd-m" in done.stdout
+    assert len(re.findall(r"on 2 ranks", done.stdout)) == 2
+
+
+def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> None:
+    checkpoint = re.findall(r"step 2 train: .*?(s3://dkd/checkpoints/\w+)", first)[-1]
+    memory = re.findall(r"step 2 memory: .*?(s3://dkd/memories/\w+)", first)[-1]
+    made = dkd(
+        "data",
+        "digits",
+        "new",
+        "--train",
+        "30",
+        "--validation",
+        "10",
+        "--size",
+        "32",
+        cwd=workspace,
+    )
+    assert made.returncode == 0, made.stderr
+    done = dkd(
+        "extend",
+        "--teacher",
+        checkpoint,
+        "--memory",
+        memory,
+        "--classes",
+        "nine",
+        "--data",
+        "new",
+        "--workspace",
+        "w",
+        "--set",
+        "launch.processes_per_node=2",
+        cwd=workspace,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"checkpoint: s3://dkd/checkpoints/\w+", done.stdout)
+    assert "extension.html" in done.stdout
+
+
+def test_bad_input_is_one_line_and_status_2(workspace: Path) -> None:
+    done = dkd("run", *DEMO, "--set", "task=[[zero], [zero]]", "--workspace", "w2", cwd=workspace)
+    assert done.returncode == 2
+    assert "class 'zero' is already in step 0" in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def photographs(shared: Path, tmp_path: Path) -> list[str]:
+    scenario = str(EXAMPLES / "voc-photographs.yaml")
+    weights = shared / "weights/mobilenet_v2_imagenet_fp16.safetensors"
+    return [
+        scenario,
+        "--data",
+        str(shared / "voc_subset"),
+        "--set",
+        f"network.weights={weights}",
+        "--set",
+        "training.epochs.first=1",
+        "--set",
+        "training.epochs.later=1",
+        "--set",
+        "training.crop=64",
+        "--set",
+        "task=[[cat, cow, horse], [sheep], [sofa]]",
+        "--set",
+        "network.aspp_channels=32",
+        "--variant",
+        "DKD-M",
+        "--workspace",
+        "w",
+    ]
+
+
+def test_photographs_in_voc_layout(photographs: list[str], tmp_path: Path) -> None:
+    done = dkd("run", *photographs, "--root", str(tmp_path / "root"), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = (tmp_path / "root/runs").glob("*/result.json")
+    document = json.loads(result.read_text())
+    assert document["task"] == [["cat", "cow", "horse"], ["sheep"], ["sofa"]]
+    assert [len(step["scores"]["iou"]) for step in document["steps"]] == [4, 5, 6]
+    assert len(document["steps"][0]["exemplars"]) > 0
