@@ -267,9 +267,7 @@ def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = 
             result=step.checkpoint_uri if stage == "train" else result_uri(step, stage),
         )
     )
-    manifest = artifacts.load(result_uri(step, stage))
-    say(f"{label}: {manifest.uri}")
-    return Outcome(manifest, found=False)
+    return Outcome(artifacts.load(result_uri(step, stage)), found=False)
 
 
 def missing_stages(step: Step) -> tuple[Stage, ...]:
