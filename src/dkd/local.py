@@ -94,7 +94,7 @@ def plan_extension(
     arguments = {
         "teacher": teacher,
         "classes": list(classes),
-        "data": data.model_dump(mode="json"),
+        "data": data.model_dump(mode="json", exclude_none=True),
         "memory": memory,
         "overrides": dict(overrides),
     }
