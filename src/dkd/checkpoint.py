@@ -15,7 +15,9 @@ from torch import Tensor
 
 from dkd.errors import UserError
 from dkd.network.deeplab import SegmentationModel
+from dkd.places import artifact_cache
 from dkd.scenario import Network
+from dkd.storage import artifacts
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
 
@@ -58,6 +60,18 @@ def read(folder: Path) -> SegmentationModel:
     model = SegmentationModel(network, counts)
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
+
+
+def fetch(uri: str) -> tuple[SegmentationModel, dict[str, Any]]:
+    """The model and description of a published checkpoint, downloaded once per machine.
+
+    Raises:
+        UserError: nothing is there, it is no checkpoint, or it is damaged.
+    """
+    manifest, folder = artifacts.fetch_cached(uri, artifact_cache())
+    if manifest.kind != "checkpoint":
+        raise UserError(f"{uri}: is a {manifest.kind}, not a checkpoint")
+    return read(folder), describe(folder)
 
 
 def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -1,13 +1,11 @@
 """``dkd data``: check, index, pack or make a data set."""
 
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dkd.cli.progress import progress
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
@@ -175,7 +173,7 @@ def pack(
         uri,
         work or Path(tempfile.gettempdir()),
         shard_mib * 2**20,
-        _progress("packing"),
+        progress("packing"),
     )
     shards = sum(name.endswith(".tar") for name in manifest.parts)
     size = manifest.size / 2**20
@@ -214,28 +212,8 @@ def _index(data: "Data") -> "Dataset":
     from dkd.data import index
     from dkd.places import dataset_cache
 
-    return index.build(data, dataset_cache(), _progress("scanning"))
+    return index.build(data, dataset_cache(), progress("scanning"))
 
 
 def _counts(metadata: dict[str, Any]) -> str:
     return ", ".join(f"{count} {split}" for split, count in metadata["images"].items())
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    """A line on standard error: rewritten on a terminal, else one every ten seconds."""
-    terminal = sys.stderr.isatty()
-    started = last = time.monotonic()
-
-    def show(done: int, of: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < of and now - last < (0.2 if terminal else 10):
-            return
-        if done == of and not terminal and now - started < 10:
-            return
-        last = now
-        end = "\n" if done == of or not terminal else ""
-        click.echo(f"{chr(13) if terminal else ''}{what} {done} of {of} images", nl=False, err=True)
-        click.echo(end, nl=False, err=True)
-
-    return show

@@ -69,7 +69,9 @@ def _overview() -> Iterator[str]:
         yield _data_set(members[0])
         for line in _hyper_parameters(members[0]):
             yield f"  {line}"
-        rows = [("scenario", "setting", "classes by step", "training images", *_FIGURES)]
+        rows: list[tuple[str, ...]] = [
+            ("scenario", "setting", "classes by step", "training images", *_FIGURES)
+        ]
         for one in members:
             counts = catalogue.counts(one.name)
             images = _runs(counts.train) if counts else str(one.data.digits.train)
@@ -91,7 +93,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
     if scenario.description:
         yield scenario.description
     yield ""
-    rows = [("step", "training images", "test images", "classes")]
+    rows: list[tuple[str, ...]] = [("step", "training images", "test images", "classes")]
     for step, items in enumerate(scenario.task):
         images = (counts.train[step], counts.test[step]) if counts else ("?", "?")
         rows.append((str(step), *map(str, images), _named(scenario, items)))
@@ -99,7 +101,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
     yield ""
     yield from _hyper_parameters(scenario)
     yield ""
-    variants = [("variant", "changes", "published hIoU", "mIoU_all")]
+    variants: list[tuple[str, ...]] = [("variant", "changes", "published hIoU", "mIoU_all")]
     for label, changes in scenario.variants.items():
         figure = catalogue.PUBLISHED.get((name, label))
         what = ", ".join(f"{field}={value}" for field, value in changes.items()) or "none"

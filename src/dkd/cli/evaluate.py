@@ -1,0 +1,100 @@
+"""``dkd evaluate``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dkd.cli import options
+from dkd.cli.progress import progress
+
+if TYPE_CHECKING:
+    from dkd.protocols import ProtocolName
+
+
+@click.command("evaluate")
+@click.option("--checkpoint", required=True, metavar="URI", help="The model, as a run names it.")
+@click.option("--data", required=True, metavar="PATH_OR_URI", help="Where the data set is.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["voc", "ade20k", "folder", "packed"]),
+    required=True,
+    help="Its layout (dkd data --help); packed: an artifact that dkd data pack wrote.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["paper", "corrected"]),
+    default="corrected",
+    show_default=True,
+    help="paper: centre crops, as the published tables; corrected: whole images, every pixel.",
+)
+@click.option(
+    "--split", type=click.Choice(["validation", "train"]), default="validation", show_default=True
+)
+@click.option("--list", "list_", metavar="NAME", help="The split's list, if not the format's own.")
+@click.option("--output", "-o", metavar="FILE", help="Write scores and confusion matrix as JSON.")
+@options.workspace
+def command(
+    checkpoint: str,
+    data: str,
+    format_: str,
+    protocol: "ProtocolName",
+    split: str,
+    list_: str | None,
+    output: str | None,
+    workspace: Path,
+) -> None:
+    r"""Score a checkpoint on a data set that has some of its classes, matched by name.
+
+    Scored are the images that hold a class the model knows. Every figure is in percent.
+    Under torchrun the images are shared among its processes.
+
+    \b
+    dkd evaluate --checkpoint released --data ~/VOC2012 --format voc --protocol paper
+    torchrun --nproc-per-node 8 -m dkd evaluate --checkpoint ... --data ... --format voc
+    """
+    from contextlib import ExitStack
+    from functools import partial
+
+    from dkd import checkpoint as checkpoints
+    from dkd import local, scoring, storage
+    from dkd.data import index
+    from dkd.distributed import ranks
+    from dkd.places import dataset_cache
+    from dkd.protocols import PROTOCOLS
+    from dkd.scenario import Data
+
+    described = Data.model_validate({"format": format_, "root": data, split: list_})
+    with ExitStack() as stack:
+        tell = partial(click.echo, err=True)
+        stack.enter_context(local.reachable([checkpoint, data], workspace, tell))
+        place = stack.enter_context(ranks())
+        quiet = not place.first
+        # One rank scans and downloads first; the others find it done.
+        dataset = place.share(
+            lambda: index.build(described, dataset_cache(), progress("scanning", quiet))
+        )
+        model, description = checkpoints.fetch(checkpoint)
+        result = scoring.score(
+            model,
+            description,
+            dataset,
+            split,
+            PROTOCOLS[protocol],
+            place,
+            progress("scored", quiet),
+        )
+    if not place.first:
+        return
+    for line in scoring.table(result):
+        click.echo(line)
+    counted = f"{result.images} {split} images of {dataset.name}, protocol {protocol}"
+    click.echo(f"\n{counted}, {checkpoint}")
+    if result.absent:
+        click.echo(f"not in the data set: {', '.join(result.absent)}", err=True)
+    if output is not None:
+        source = {"checkpoint": checkpoint, "dataset": dataset.name, "digest": dataset.digest}
+        document = {**source, "split": split, **result.document()}
+        storage.write_bytes(output, (json.dumps(document, indent=1) + "\n").encode())

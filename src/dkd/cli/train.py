@@ -1,0 +1,119 @@
+"""``dkd train``, and what it shares with ``dkd memory choose``: one stage of one step."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dkd.cli import options
+from dkd.errors import UserError
+
+if TYPE_CHECKING:
+    from dkd.steps import Stage
+
+_OPTIONS = (
+    options.scenario,
+    options.data,
+    options.assignments,
+    click.option("--variant", metavar="NAME", help="A variant of the scenario."),
+    click.option("--step", type=click.IntRange(0), required=True, help="Which step, from 0 on."),
+    click.option(
+        "--dataset", metavar="URI", help="The data set artifact. Default: made from the scenario."
+    ),
+    click.option("--teacher", default="", metavar="URI", help="The previous step's checkpoint."),
+    click.option("--memory", default="", metavar="URI", help="The exemplars it trains with."),
+    click.option("--run-name", metavar="NAME", help="Default: the scenario's name and variant."),
+    options.root,
+    options.workspace,
+)
+
+
+def step_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options by which a step is named."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command("train")
+@step_options
+def command(**given: Any) -> None:
+    r"""Train one step of a scenario; then score it and, with memory_size, choose exemplars.
+
+    What is found under the artifact root is not made again. A step after the first needs the
+    previous step's checkpoint (--teacher), and its memory where the scenario keeps one.
+
+    \b
+    dkd train demo --variant DKD --step 0
+    dkd train demo --variant DKD --step 1 --teacher s3://dkd/checkpoints/3f...
+    """
+    perform("train", **given)
+
+
+def perform(
+    stage: "Stage",
+    scenario: str,
+    data: str | None,
+    assignments: Sequence[str],
+    variant: str | None,
+    step: int,
+    dataset: str | None,
+    teacher: str,
+    memory: str,
+    run_name: str | None,
+    root: str | None,
+    workspace: Path,
+) -> None:
+    """Has one stage of a step done, and prints the URIs of what there is then.
+
+    Raises:
+        UserError: bad input, or the job failed.
+    """
+    from functools import partial
+
+    from dkd import local, stages
+    from dkd.data import packing
+    from dkd.scenario import slug
+    from dkd.steps import Step, StepSpec
+    from dkd.storage import artifacts
+    from dkd.tasks import Task
+
+    placeholder = dataset or ""  # a data set artifact stands for the folder
+    whole = options.load_scenario(scenario, data, assignments, placeholder)
+    chosen = (
+        whole.override({"label": "", "variants": {}}) if variant is None else whole.variant(variant)
+    )
+    if step >= chosen.steps:
+        raise UserError(f"--step {step}: {chosen.name} has the steps 0 to {chosen.steps - 1}")
+    if (step > 0) != bool(teacher):
+        needed = f"name the checkpoint of step {step - 1}" if step else "step 0 has no teacher"
+        raise UserError(f"--teacher: {needed}")
+    if stage == "memory" and chosen.memory_size == 0:
+        raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
+    with local.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
+        if dataset is None:
+            prepared = stages.prepare(chosen, place, click.echo)
+            task, dataset = prepared.task, prepared.dataset
+        else:
+            task = Task.of(chosen.task, packing.open_dataset(dataset)[0].classes)
+        spec = StepSpec(
+            scenario=chosen,
+            task=task.steps,
+            step=step,
+            dataset=dataset,
+            root=place,
+            teacher=teacher,
+            memory=memory,
+        )
+        opened = Step.open(spec)
+        if stage != "train" and artifacts.find(opened.checkpoint_uri) is None:
+            raise UserError(
+                f"step {step}: not trained yet with this scenario, data set, teacher and memory; "
+                "use dkd train"
+            )
+        name = run_name or slug(chosen.name, variant or "")
+        stages.ensure(spec, stage, name, click.echo)
+        click.echo("")
+        for done in opened.stages:
+            click.echo(f"{done:<9} {stages.result_uri(opened, done)}")
