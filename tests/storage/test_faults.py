@@ -1,12 +1,16 @@
 """Storage that fails: every fault of the table, and a server that is killed and comes back."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from fault_cases import CASES, Case, run
+from fault_cases import ALWAYS, CASES, CONTENT, Case, run
+from fault_proxy import Fault, FaultProxy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +58,45 @@ def test_transfers_outlive_a_server_that_is_killed(
             killer.join()
         assert storage.file_sha256(tmp_path / "target") == storage.file_sha256(source)
         assert list(storage.unfinished(f"s3://{store.bucket}")) == []
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from dkd import storage
+act, uri, path = sys.argv[1:]
+if act == "upload":
+    storage.upload(Path(path), uri)
+else:
+    storage.download(uri, Path(path))
+"""
+
+
+@pytest.mark.parametrize("act", ["upload", "download"])
+def test_an_interrupt_ends_a_transfer_that_is_being_tried_again(
+    act: str, s3: EmbeddedStore, s3_root: str, tmp_path: Path
+) -> None:
+    path, uri = tmp_path / "source", storage.join(s3_root, "object")
+    path.write_bytes(CONTENT)
+    storage.write_bytes(uri, CONTENT)
+    with FaultProxy(s3.endpoint) as proxy:
+        method, where = ("PUT", "partNumber") if act == "upload" else ("GET", "object")
+        fault = Fault("answer", method, where, times=ALWAYS)
+        proxy.faults.append(fault)
+        environment = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "DKD_S3_GIVE_UP_SECONDS": "500"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, act, uri, str(path)],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+        )
+        while fault.hits < 4:  # both parts, and again
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+        assert told.rstrip().endswith(b"KeyboardInterrupt")
+    assert list(storage.unfinished(s3_root)) == []
+    assert [found.name for found in tmp_path.iterdir()] == ["source"]
 
 
 @given(give_up=st.floats(0.1, 1000), times=st.lists(st.floats(0, 50), min_size=1, max_size=60))

@@ -59,7 +59,7 @@ def test_missing_bucket(use: Use, s3_root: str) -> None:
 def test_unreachable_endpoint(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "0.5")
-    for use in USES:
+    for use in (storage.read_bytes, storage.exists, USES[3]):
         began = time.monotonic()
         text = message(use, s3_root)
         assert "no answer from http://127.0.0.1:1 after 0.5 s" in text

@@ -13,7 +13,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +28,6 @@ from dkd.storage.store import Damaged, NotFound, disk_error
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 << 20  # bytes
 LARGEST_IN_MEMORY = 1 << 30  # bytes of a part that is read into memory
-PARALLEL = 2  # parts on the way at a time, each with connections of its own
 _FORMAT = 1
 _NAME = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}){0,7}"
@@ -119,9 +117,8 @@ def publish(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = Manifest(uri, kind, {}, dict(metadata), now)
     _to_json(manifest)  # fails on what is not JSON, before anything is stored
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        stored = pool.map(partial(_store, uri), parts, parts.values())
-        manifest.parts.update(zip(parts, stored, strict=True))
+    for name, content in parts.items():
+        manifest.parts[name] = _store(uri, name, content)
     text = _to_json(manifest)
     if storage.write_bytes(storage.join(uri, MANIFEST), text, if_absent=True):
         return manifest
@@ -260,9 +257,8 @@ def _fetch(manifest: Manifest, folder: Path, names: Iterable[str] | None) -> Non
     wanted = list(manifest.parts if names is None else names)
     for name in wanted:
         manifest.part(name)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        for _ in pool.map(partial(_fetch_part, manifest, folder), wanted):
-            pass
+    for name in wanted:
+        _fetch_part(manifest, folder, name)
 
 
 def _fetch_part(manifest: Manifest, folder: Path, name: str) -> None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS = 10  # parallel requests of one transfer
-TRANSFERS = 4  # at a time, whose connections are kept for the next ones
 # Kubeflow Pipelines' own object store, which its minio:// URIs mean.
 KUBEFLOW_ENDPOINT = "http://seaweedfs.kubeflow:9000"
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
@@ -137,7 +136,7 @@ def _make_client(
     config = Config(
         connect_timeout=min(10, timeout),
         read_timeout=timeout,
-        max_pool_connections=TRANSFERS * CONNECTIONS,
+        max_pool_connections=CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 1},  # RetryByTime does it
         s3={"addressing_style": "path"},
         # No checksum where we do not ask for one: not every store knows the newer kinds.

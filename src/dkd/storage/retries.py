@@ -8,7 +8,8 @@ backoff and jitter, until ``DKD_S3_GIVE_UP_SECONDS`` have gone by without progre
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import (
@@ -24,6 +25,7 @@ log = logging.getLogger("dkd.storage")
 FIRST_PAUSE = 0.2  # seconds; doubles with every failure in a row
 LONGEST_PAUSE = 10.0
 ABORT_SECONDS = 5.0  # cleaning up after a failure is not worth the whole time again
+HURRY_SECONDS = 15.0  # after an interrupt; longer than a pause that has begun
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 TRANSIENT_CODES = frozenset(
     {
@@ -66,10 +68,14 @@ def error_code(answer: Mapping[str, Any]) -> str:
 class Patience:
     """The pauses of one operation that keeps failing.
 
+    An interrupt (Ctrl-C, SIGTERM as SystemExit) must not wait for all of them: :func:`hurry`.
+
     Args:
         give_up: seconds from the first failure without progress till no more is tried.
         clock: tells the time in seconds.
     """
+
+    hurried_until = 0.0  # no pauses before this time, in the whole process
 
     def __init__(self, give_up: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.give_up = give_up
@@ -91,11 +97,21 @@ class Patience:
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
         self.failures += 1
         left = self._since + self.give_up - now
-        if left <= 0:
+        if left <= 0 or now < Patience.hurried_until:
             return None
         if self.failures == 3:
             log.warning("S3: %s; trying again for up to %.0f s", reason, left)
         return min(pause, left)
+
+
+@contextmanager
+def hurry() -> Iterator[None]:
+    """Let transfers that fail give up at once when the block is interrupted."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        Patience.hurried_until = time.monotonic() + HURRY_SECONDS
+        raise
 
 
 class RetryByTime:

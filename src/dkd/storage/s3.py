@@ -35,7 +35,7 @@ from dkd.storage.client import (
     write_settings,
 )
 from dkd.storage.files import placed
-from dkd.storage.retries import Patience, error_code, is_transient
+from dkd.storage.retries import Patience, error_code, hurry, is_transient
 from dkd.storage.store import Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class S3Store:
         )
         with told(client, uri):
             try:
-                with create_transfer_manager(client, config) as manager:
+                with create_transfer_manager(client, config) as manager, hurry():
                     manager.upload(str(path), where["Bucket"], where["Key"], extra).result()
             except ClientError as error:
                 # The answer to "complete" was lost and its second try finds nothing to complete.
@@ -288,10 +288,11 @@ class S3Store:
         with ThreadPoolExecutor(min(CONNECTIONS, max(1, len(ranges)))) as pool:
             waiting = [pool.submit(receive, *part) for part in ranges]
             try:
-                for (start, end), part in zip(ranges, waiting, strict=True):
-                    part.result()
-                    for at in range(start, end, PIECE):
-                        digest.update(os.pread(descriptor, min(PIECE, end - at), at))
+                with hurry():
+                    for (start, end), part in zip(ranges, waiting, strict=True):
+                        part.result()
+                        for at in range(start, end, PIECE):
+                            digest.update(os.pread(descriptor, min(PIECE, end - at), at))
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
