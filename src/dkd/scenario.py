@@ -338,7 +338,8 @@ def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
 
 def slug(*parts: str) -> str:
     """Parts as one name of a run, file or pipeline: lower case, digits, dots and dashes."""
-    return re.sub(r"[^a-z0-9.]+", "-", "-".join(part for part in parts if part).lower())
+    joined = "-".join(part for part in parts if part).lower()
+    return re.sub(r"[^a-z0-9.]+", "-", joined).strip("-.")
 
 
 def dump(scenario: Scenario) -> str:
