@@ -53,7 +53,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dkd")
 def main() -> None:
-    r"""Class-incremental semantic segmentation: learn new classes step by step, keep the old.
+    """Class-incremental semantic segmentation: learn new classes step by step, keep the old.
 
     \b
     Try it:            dkd run demo

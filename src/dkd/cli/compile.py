@@ -40,7 +40,7 @@ def command(
     output: str | None,
     folder: str | None,
 ) -> None:
-    r"""Write a scenario's pipeline as YAML for Kubeflow Pipelines.
+    """Write a scenario's pipeline as YAML for Kubeflow Pipelines.
 
     SCENARIO is a YAML file or a name that ``dkd scenarios`` lists. It is the pipeline that
     ``dkd run`` executes on this machine. A cluster reads data sets by URI (``dkd data pack``);

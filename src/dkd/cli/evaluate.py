@@ -46,7 +46,7 @@ def command(
     output: str | None,
     workspace: Path,
 ) -> None:
-    r"""Score a checkpoint on a data set that has some of its classes, matched by name.
+    """Score a checkpoint on a data set that has some of its classes, matched by name.
 
     Scored are the images that hold a class the model knows. Every figure is in percent.
     Under torchrun the images are shared among its processes.

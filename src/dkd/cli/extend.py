@@ -50,7 +50,7 @@ def command(
     run_name: str | None,
     report_file: Path | None,
 ) -> None:
-    r"""Add classes to a model that exists, without forgetting the old ones.
+    """Add classes to a model that exists, without forgetting the old ones.
 
     Gives the next checkpoint and memory, and a report of what was gained and forgotten. The new
     step is trained as the teacher's scenario trains its later steps; --set replaces single

@@ -43,7 +43,7 @@ def command(
     output: str,
     workspace: Path,
 ) -> None:
-    r"""Turn FILE, a .pth checkpoint released by the paper's authors, into one of ours.
+    """Turn FILE, a .pth checkpoint released by the paper's authors, into one of ours.
 
     Every tensor must be there, none more, each of its shape; nothing in the file is executed.
     The result can be scored (dkd evaluate), used (dkd predict) and extended (dkd extend).

@@ -20,7 +20,7 @@ def command() -> None:
 @click.option("--images", is_flag=True, help="List every exemplar too.")
 @options.workspace
 def show(uri: str, images: bool, workspace: Path) -> None:
-    r"""Say which classes the memory at URI holds, and how often.
+    """Say which classes the memory at URI holds, and how often.
 
     An exemplar with several classes counts for each. Labels are those of the step that an
     exemplar comes from.
@@ -57,7 +57,7 @@ def show(uri: str, images: bool, workspace: Path) -> None:
 @command.command("choose")
 @step_options
 def choose(**given: Any) -> None:
-    r"""Choose the exemplars after a step that is trained: memory_size of them, balanced.
+    """Choose the exemplars after a step that is trained: memory_size of them, balanced.
 
     The step is named as for dkd train, with the same scenario, teacher and memory.
 

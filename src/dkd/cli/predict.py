@@ -44,7 +44,7 @@ def command(
     cpu: bool,
     workspace: Path,
 ) -> None:
-    r"""Segment IMAGES: JPEG or PNG files, or folders of them, of any size.
+    """Segment IMAGES: JPEG or PNG files, or folders of them, of any size.
 
     A mask is a PNG of the image's size in the data set's colours; its values are explained in
     classes.json. The image's short side is resized to the crop that the model was trained with.

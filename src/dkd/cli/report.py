@@ -22,7 +22,7 @@ from dkd.cli import options
 def command(
     runs: Sequence[str], root: str | None, workspace: Path, output: Path | None, markdown: bool
 ) -> None:
-    r"""Put finished runs of one task side by side: a table here, and one HTML page.
+    """Put finished runs of one task side by side: a table here, and one HTML page.
 
     RUN is a run's name, or the path or URI of its folder or its result.json. Runs of one variant
     that differ in the seed become mean and standard deviation.

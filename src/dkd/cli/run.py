@@ -47,7 +47,7 @@ def command(
     run_name: str | None,
     report_file: Path | None,
 ) -> None:
-    r"""Run a scenario on this machine, step by step.
+    """Run a scenario on this machine, step by step.
 
     SCENARIO is a YAML file or a name that ``dkd scenarios`` lists. It is the pipeline that a
     cluster runs, under Kubeflow Pipelines' local runner: every step is a torchrun job, and

@@ -23,7 +23,7 @@ NAMES = {"voc": "PASCAL VOC 2012", "ade20k": "ADE20K"}
 @options.data
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print the scenario as YAML for dkd run.")
 def command(name: str | None, data: str | None, as_yaml: bool) -> None:
-    r"""List the scenarios that come with the package, or show one in full.
+    """List the scenarios that come with the package, or show one in full.
 
     The published figures are those of arXiv 2210.05941, hIoU and mIoU of all classes in percent.
 

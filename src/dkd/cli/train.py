@@ -39,7 +39,7 @@ def step_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.command("train")
 @step_options
 def command(**given: Any) -> None:
-    r"""Train one step of a scenario; then score it and, with memory_size, choose exemplars.
+    """Train one step of a scenario; then score it and, with memory_size, choose exemplars.
 
     What is found under the artifact root is not made again. A step after the first needs the
     previous step's checkpoint (--teacher), and its memory where the scenario keeps one.
