@@ -5,6 +5,7 @@ and instance roles, IRSA's web identity); ``docs/storage.md`` lists what this mo
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -35,6 +36,10 @@ CONNECTIONS = 10  # parallel requests of one transfer
 # Kubeflow Pipelines' own object store, which its minio:// URIs mean.
 KUBEFLOW_ENDPOINT = "http://seaweedfs.kubeflow:9000"
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+_making = threading.Lock()
+os.register_at_fork(  # a child must not be born with a lock that nobody will free
+    before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release
+)
 
 
 def s3_client(scheme: str) -> "S3Client":
@@ -50,8 +55,9 @@ def s3_client(scheme: str) -> "S3Client":
             if name.startswith(("AWS_", "DKD_")) or name.upper() in _PROXIES
         )
     )
-    # Connections must not be shared with a forked process.
-    return _make_client(scheme, _mounted_keys(), relevant, os.getpid())
+    with _making:  # the first of several threads makes it
+        # Connections must not be shared with a forked process.
+        return _make_client(scheme, _mounted_keys(), relevant, os.getpid())
 
 
 def seconds(name: str, default: float) -> float:
