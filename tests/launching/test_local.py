@@ -1,6 +1,7 @@
 """The local backend with the real torchrun."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,7 +78,9 @@ def test_a_rank_that_raises_is_the_one_named(token: str) -> None:
     with pytest.raises(JobFailed) as caught:
         launcher(Launch(processes_per_node=2)).run(job(token, "raise"))
     message = str(caught.value)
-    assert message.startswith("job test-job: rank 1 of 2 failed with exit code 1; its last lines:")
+    # An interpreter that ends with a live process group is sometimes aborted by gloo's thread.
+    how = r"(failed with exit code 1|was killed by SIGABRT)"
+    assert re.match(rf"job test-job: rank 1 of 2 {how}; its last lines:", message)
     assert "RuntimeError: the cat ate the gradient" in message
     assert len(message.splitlines()) <= 1 + local.LAST_LINES
 
