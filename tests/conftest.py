@@ -1,8 +1,13 @@
 """Fixtures of the whole suite."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that starts the suite in the background has SIGINT ignored, and programs inherit that:
+# those which the tests interrupt must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 
