@@ -201,6 +201,12 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_absurd_sizes_are_not_read_into_memory(tmp_path: Path) -> None:
+    part = Part("0" * 64, artifacts.LARGEST_IN_MEMORY + 1, "parts/x")
+    with pytest.raises(UserError, match="too many to read at once"):
+        artifacts.read_part(Manifest(str(tmp_path), "test", {"x": part}), "x")
+
+
 names = st.from_regex(r"[a-z]{1,4}(/[a-z0-9.]{1,4})?", fullmatch=True)
 
 
