@@ -14,7 +14,6 @@ from dkd.data import index, packing, splits
 from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.launching import Job, launcher
-from dkd.launching.runs import follow_run
 from dkd.places import dataset_cache
 from dkd.scenario import Data, Scenario, parse, parse_part
 from dkd.steps import Stage, Step, StepSpec, differences, digest, place, read_json
@@ -124,7 +123,6 @@ def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = pri
     Raises:
         UserError: what is wrong with the data set or the task.
     """
-    follow_run()
     dataset, uri = _publish_dataset(scenario.data, root, progress)
     task = Task.of(scenario.task, dataset.classes)
     for step in range(len(task.steps)):
@@ -177,7 +175,6 @@ def prepare_extension(
     Raises:
         UserError: a class is known already, is not in the data, or has no image.
     """
-    follow_run()
     checkpoint = artifacts.load(teacher)
     known = read_json(checkpoint, "checkpoint.json")["classes"]
     document = checkpoint.metadata.get("scenario")
@@ -243,7 +240,6 @@ def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = 
     Raises:
         UserError: bad inputs, or the job failed.
     """
-    follow_run()
     step = Step.open(spec)
     label = f"step {spec.step} {stage}"
     if stage not in step.stages:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def together(publish_at: str | None) -> None:
 
 
 def wait(folder: Path) -> None:
-    """Runs until told to stop, with a child process as a loader would be."""
+    """Runs until told to stop, with a child process as a loader would be, and a temporary file."""
 
     def save(*_: object) -> None:
         (folder / f"saved-{RANK}").touch()
@@ -44,6 +45,7 @@ def wait(folder: Path) -> None:
 
     signal.signal(signal.SIGTERM, save)
     subprocess.Popen(["sleep", "600"])
+    Path(tempfile.mkdtemp(), "weights").touch()
     (folder / f"ready-{RANK}").write_text(str(os.getppid()))
     while True:
         time.sleep(1)

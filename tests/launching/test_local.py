@@ -115,7 +115,8 @@ def launching(token: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     wait_until(lambda: all((tmp_path / f"ready-{rank}").exists() for rank in (0, 1)))
-    assert len(living(token)) == 6  # launching process, torchrun, two ranks with a child each
+    # Launching process and its caretaker, torchrun, two ranks with a child each.
+    assert len(living(token)) == 7
     yield process
     process.kill()
     process.communicate()
@@ -159,14 +160,14 @@ def test_nothing_survives_a_sigkilled_torchrun(
 
 
 def test_marked_processes_are_found_and_killed() -> None:
-    process = subprocess.Popen(["sleep", "600"], env={processes.MARK: "a-test"})
+    process = subprocess.Popen(["sleep", "600"], env={"MARK": "a-test"})
     try:
-        wait_until(lambda: processes.marked("a-test") == [process.pid])
-        assert processes.marked("another") == []
+        wait_until(lambda: processes.marked("a-test", "MARK") == [process.pid])
+        assert processes.marked("another", "MARK") == []
     finally:
-        processes.kill_marked("a-test")
+        processes.kill_marked("a-test", "MARK")
     assert process.wait(10) == -signal.SIGKILL
-    assert processes.marked("a-test") == []
+    assert processes.marked("a-test", "MARK") == []
 
 
 def failure(rank: int, exit_code: int, time: float = 0.0) -> local.Failure:

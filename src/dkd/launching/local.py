@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,9 @@ from types import FrameType
 from dkd.errors import UserError
 from dkd.launching import Interrupted, Job, JobFailed, processes, require_result
 from dkd.scenario import Launch
+
+MARK = "DKD_LAUNCH_ID"
+"""Environment variable that marks a job's processes."""
 
 LAST_LINES = 15
 """Lines of a failing rank's output that its error message shows."""
@@ -49,7 +50,8 @@ class LocalLauncher:
     """Runs jobs with torchrun on this machine; ``nodes`` only adds to the number of ranks.
 
     Rank 0's log is streamed to standard output, the other ranks' are kept for the message of
-    a failure. When ``run`` returns or raises, no process and no temporary file is left.
+    a failure. When ``run`` returns or raises, or its process is killed, no process and no
+    temporary file of the ranks is left.
     """
 
     def __init__(self, launch: Launch) -> None:
@@ -59,9 +61,8 @@ class LocalLauncher:
     def run(self, job: Job) -> None:
         """See :class:`dkd.launching.Launcher`."""
         grace = grace_seconds()
-        launch_id = uuid.uuid4().hex
-        with tempfile.TemporaryDirectory(prefix="dkd-ranks-") as folder, _signals() as received:
-            ranks = _Ranks(job, self._ranks, self._threads, launch_id, Path(folder), grace)
+        with processes.owned(MARK) as (mark, folder), _signals() as received:
+            ranks = _Ranks(job, self._ranks, self._threads, mark, folder, grace)
             try:
                 ranks.follow(received)
             finally:
@@ -111,16 +112,15 @@ class _Ranks:
     """One running torchrun and the files that its ranks write."""
 
     def __init__(
-        self, job: Job, ranks: int, threads: int, launch_id: str, folder: Path, grace: float
+        self, job: Job, ranks: int, threads: int, mark: str, folder: Path, grace: float
     ) -> None:
-        self._job, self._ranks, self._grace = job, ranks, grace
-        self._launch_id = launch_id
+        self._job, self._ranks, self._grace, self._mark = job, ranks, grace, mark
         self._report = folder / "failures.json"
         self._logs = folder / "logs"
         self._own_log = folder / "torchrun.log"
         command = [
             *(sys.executable, "-m", "dkd.launching.torchrun"),
-            *(str(os.getpid()), str(self._report), str(folder)),
+            str(self._report),
             *("--nnodes", "1", "--nproc-per-node", str(ranks), "--max-restarts", "0"),
             # Port 0: torchrun's own store takes a free port and keeps it, so nothing can race.
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"),
@@ -135,7 +135,8 @@ class _Ranks:
             "OMP_NUM_THREADS": str(threads),
             "PYTHONUNBUFFERED": "1",  # into a file Python would buffer progress
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(grace)),
-            processes.MARK: launch_id,
+            "TMPDIR": str(folder),
+            MARK: mark,
         }
         with self._own_log.open("wb") as log:
             # A session of its own: Ctrl-C in the terminal reaches the launching process alone.
@@ -183,7 +184,7 @@ class _Ranks:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        processes.kill_marked(self._launch_id)
+        processes.kill_marked(self._mark, MARK)
 
     def failure(self) -> str:
         """What to say about a torchrun that failed."""

@@ -1,22 +1,57 @@
-"""Finding and ending every process that belongs to a job on this machine.
+"""Processes that belong together, and their temporary folder: found, and ended with their owner.
 
-The processes of a job carry a mark in their environment, which their children inherit, loader
-processes included. Whatever happened to the ones in between, the mark finds those left over.
-Reads ``/proc`` (Linux, ``man 5 proc``).
+They carry a mark in their environment, which their children inherit, loader processes included.
+Whatever happened to the ones in between, the mark finds those left over. Reads ``/proc`` (Linux,
+``man 5 proc``).
+
+    python processes.py VARIABLE MARK FOLDER
+
+is the *caretaker* that :func:`owned` starts beside them; it needs the standard library alone.
 """
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-MARK = "DKD_LAUNCH_ID"
-"""Environment variable that marks a job's processes."""
+
+@contextmanager
+def owned(variable: str) -> Iterator[tuple[str, Path]]:
+    """A mark and a temporary folder. However the block is left, and however this process ends,
+    SIGKILL included, all processes with the mark are ended and then the folder is removed.
+
+    Args:
+        variable: name of the environment variable that holds the mark.
+
+    Yields:
+        The mark, to be put into the environment of what is started, and the folder, to be its
+        ``TMPDIR``. Both names are short: Unix sockets in there may have paths of 107 bytes.
+    """
+    mark = uuid.uuid4().hex
+    folder = Path(tempfile.mkdtemp(prefix="dkd-"))
+    # A session of its own: Ctrl-C in the terminal must not reach it.
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, variable, mark, str(folder)],
+        stdin=subprocess.PIPE,  # closed by whatever ends this process
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        try:
+            yield mark, folder
+        finally:
+            _end(variable, mark, folder)
 
 
-def marked(identity: str, variable: str = MARK) -> list[int]:
+def marked(mark: str, variable: str) -> list[int]:
     """Ids of the living processes with this mark, without the calling one; zombies do not count."""
-    needle = f"{variable}={identity}".encode()
+    needle = f"{variable}={mark}".encode()
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -30,17 +65,27 @@ def marked(identity: str, variable: str = MARK) -> list[int]:
     return found
 
 
-def kill_marked(identity: str, variable: str = MARK) -> None:
+def kill_marked(mark: str, variable: str) -> None:
     """SIGKILLs every process with this mark and waits until none is left.
 
     Gives up after 10 s: a process in uninterruptible sleep (a wedged GPU or disk) cannot be
     killed by anyone.
     """
     end = time.monotonic() + 10
-    while (left := marked(identity, variable)) and time.monotonic() < end:
+    while (left := marked(mark, variable)) and time.monotonic() < end:
         for process in left:
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         time.sleep(0.02)
+
+
+def _end(variable: str, mark: str, folder: Path) -> None:
+    kill_marked(mark, variable)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    _end(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

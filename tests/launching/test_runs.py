@@ -1,0 +1,58 @@
+"""What a run on this machine leaves behind, however it ends: nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def living(token: str) -> list[str]:
+    """Command lines of the processes with the token in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"TEST_TOKEN={token}".encode() in path.read_bytes().split(b"\0"):
+                found.append((path.parent / "cmdline").read_text())
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_takes_processes_and_files_along(tmp_path: Path, number: signal.Signals) -> None:
+    temporary, token = tmp_path / "tmp", uuid.uuid4().hex
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "running_process.py"), str(tmp_path)],
+        env={**os.environ, "TMPDIR": str(temporary), "TEST_TOKEN": token},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until((tmp_path / "ready").exists)
+        (folder,) = temporary.iterdir()  # all temporary files are in one folder
+        assert len(list(folder.iterdir())) == 2
+        assert len(living(token)) >= 3  # the run, its caretaker, what it started
+        process.send_signal(number)
+        expected = 143 if number == signal.SIGTERM else -number
+        assert process.wait(30) == expected
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not living(token))
+    wait_until(lambda: not list(temporary.iterdir()))
