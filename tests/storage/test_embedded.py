@@ -134,8 +134,8 @@ from dkd.storage.embedded import EmbeddedStore
 with EmbeddedStore(Path(sys.argv[1])) as store:
     os.environ.update(store.environment())
     storage.write_bytes("s3://dkd/early", b"1")
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         storage.write_bytes("s3://dkd/late", b"2")
@@ -163,13 +163,40 @@ def test_it_never_outlives_its_owner(
     assert servers_of(data_dir) == []
 
     owner = start_owner(data_dir)
+    ports = [
+        str(port) for port in json.loads((data_dir / "server.json").read_bytes())["ports"].values()
+    ]
+    sockets = [
+        path
+        for path in Path("/tmp").glob("seaweedfs-*.sock")
+        if path.stem.rpartition("-")[2] in ports
+    ]
+    assert sockets
     owner.send_signal(signal.SIGKILL)
     owner.communicate()
+    wait_for(lambda: not any(path.exists() for path in sockets))
     with EmbeddedStore(data_dir) as heir:  # at once, while the old server may still be dying
         environment(heir)
         assert storage.read_bytes("s3://dkd/early") + storage.read_bytes("s3://dkd/late") == b"12"
         assert len(servers_of(data_dir)) == 1
     wait_for(lambda: servers_of(data_dir) == [])
+
+
+def test_a_server_that_dies_comes_back(
+    tmp_path: Path, environment: Callable[[EmbeddedStore], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedStore(tmp_path / "s3") as store:
+        environment(store)
+        monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "60")
+        endpoint = store.endpoint
+        for number in (b"1", b"2"):
+            storage.write_bytes("s3://dkd/object", number)
+            (server,) = servers_of(tmp_path / "s3")
+            os.kill(server, signal.SIGKILL)
+            assert storage.read_bytes("s3://dkd/object") == number  # tried again meanwhile
+            assert servers_of(tmp_path / "s3") != [server]
+        assert store.endpoint == endpoint
+    assert servers_of(tmp_path / "s3") == []
 
 
 def test_it_outlives_the_thread_that_started_it(

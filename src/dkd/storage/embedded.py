@@ -5,13 +5,15 @@
         storage.write_bytes("s3://dkd/hello", b"...")
 
 The server lives as long as its owner, whatever ends that (Linux: PR_SET_PDEATHSIG), and not by
-the terminal's Ctrl-C, so that the owner can still save. It is always stopped by SIGKILL: SIGTERM
-takes 17 s, and data written is in the kernel's hands either way.
+the terminal's Ctrl-C, so that the owner can still save. One that dies before is started again, at
+the same address; clients try again meanwhile. It is always stopped by SIGKILL: SIGTERM takes
+17 s, and data written is in the kernel's hands either way.
 """
 
 import ctypes
 import fcntl
 import json
+import logging
 import os
 import random
 import secrets
@@ -29,7 +31,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import boto3
 from botocore.config import Config
@@ -39,6 +41,8 @@ from dkd.errors import UserError
 from dkd.storage.files import placed
 from dkd.storage.store import disk_error
 
+log = logging.getLogger("dkd.storage")
+
 READY_SECONDS = 60.0  # for a busy machine; 2 s is usual
 SERVICES = ("master", "volume", "filer", "s3")
 REGION = "us-east-1"
@@ -46,6 +50,8 @@ STATE = "server.json"  # keys and ports, mode 0600
 IDENTITIES = "s3.json"  # the server's own file of keys, mode 0600
 LOG = "server.log"
 PROBE = ".ready"  # an object that is written and deleted to see whether the server works
+RESTART_SECONDS = (0.1, 10.0)  # pause before a server that died is started again; doubles
+_SOCKET = "/tmp/seaweedfs-{}-grpc-{}.sock"  # noqa: S108 - the server lets us choose no other
 _LAST_BYTES = 2000  # of the log that an error shows
 _PR_SET_PDEATHSIG = 1
 
@@ -83,7 +89,7 @@ class EmbeddedStore:
         self.bucket = bucket
         self._lock: IO[bytes] | None = None
         self._state: _State | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server: _Server | None = None
 
     @property
     def endpoint(self) -> str:
@@ -109,13 +115,9 @@ class EmbeddedStore:
 
     def kill(self) -> None:
         """Stop the server at once; the data stay. Only its owner can."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            for service in SERVICES:  # of a name that the server does not let us choose
-                port = self._known().ports[f"{service}.grpc"]
-                Path(f"/tmp/seaweedfs-{service}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def restart(self) -> None:
         """Kill the server and start it again at the same address."""
@@ -221,20 +223,18 @@ class EmbeddedStore:
         environment |= {"HOME": str(self.data_dir), "WEED_S3_SSE_KEK": state.encryption_key}
         (self.data_dir / "data").mkdir(exist_ok=True)
         command = [_weed(), "-logtostderr", "server", *_options(state.ports)]
-        with (self.data_dir / LOG).open("wb") as log:
-            self._process = _start_with_owner(
-                command,
-                cwd=self.data_dir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=[lock.fileno()],
-            )
+        (self.data_dir / LOG).write_bytes(b"")
+        self._server = _Server(
+            command,
+            self.data_dir,
+            environment,
+            lock,
+            [_SOCKET.format(name, state.ports[f"{name}.grpc"]) for name in SERVICES],
+        )
         until = time.monotonic() + READY_SECONDS
         while not self._answers():
-            if self._process.poll() is not None:
+            if self._server.has_ended:
+                self.kill()
                 text = (self.data_dir / LOG).read_bytes()[-_LAST_BYTES:]
                 raise _Ended(" | ".join(text.decode(errors="replace").splitlines()[-3:]))
             if time.monotonic() > until:
@@ -243,6 +243,7 @@ class EmbeddedStore:
                     f"{READY_SECONDS:.0f} s; see {LOG} there"
                 )
             time.sleep(0.05)
+        self._server.keep()
 
     def _answers(self) -> bool:
         """Whether the server takes objects into the bucket with our keys."""
@@ -351,30 +352,116 @@ def _free_ports() -> dict[str, int]:
             return dict(zip(names, ports, strict=True))
 
 
-def _start_with_owner(command: list[str], **settings: Any) -> "subprocess.Popen[bytes]":
-    """Start a process that the kernel kills when this one ends.
+class _Server:
+    """The server's process, which the kernel kills when this process ends.
 
-    Linux ties that to the starting thread, so a thread of its own starts it and stays.
+    Linux ties that to the starting thread, so a thread of its own starts it and stays; it also
+    starts it again once it is to be kept.
+
+    Args:
+        command: program and arguments.
+        folder: where it works and logs.
+        environment: its variables.
+        lock: open file that it holds as long as it lives.
+        files: what it leaves when it is killed; removed when it, or this process, has ended.
+
+    Raises:
+        OSError: it cannot be started.
     """
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-    owner = os.getpid()
 
-    def tie() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != owner:
-            os._exit(1)
-
-    started: Future[subprocess.Popen[bytes]] = Future()
-
-    def start_and_stay() -> None:
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        lock: IO[bytes],
+        files: list[str],
+    ) -> None:
+        self._command, self._folder, self._environment = command, folder, environment
+        self._lock, self._files = lock, files
+        self._changing = threading.Lock()
+        self._stopped, self._kept = threading.Event(), False
+        # It holds the lock too, so that it cannot remove what the next server makes.
+        self._cleaner = subprocess.Popen(
+            ["sh", "-c", 'cat && rm -f -- "$@"', "sh", *files],
+            stdin=subprocess.PIPE,  # closed by whatever ends this process
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(
+            target=self._start_and_stay, args=(started,), name="embedded-s3", daemon=True
+        ).start()
         try:
-            process = subprocess.Popen(command, preexec_fn=tie, **settings)
+            self._process = started.result()
+        except OSError:
+            self._clean()
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def keep(self) -> None:
+        """Start it again from now on whenever it dies."""
+        self._kept = True
+
+    def stop(self) -> None:
+        """Kill it and leave it so."""
+        with self._changing:
+            self._stopped.set()
+            self._process.kill()
+        self._process.wait()
+        self._clean()
+
+    def _clean(self) -> None:
+        assert self._cleaner.stdin is not None, "it is a pipe"
+        self._cleaner.stdin.close()
+        self._cleaner.wait()
+
+    def _start_and_stay(self, started: "Future[subprocess.Popen[bytes]]") -> None:
+        try:
+            self._process = process = self._start()
         except OSError as error:
             started.set_exception(error)
             return
         started.set_result(process)
-        process.wait()
+        first, longest = RESTART_SECONDS
+        pause = first
+        while True:
+            since = time.monotonic()
+            process.wait()
+            pause = first if time.monotonic() - since > READY_SECONDS else min(longest, 2 * pause)
+            if self._stopped.is_set() or not self._kept:
+                return
+            log.warning("the embedded S3 server ended (%s); starting it again", process.returncode)
+            if self._stopped.wait(pause):
+                return
+            with self._changing:
+                if self._stopped.is_set():
+                    return
+                self._process = process = self._start()
 
-    threading.Thread(target=start_and_stay, name="embedded-s3", daemon=True).start()
-    return started.result()
+    def _start(self) -> "subprocess.Popen[bytes]":
+        prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+        owner = os.getpid()
+
+        def tie() -> None:
+            if prctl is not None:
+                prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != owner:
+                os._exit(1)
+
+        with (self._folder / LOG).open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=[self._lock.fileno()],
+                preexec_fn=tie,
+            )
