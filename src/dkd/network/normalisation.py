@@ -1,30 +1,34 @@
 """Batch normalisation that a single value does not stop and that CPU ranks can share."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``torch.nn.BatchNorm2d`` with the same parameters, buffers and results, and two additions.
+    """``torch.nn.BatchNorm2d`` with the same parameters, buffers and results, and additions.
 
     A batch that holds a single value per channel (the image-pooling branch, one image) has no
     variance: it is normalised with the running statistics, which it leaves as they are, instead
     of raising.
 
+    With :attr:`folded` set, the convolution before it does its work (:mod:`dkd.network.folding`).
+
     With :attr:`synchronised` set, statistics in training mode are those of all ranks' batches
-    together, by a differentiable all-reduce that works on CPU (gloo), where
-    ``torch.nn.SyncBatchNorm`` does not. Every rank ends with the same running statistics.
+    together, by an all-reduce that works on CPU (gloo), where ``torch.nn.SyncBatchNorm`` does
+    not. Every rank ends with the same running statistics.
     """
 
+    folded = False
     synchronised = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises ``N x C x h x w``."""
+        if self.folded:
+            return x
         if not self.training:
             return super().forward(x)
         if self.synchronised and dist.is_initialized() and dist.get_world_size() > 1:
@@ -36,23 +40,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         return super().forward(x)
 
     def _across_ranks(self, x: Tensor) -> Tensor:
-        values = x.transpose(0, 1).flatten(1).float()
-        variance, mean = torch.var_mean(values, dim=1, correction=0)
-        # One row per rank, so that a sum over ranks gathers every rank's statistics, and the
-        # sum's gradient finds its way back to each: squares of large means are never subtracted.
-        mine = torch.stack([mean, variance, torch.full_like(mean, values.shape[1])])
-        rows = torch.zeros(dist.get_world_size(), *mine.shape, device=x.device)
-        rows = rows.index_copy(0, torch.tensor([dist.get_rank()], device=x.device), mine[None])
-        means, variances, sizes = all_reduce(rows).unbind(1)  # type: ignore[no-untyped-call]
-        total = sizes.sum(0)
-        mean = (means * sizes).sum(0) / total
-        variance = ((variances + (means - mean) ** 2) * sizes).sum(0) / total
-        self._track(mean.detach(), variance.detach(), total[0].detach())
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        column = (1, -1, 1, 1)
-        y: Tensor = x * scale.view(column) + shift.view(column)
-        return y.to(x.dtype)
+        y, mean, variance, values = _AcrossRanks.apply(x, self.weight, self.bias, self.eps)
+        self._track(mean, variance, values)
+        return cast(Tensor, y)
 
     def _track(self, mean: Tensor, variance: Tensor, values: Tensor) -> None:
         running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
@@ -60,6 +50,52 @@ class BatchNorm2d(nn.BatchNorm2d):
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(variance * (values / (values - 1)), momentum)
         cast(Tensor, self.num_batches_tracked).add_(1)
+
+
+class _AcrossRanks(torch.autograd.Function):
+    """Normalisation by the statistics of all ranks' batches: one small all-reduce each way.
+
+    The gradient is that of the ranks' losses together, as ``torch.nn.SyncBatchNorm``'s is; those of
+    weight and bias are this rank's own, which DistributedDataParallel averages.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        # One row per rank, so that a sum over ranks gathers every rank's statistics: squares of
+        # large means are never subtracted.
+        rows = mean.new_zeros(dist.get_world_size(), 3, mean.numel())
+        rows[dist.get_rank(), 0], rows[dist.get_rank(), 1] = mean, variance
+        rows[dist.get_rank(), 2] = x.numel() / x.shape[1]
+        dist.all_reduce(rows)
+        means, variances, sizes = rows.unbind(1)
+        total = sizes.sum(0)
+        mean = (means * sizes).sum(0) / total
+        variance = ((variances + (means - mean) ** 2) * sizes).sum(0) / total
+        ctx.save_for_backward(x, weight, mean, variance, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, total)
+        y = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+        return y, mean, variance, total[0]
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, variance, total = ctx.saved_tensors
+        _, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
+        )
+        sums = torch.stack([d_weight, d_bias])
+        dist.all_reduce(sums)
+        # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)), as one line in dy and x.
+        inverse = torch.rsqrt(variance + ctx.eps)
+        scale = weight * inverse
+        slope = -scale * inverse * sums[0] / total
+        offset = -scale * sums[1] / total - slope * mean
+        column = (1, -1, 1, 1)
+        dx = torch.addcmul(offset.view(column), x, slope.view(column))
+        return dx.addcmul_(dy, scale.view(column)), d_weight, d_bias, None
 
 
 def synchronise(model: nn.Module) -> None:
