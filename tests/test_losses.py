@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from dkd import losses
+from dkd import losses, plain_losses
 from dkd.methods import FIRST_STEP, LossWeights
 from dkd.metrics import predict
 from dkd.network.deeplab import Output, upsample
@@ -215,7 +215,7 @@ def agree(
     pos_weight: float,
     void_is_negative: bool,
 ) -> None:
-    """Asserts that values and all gradients are those of :func:`by_definition`."""
+    """Asserts that both forms' values and all gradients are those of :func:`by_definition`."""
     learned = [t for t in (student.logits, student.positive, student.negative) if t.numel()]
     everywhere = torch.zeros(len(label), student.logits.shape[1] - 1, dtype=torch.bool)
     everywhere[:, covers.start - 1 : covers.stop - 1] = True
@@ -228,29 +228,33 @@ def agree(
         pos_weight,
         void_is_negative,
     )
-    found = losses.total(
-        student,
-        teacher,
-        label,
-        weights=weights,
-        covers=covers,
-        pos_weight=pos_weight,
-        void_is_negative=void_is_negative,
-        covered=covered,
-    )
-    assert set(found.terms) == set(terms)
-    for name, value in terms.items():
-        torch.testing.assert_close(found.terms[name], value, rtol=1e-9, atol=1e-12, msg=name)
-    torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-12)
-    if not expected.requires_grad:
-        return
-    ours = torch.autograd.grad(found.total, learned, allow_unused=True)
-    theirs = torch.autograd.grad(expected, learned, allow_unused=True)
-    for one, other, input_ in zip(ours, theirs, learned, strict=True):
-        zero = torch.zeros_like(input_)
-        torch.testing.assert_close(
-            zero if one is None else one, zero if other is None else other, rtol=1e-8, atol=1e-12
+    for form in (losses.total, plain_losses.total):
+        found = form(
+            student,
+            teacher,
+            label,
+            weights=weights,
+            covers=covers,
+            pos_weight=pos_weight,
+            void_is_negative=void_is_negative,
+            covered=covered,
         )
+        assert set(found.terms) == set(terms)
+        for name, value in terms.items():
+            torch.testing.assert_close(found.terms[name], value, rtol=1e-9, atol=1e-12, msg=name)
+        torch.testing.assert_close(found.total, expected, rtol=1e-9, atol=1e-12)
+        if not expected.requires_grad:
+            continue
+        ours = torch.autograd.grad(found.total, learned, allow_unused=True)
+        theirs = torch.autograd.grad(expected, learned, allow_unused=True, retain_graph=True)
+        for one, other, input_ in zip(ours, theirs, learned, strict=True):
+            zero = torch.zeros_like(input_)
+            torch.testing.assert_close(
+                zero if one is None else one,
+                zero if other is None else other,
+                rtol=1e-8,
+                atol=1e-12,
+            )
 
 
 @settings(deadline=None, max_examples=60)
@@ -287,7 +291,7 @@ def test_any_case_is_as_defined(data: st.DataObject) -> None:
 def test_the_size_of_blocks_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, block: int, memory: bool
 ) -> None:
-    monkeypatch.setitem(losses._BLOCK, "cpu", block)
+    monkeypatch.setattr(losses, "_CPU_BLOCK", block)
     student, teacher = outputs(3, images=3, classes=5, old=3, size=(3, 2))
     label = torch.randint(0, 6, (3, 5, 4), generator=torch.Generator().manual_seed(1))
     label[0, :2] = VOID

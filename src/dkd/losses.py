@@ -29,7 +29,7 @@ from dkd.network.deeplab import Output
 VOID = 255
 
 # Values of a block at full resolution: it stays in a CPU's cache, or fills a GPU.
-_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}
+_CPU_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 26
 
 # The largest fp16. A logit beyond it is an overflow of a low-precision network; an infinity
 # would become NaN as soon as it is interpolated or weighted by 0.
@@ -188,7 +188,7 @@ class _FullResolution(torch.autograd.Function):
         weight[:, 0] += weights.ac * share
         hard = torch.where(weight > 0, weights.mbce * coverage / weight, 0)
 
-        logits, teacher = (x.clamp(-_LARGEST, _LARGEST) for x in (logits, teacher))
+        logits, teacher = (x.clamp(-_LARGEST, _LARGEST).contiguous() for x in (logits, teacher))
         grid = _Grid.between(logits, label)
         sums, gradient = torch.zeros_like(weight), torch.zeros_like(logits)
         mbce = torch.zeros_like(share)
@@ -197,8 +197,11 @@ class _FullResolution(torch.autograd.Function):
             x = grid.up(logits[images, channels], veil, images)
             probability = x.sigmoid()
             if channels.start < covers.stop and covers.start < channels.stop:
-                numbers = torch.arange(channels.start, channels.stop).to(label).view(-1, 1, 1)
-                here = torch.eq(label[images], numbers, out=torch.empty_like(x))
+                # Made where it is needed: a copy from the host would wait for the device.
+                numbers = torch.arange(
+                    channels.start, channels.stop, dtype=label.dtype, device=label.device
+                )
+                here = torch.eq(label[images], numbers.view(-1, 1, 1), out=torch.empty_like(x))
                 cross_entropy, change = _hard_targets(x, probability, here, pos_weight)
                 mbce += (coverage[images, channels] * cross_entropy).sum()
                 probability += change * hard[images, channels, None, None]
@@ -311,7 +314,8 @@ class _Grid(NamedTuple):
 
 def _blocks(channels: list[int], images: int, label: Tensor) -> Iterator[tuple[slice, slice]]:
     """Cuts images times the given channels (ascending) into blocks of consecutive ones."""
-    size = max(1, _BLOCK[label.device.type] // (label.shape[-2] * label.shape[-1]))
+    block = _CPU_BLOCK if label.device.type == "cpu" else _GPU_BLOCK
+    size = max(1, block // (label.shape[-2] * label.shape[-1]))
     start = 0
     for end in range(1, len(channels) + 1):
         if end < len(channels) and channels[end] == channels[end - 1] + 1 and end - start < size:

@@ -39,7 +39,11 @@ def rate(schedule: Schedule, iteration: int, total: int, base: float) -> float:
 
 
 def optimiser(
-    model: SegmentationModel, training: Training, step: int, weights: LossWeights
+    model: SegmentationModel,
+    training: Training,
+    step: int,
+    weights: LossWeights,
+    fused: bool = False,
 ) -> torch.optim.SGD:
     """Nesterov SGD over what learns in a step; :func:`set_rates` gives it its rates.
 
@@ -53,6 +57,7 @@ def optimiser(
         training: momentum, weight decay and rates.
         step: 0 for the first.
         weights: the step's loss weights.
+        fused: one kernel for many parameters, instead of several for each.
     """
     decay = training.weight_decay
     heads = list(model.cls[1:])
@@ -71,8 +76,7 @@ def optimiser(
         lr=training.lr.at(step),
         momentum=training.momentum,
         nesterov=training.momentum > 0,
-        # On a GPU, one kernel for many parameters instead of several for each.
-        fused=next(model.parameters()).is_cuda,
+        fused=fused,
     )
 
 

@@ -36,7 +36,7 @@ KEPT = 2
 
 
 class Preempted(Exception):  # noqa: N818 - it is no error: the job is asked to leave
-    """The job was told to stop (SIGTERM); its state is saved."""
+    """The job was told to stop (SIGTERM); its state is saved, or its checkpoint published."""
 
 
 class Saver:
@@ -44,7 +44,7 @@ class Saver:
 
     Args:
         step: whose state it is.
-        ranks: this process's place; every method but :meth:`close` is called on all ranks.
+        ranks: this process's place; every method is called on all ranks.
         say: prints a line.
     """
 
@@ -54,6 +54,7 @@ class Saver:
         self._asked_to_stop = False
         self._last = time.monotonic()
         self._thread: threading.Thread | None = None
+        self._saved: int | None = None  # an iteration that is to be told
         self._failure: Exception | None = None
         self._previous = signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -66,13 +67,27 @@ class Saver:
         Raises:
             Preempted: after saving, if any rank was sent SIGTERM.
         """
+        self._tell()
         due = self.ranks.first and time.monotonic() - self._last >= self.interval
         stop, save = self.ranks.any_of(self._asked_to_stop, due)
         if stop or (save and trainer.iteration < trainer.total):
             self._save(trainer)
         if stop:
-            self.close()
-            self.ranks.barrier()
+            self.finish()
+
+    def finish(self) -> None:
+        """Ends the saving: the step's checkpoint is published, or the job leaves before that.
+
+        Until then SIGTERM is only noted, so that it loses neither iterations nor a checkpoint
+        that is being published.
+
+        Raises:
+            Preempted: any rank was sent SIGTERM.
+        """
+        self._wait()
+        signal.signal(signal.SIGTERM, self._previous)
+        (stop,) = self.ranks.any_of(self._asked_to_stop)
+        if stop:
             raise Preempted
 
     def restore(self, trainer: "Trainer") -> None:
@@ -96,7 +111,8 @@ class Saver:
         momenta = _within(tensors, "momentum.")
         for name, parameter in trainer.student.named_parameters():
             if name in momenta:
-                buffer = momenta[name].to(parameter.device)
+                # In the parameter's own layout: fused kernels go through memory, not indices.
+                buffer = torch.empty_like(parameter, requires_grad=False).copy_(momenta[name])
                 trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
         trainer.scaler.load_state_dict(position["scaler"])
         trainer.iteration = position["iteration"]
@@ -117,11 +133,6 @@ class Saver:
             )
         if self.ranks.first:
             self.say(f"resumed from {uri}")
-
-    def close(self) -> None:
-        """Waits for the upload under way; gives SIGTERM back."""
-        self._wait()
-        signal.signal(signal.SIGTERM, self._previous)
 
     # ---- rank 0's part
 
@@ -166,14 +177,22 @@ class Saver:
                     kind="save",
                     metadata={},
                 )
+            self._saved = position["iteration"]
             self._trim()
-        except Exception as error:  # raised on the training thread by _wait
+        except Exception as error:  # told by the training thread
             self._failure = error
 
     def _wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """Says how the last upload went; not from its thread, which would cut through lines."""
+        if self._saved is not None:
+            saved, self._saved = self._saved, None
+            self.say(f"  saved at iteration {saved}")
         if self._failure is not None:
             failure, self._failure = self._failure, None
             self.say(f"a save failed, training goes on: {failure}")
@@ -200,11 +219,13 @@ class Saver:
         kept = tuple(f"{uri}/" for uri in self._whole()[-KEPT:])
         entries = storage.list_objects(self.step.saves_uri + "/")
         storage.delete([entry.uri for entry in entries if not entry.uri.startswith(kept)])
+        storage.abandon(storage.unfinished(self.step.saves_uri))
 
 
 def discard(step: Step) -> None:
-    """Removes a step's saves: its checkpoint is published."""
+    """Removes a step's saves, leftovers included: its checkpoint is published."""
     storage.delete_folder(step.saves_uri)
+    storage.abandon(storage.unfinished(step.saves_uri))
 
 
 def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

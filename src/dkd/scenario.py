@@ -4,7 +4,8 @@
 
 A scenario is the unit people name, submit and compare. It says what is learned (data, task,
 setting), how (method, memory, protocol, network, training) and where (launch). Everything
-but ``name``, ``label``, ``description``, ``launch`` and ``variants`` can change the result.
+but ``name``, ``label``, ``description``, ``speed``, ``launch`` and ``variants`` can change the
+result beyond its rounding.
 """
 
 import re
@@ -130,6 +131,48 @@ class Training(Model):
     save_interval: Annotated[float, Field(gt=0)] = 300
 
 
+class Speed(Model):
+    """Means that make a step fast and change its result in rounding alone: no part of any key.
+
+    Each can be turned off, and then the plain way is taken. What is null is decided by the
+    device: true on a GPU, false on a CPU, where defaults give the plain way's very bits.
+
+    Attributes:
+        channels_last: weights and activations have their channels innermost, as tensor cores
+            take them. Dropout (step 0) then drops other features, as another seed would.
+        fold_norms: convolutions do the work of frozen batch normalisation, teacher's and
+            student's.
+        block_losses: losses block by block with nothing kept at full resolution, instead of
+            targets written out. True by default everywhere.
+        fused_optimiser: one kernel for many parameters.
+        device_transforms: loader workers only decode; the device resizes and normalises whole
+            batches.
+        prefetch: the next batch is copied and finished beside the computation, on a stream of
+            its own; nothing on a CPU, which has no streams.
+        compile: torch.compile for the stages of student and teacher. Off by default.
+        evaluation_batch: most images of one size that are scored together; null is 16 on a GPU
+            and 1 on a CPU.
+    """
+
+    channels_last: bool | None = None
+    fold_norms: bool | None = None
+    block_losses: bool = True
+    fused_optimiser: bool | None = None
+    device_transforms: bool | None = None
+    prefetch: bool | None = None
+    compile: bool = False
+    evaluation_batch: Annotated[int, Field(ge=1)] | None = None
+
+    def decided(self, gpu: bool) -> "Speed":
+        """With a value for everything that is null."""
+        given = self.model_dump(exclude_none=True)
+        by_device: dict[str, Any] = dict.fromkeys(
+            ("channels_last", "fold_norms", "fused_optimiser", "device_transforms", "prefetch"), gpu
+        )
+        by_device["evaluation_batch"] = 16 if gpu else 1
+        return Speed(**{**by_device, **given})
+
+
 class Toleration(Model):
     """A Kubernetes toleration, with its field names in this file's spelling."""
 
@@ -217,6 +260,7 @@ class Scenario(Model):
         losses: loss weights that replace the method's (ablations), e.g. ``{kd: 0}``.
         memory_size: exemplars kept for later steps; 0 keeps none.
         protocol: :mod:`dkd.protocols`.
+        speed: how fast it is done.
         variants: named sets of overrides that are worth comparing, e.g.
             ``{DKD-M: {memory_size: 100}, joint: {method: joint}}``.
     """
@@ -234,6 +278,7 @@ class Scenario(Model):
     seed: Annotated[int, Field(ge=0)] = 1
     network: Network = Network()
     training: Training
+    speed: Speed = Speed()
     launch: Launch = Launch()
     variants: dict[str, dict[str, Any]] = {}
 

@@ -15,7 +15,7 @@ from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.launching import Job, launcher
 from dkd.places import dataset_cache
-from dkd.scenario import Data, Scenario, parse, parse_part
+from dkd.scenario import Data, Scenario, parse
 from dkd.steps import Stage, Step, StepSpec, differences, digest, place, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
@@ -48,35 +48,14 @@ class Outcome:
     found: bool
 
 
-def resolve(scenario: str, overrides: Mapping[str, Any]) -> Scenario:
-    """A compiled scenario with the run's own values.
-
-    Args:
-        scenario: JSON.
-        overrides: values by dotted field; empty strings and None leave the scenario's.
-
-    Raises:
-        UserError: an unknown field or a bad value.
-    """
-    given = {key: value for key, value in overrides.items() if value not in ("", None)}
-    return parse(json.loads(scenario), source="scenario").override(given)
+def parsed_scenario(scenario: str) -> Scenario:
+    """A scenario from a component's parameter (JSON)."""
+    return parse(json.loads(scenario), source="scenario")
 
 
 def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
     """A scenario and its task from a component's parameters."""
-    return (
-        parse(json.loads(scenario), source="scenario"),
-        Task(tuple(tuple(names) for names in task)),
-    )
-
-
-def parsed_data(data: Mapping[str, Any]) -> Data:
-    """A data set's description from a component's parameter.
-
-    Raises:
-        UserError: an unknown field or a bad value.
-    """
-    return parse_part(Data, data, source="data")
+    return parsed_scenario(scenario), Task(tuple(tuple(names) for names in task))
 
 
 def step_spec(
@@ -156,7 +135,7 @@ def prepare_extension(
     teacher: str,
     classes: Sequence[str],
     data: Data,
-    overrides: Mapping[str, Any],
+    settle: Callable[[Scenario], Scenario],
     root: str,
     progress: Callable[[str], None] = print,
 ) -> Extension:
@@ -168,7 +147,7 @@ def prepare_extension(
         teacher: URI of any checkpoint.
         classes: names of the new classes, as the data set has them.
         data: images in which these are labelled; old classes may be, for the evaluation.
-        overrides: values by dotted field that replace the teacher's scenario's.
+        settle: replaces values of the teacher's scenario.
         root: artifact root.
         progress: prints a line.
 
@@ -184,7 +163,7 @@ def prepare_extension(
     fresh = Task.of([list(classes)], dataset.classes).classes
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)
-    scenario = parse(
+    teachers = parse(
         {
             **document,
             "name": f"add-{digest([checkpoint.digest, fresh])[:8]}",
@@ -195,7 +174,8 @@ def prepare_extension(
             "variants": {},
         },
         source=teacher,
-    ).override(overrides)
+    )
+    scenario = settle(teachers)
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
@@ -302,4 +282,4 @@ def claim_run(root: str, run: str, scenario: Scenario) -> None:
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
     """The scenario without what changes no result."""
-    return scenario.model_dump(mode="json", exclude={"description", "launch", "variants"})
+    return scenario.model_dump(mode="json", exclude={"description", "speed", "launch", "variants"})

@@ -57,6 +57,7 @@ class StepJob:
         self.step = Step.open(spec)
         self.say: Callable[[str], None] = partial(print, flush=True) if place.first else _silent
         self._memory: Memory | None = None
+        self._saver: Saver | None = None
         self._stages = {
             "train": self._train,
             "evaluate": self._evaluate,
@@ -82,6 +83,9 @@ class StepJob:
                 if stage == "train":
                     discard(self.step)
         self.ranks.barrier()
+        if self._saver is not None:
+            saver, self._saver = self._saver, None
+            saver.finish()
 
     def _is_done(self, stage: Stage) -> bool:
         if stage != "train" and artifacts.find(self.step.checkpoint_uri) is None:
@@ -113,9 +117,8 @@ class StepJob:
             ranks=self.ranks,
             say=self.say,
         )
-        saver = Saver(step, self.ranks, self.say)
-        trainer.run(saver)
-        saver.close()
+        self._saver = Saver(step, self.ranks, self.say)
+        trainer.run(self._saver)
         if not self.ranks.first:
             return {}, {}
         last = trainer.curve.points[-1] if trainer.curve.points else {}
@@ -139,7 +142,9 @@ class StepJob:
             "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
             "teacher": _reference(step.teacher),
             "memory": _reference(step.memory),
-            "scenario": step.scenario.model_dump(mode="json", exclude={"launch", "variants"}),
+            "scenario": step.scenario.model_dump(
+                mode="json", exclude={"speed", "launch", "variants"}
+            ),
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }

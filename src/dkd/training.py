@@ -2,7 +2,9 @@
 
 It reads from top to bottom: :meth:`Trainer.run` is the loop, :meth:`Trainer.train_step` one
 iteration. What a method does differently is in its loss weights, not here; what happens beside
-training (saving, stopping) is asked of a :class:`dkd.saves.Saver`.
+training (saving, stopping) is asked of a :class:`dkd.saves.Saver`. What makes it fast is switched
+in the scenario (:class:`dkd.scenario.Speed`); the host waits for the device once per stretch of
+the curve, and nowhere inside an iteration.
 """
 
 import math
@@ -15,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dkd import losses, optimisation
+from dkd import losses, optimisation, plain_losses
 from dkd.data.loading import StepBatches, StepImages, load
 from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import layout, prepare_student, prepare_teacher
 from dkd.saves import Saver
 from dkd.steps import Step
 
@@ -80,10 +83,20 @@ class Trainer:
         say: Callable[[str], None],
     ) -> None:
         training = step.scenario.training
+        cuda = ranks.device.type == "cuda"
+        self.speed = step.scenario.speed.decided(cuda)
         self.step, self.ranks, self.say = step, ranks, say
         self.images, self.images_differ = images, images_differ
-        self.student = student.to(ranks.device).train()
-        self.teacher = teacher.to(ranks.device).eval().requires_grad_(False) if teacher else None
+        self.autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            training.precision if cuda else "fp32"
+        ]
+        self.student = prepare_student(student.to(ranks.device), self.speed)
+        self.teacher = (
+            prepare_teacher(teacher.to(ranks.device), self.speed, self.autocast_type)
+            if teacher
+            else None
+        )
+        self.losses = losses.total if self.speed.block_losses else plain_losses.total
         self.batches = StepBatches(
             n=len(images),
             batch_size=training.batch_size,
@@ -94,10 +107,13 @@ class Trainer:
         self.epochs = training.epochs.at(step.number)
         self.total = self.epochs * self.batches.per_epoch
         self.iteration = 0
-        self.optimiser = optimisation.optimiser(self.student, training, step.number, step.weights)
-        self.autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            training.precision if ranks.device.type == "cuda" else "fp32"
-        ]
+        self.optimiser = optimisation.optimiser(
+            self.student,
+            training,
+            step.number,
+            step.weights,
+            fused=bool(self.speed.fused_optimiser),
+        )
         self.scaler = torch.amp.GradScaler(
             ranks.device.type, enabled=self.autocast_type is torch.float16
         )
@@ -105,7 +121,7 @@ class Trainer:
         if ranks.world_size > 1:
             self.model = DistributedDataParallel(
                 self.student,
-                device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
+                device_ids=[ranks.local_rank] if cuda else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
             )
@@ -154,7 +170,8 @@ class Trainer:
         return {**loss.terms, "total": loss.total.detach()}
 
     def _loss(self, batch: dict[str, Tensor]) -> losses.Losses:
-        step, image = self.step, batch["image"]
+        step = self.step
+        image = batch["image"].contiguous(memory_format=layout(self.speed))
         distils = step.weights.distils
         old = self.teacher.classes if self.teacher is not None else 0
         with torch.autocast(
@@ -165,7 +182,7 @@ class Trainer:
             if self.teacher is not None and distils:
                 with torch.no_grad():
                     teacher = self.teacher(image, decomposed=old)
-        return losses.total(
+        return self.losses(
             student,
             teacher,
             batch["label"],
@@ -179,15 +196,13 @@ class Trainer:
 
     def _load(self) -> Iterator[dict[str, Tensor]]:
         """This rank's batches of the iterations that are left, on its device."""
-        cuda = self.ranks.device.type == "cuda"
-        workers = self.step.scenario.training.loader_workers
-        iterations = self.batches.iterations(self.total, self.iteration)
         yield from load(
             self.images,
-            iterations,
-            workers,
-            pin_memory=cuda,
-            finish_on=self.ranks.device if cuda else None,
+            self.batches.iterations(self.total, self.iteration),
+            self.step.scenario.training.loader_workers,
+            device=self.ranks.device,
+            device_transforms=bool(self.speed.device_transforms),
+            prefetch=bool(self.speed.prefetch),
         )
 
     def _settle(self) -> None:

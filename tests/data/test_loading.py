@@ -135,7 +135,7 @@ def test_finishing_on_a_device_gives_the_same_batches(
     ours = StepImages(sources, crop, seed=4)
     batches = StepBatches(len(ours), 8, seed=4)
     plain = load(ours, batches.iterations(4), 0)
-    device = load(ours, batches.iterations(4), workers, finish_on=torch.device("cpu"))
+    device = load(ours, batches.iterations(4), workers, device_transforms=True)
     for one, other in zip(plain, device, strict=True):
         assert one.keys() == other.keys()
         assert one["id"] == other["id"]

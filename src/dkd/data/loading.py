@@ -7,8 +7,9 @@ run can go on from any iteration.
 """
 
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -234,8 +235,9 @@ def load(
     images: StepImages,
     batches: Iterable[list[Draw]],
     workers: int,
-    pin_memory: bool = False,
-    finish_on: torch.device | None = None,
+    device: torch.device | str = "cpu",
+    device_transforms: bool = False,
+    prefetch: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Loads batches in their order, in ``workers`` processes ahead of use (0: in this one).
 
@@ -244,32 +246,38 @@ def load(
         batches: from :class:`StepBatches`; :meth:`StepBatches.iterations` starts the workers
             once for all epochs.
         workers: loader processes.
-        pin_memory: page-locked memory, for asynchronous copies to a GPU.
-        finish_on: let the workers decode only, and resize and normalise whole batches on this
-            device, where the batches then are (:mod:`dkd.data.on_device`).
+        device: where the batches are wanted.
+        device_transforms: let the workers decode only, and resize and normalise whole batches
+            on the device (:mod:`dkd.data.on_device`).
+        prefetch: copy and finish a batch while the device computes with the one before
+            (:func:`dkd.data.on_device.beside`).
 
     Yields:
-        Items of :class:`StepImages`, stacked: N first, ``id`` as a list.
+        Items of :class:`StepImages`, stacked: N first, ``id`` as a list; tensors on the device.
 
     Raises:
         UserError: a file cannot be read.
     """
+    device = torch.device(device)
     loader: torch_data.DataLoader[dict[str, Tensor]] = torch_data.DataLoader(
-        images if finish_on is None else _Regions(images),
+        _Regions(images) if device_transforms else images,
         batch_sampler=batches,
         num_workers=workers,
-        pin_memory=pin_memory,
+        pin_memory=device.type == "cuda",  # page-locked: only then copies are asynchronous
         prefetch_factor=4 if workers else None,
-        collate_fn=None if finish_on is None else on_device.collate,
+        collate_fn=on_device.collate if device_transforms else None,
         # The workers' base seed, which nothing here uses, must not be drawn from the stream that
         # dropout draws from: a resumed step would drop other features.
         generator=torch.Generator(),
     )
+    finish: Callable[[dict[str, Any]], dict[str, Any]] = partial(on_device.move, device=device)
+    if device_transforms:
+        finish = on_device.Finisher(images.crop, device)
     try:
-        if finish_on is None:
-            yield from loader
+        if prefetch:
+            yield from on_device.beside(loader, finish, device)
         else:
-            yield from map(on_device.Finisher(images.crop, finish_on), loader)
+            yield from map(finish, loader)
     except UserError as error:
         # One from a worker comes with the worker's traceback around it. The frames that it holds
         # would keep the workers until the garbage collector comes, which then waits for them.

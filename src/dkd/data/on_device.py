@@ -7,7 +7,7 @@ The result is that of :func:`dkd.data.transforms.training_sample`, of the same r
 for the last bit of an 8-bit pixel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -59,11 +59,7 @@ class Finisher:
     @torch.no_grad()
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """``image`` float32 N x 3 x crop x crop, ``label`` uint8, ``covered`` and ``id``."""
-        moved = {
-            name: value.to(self.device, non_blocking=True)
-            for name, value in batch.items()
-            if isinstance(value, Tensor)
-        }
+        moved = move(batch, self.device)
         pixels, labels, size = moved["pixels"], moved["label"], moved["size"]
         outputs = torch.arange(self.crop, device=self.device)
         height, width, flip = size[:, :1], size[:, 1:], moved["flip"][:, None]
@@ -78,7 +74,48 @@ class Finisher:
         x = torch.where(flip, width - 1 - x, x)
         samples = torch.arange(len(size), device=self.device)[:, None, None]
         label = labels[samples, y[:, :, None], x[:, None, :]]
-        return {"image": image, "label": label, "covered": moved["covered"], "id": batch["id"]}
+        return {"image": image, "label": label, "covered": moved["covered"], "id": moved["id"]}
+
+
+def move(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on a device; from page-locked memory nothing waits for that."""
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+def beside(
+    batches: Iterable[dict[str, Any]],
+    finish: Callable[[dict[str, Any]], dict[str, Any]],
+    device: torch.device,
+) -> Iterator[dict[str, Any]]:
+    """Finishes batches on a stream of its own, beside the computation's.
+
+    The host is an iteration ahead of the device, so a batch is copied and finished while the
+    device computes with the one before. On a CPU there are no streams, and nothing to gain.
+
+    Args:
+        batches: from the host.
+        finish: what is done with each on the device, without waiting for it.
+        device: where.
+
+    Yields:
+        Finished batches; whatever is queued on the current stream may use them.
+    """
+    if device.type != "cuda":
+        yield from map(finish, batches)
+        return
+    side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    for batch in batches:
+        with torch.cuda.stream(side):
+            finished = finish(batch)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(side)
+        for value in finished.values():
+            if isinstance(value, Tensor):
+                value.record_stream(computing)  # or its memory would be given away too early
+        yield finished
 
 
 def resizing(size: Tensor, padded: int, crop: int) -> Tensor:
