@@ -1,0 +1,147 @@
+"""A cluster to run on: whatever KUBECONFIG names, with the images of docker/ in its registry."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from kubectl import apply, get, kubectl
+from tasks import Tasks, compiled
+
+from dkd.scenario import Scenario, parse
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "dkd-smoke"
+ACCOUNT = "dkd-launcher"
+KEYS = "mlpipeline-minio-artifact"
+BUCKET = "mlpipeline"
+NEEDED = ("KUBECONFIG", "DKD_TEST_IMAGES", "DKD_TEST_S3")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(1800))
+            if missing:
+                why = f"no cluster: {', '.join(missing)} not set; see `make test-cluster`"
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def training_image() -> str:
+    return (Path(os.environ["DKD_TEST_IMAGES"]) / "training").read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def launcher_image() -> str:
+    return (Path(os.environ["DKD_TEST_IMAGES"]) / "launcher").read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def smoke() -> str:
+    """A namespace that enforces *restricted*, made by the overlay cpu-smoke, with S3 keys."""
+    kubectl("apply", "-k", str(ROOT / "k8s/overlays/cpu-smoke"))
+    copy_keys(NAMESPACE)
+    return NAMESPACE
+
+
+def copy_keys(namespace: str) -> None:
+    """As Kubeflow does it for every profile."""
+    found = get("secret", KEYS, "kubeflow")
+    assert found
+    metadata = {"name": KEYS, "namespace": namespace}
+    apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": found["data"]})
+
+
+def apply_base(namespace: str, folder: Path) -> None:
+    """An overlay that sets the namespace alone."""
+    overlay = {"namespace": namespace, "resources": [os.path.relpath(ROOT / "k8s/base", folder)]}
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
+    kubectl("apply", "-k", str(folder))
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[str]:
+    """A fresh prefix in the cluster's S3, which this machine reaches at ``DKD_TEST_S3``."""
+    found = get("secret", KEYS, "kubeflow")
+    assert found
+    keys = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", os.environ["DKD_TEST_S3"])
+        patch.setenv("AWS_REGION", "us-east-1")
+        patch.setenv("AWS_ACCESS_KEY_ID", keys["accesskey"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", keys["secretkey"])
+        client = boto3.client("s3", endpoint_url=os.environ["DKD_TEST_S3"], region_name="us-east-1")
+        if BUCKET not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}/dkd-test-{uuid.uuid4().hex[:8]}"
+
+
+def dkd(*arguments: str, **settings: str) -> str:
+    """The command line on this machine."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "dkd", *arguments],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="session")
+def digits(store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Scenes of handwritten digits, packed into the cluster's S3."""
+    folder = tmp_path_factory.mktemp("digits")
+    dkd("data", "digits", str(folder / "scenes"), "--train", "160", "--validation", "40")
+    uri = f"{store}/digits"
+    dkd("data", "pack", str(folder / "scenes"), uri, "--format", "folder")
+    return uri
+
+
+@pytest.fixture(scope="session")
+def scenario(digits: str, training_image: str) -> Scenario:
+    """Three steps with a memory, each a TrainJob of two nodes with two ranks each."""
+    return parse(
+        {
+            "name": "smoke",
+            "data": {"format": "packed", "root": digits},
+            "task": [["zero", "one", "two", "three"], ["four", "five"], ["six", "seven"]],
+            "memory_size": 12,
+            "network": {"backbone": "demo", "aspp_channels": 16},
+            "training": {
+                "epochs": {"first": 2, "later": 2},
+                "batch_size": 8,
+                "crop": 64,
+                "lr": {"first": 0.015, "later": 0.0006},
+                "precision": "fp32",
+                "loader_workers": 1,
+                "save_interval": 5,
+            },
+            "launch": {
+                "backend": "trainjob",
+                "image": training_image,
+                "nodes": 2,
+                "processes_per_node": 2,
+                "cpu": "100m",
+                "memory": "3Gi",
+                "shared_memory": "256Mi",
+            },
+        },
+        source="tests/cluster",
+    )
+
+
+@pytest.fixture(scope="session")
+def tasks(smoke: str, scenario: Scenario, launcher_image: str, store: str) -> Tasks:
+    """Starts components in the namespace, under the account of k8s/ that may launch jobs."""
+    pipeline_root = store.replace("s3://", "minio://") + "/pipelines"
+    return Tasks(smoke, ACCOUNT, compiled(scenario, launcher_image), pipeline_root)

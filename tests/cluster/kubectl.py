@@ -1,0 +1,87 @@
+"""The cluster, by kubectl: what an operator would type."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+KUBECTL = str(Path(sys.executable).with_name("kubectl"))  # the pinned one of the environment
+
+
+def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
+    """Standard output; raises AssertionError with what kubectl said."""
+    program = KUBECTL if Path(KUBECTL).exists() else str(shutil.which("kubectl"))
+    ended = subprocess.run(
+        [program, *arguments], input=stdin, capture_output=True, text=True, timeout=120
+    )
+    if check:
+        assert ended.returncode == 0, f"kubectl {' '.join(arguments)}: {ended.stderr}"
+        return ended.stdout
+    return ended.stdout + ended.stderr
+
+
+def get(kind: str, name: str, namespace: str) -> Object | None:
+    """An object; None if it is not there."""
+    text = kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+    return json.loads(text) if text.strip() else None
+
+
+def get_all(kind: str, namespace: str, selector: str = "") -> list[Object]:
+    items = kubectl(
+        "get", kind, "-n", namespace, "-o", "json", *(("-l", selector) * bool(selector))
+    )
+    return list(json.loads(items)["items"])
+
+
+def apply(*objects: Object) -> None:
+    kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(each) for each in objects))
+
+
+def delete(kind: str, name: str, namespace: str, *options: str) -> None:
+    kubectl("delete", kind, name, "-n", namespace, "--ignore-not-found", *options)
+
+
+def run_in(pod: str, container: str, namespace: str, *command: str, check: bool = True) -> str:
+    return kubectl("exec", pod, "-c", container, "-n", namespace, "--", *command, check=check)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 0.5) -> Any:
+    """The condition's value once it is true."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            value = condition()
+        except (AssertionError, subprocess.TimeoutExpired):
+            if time.monotonic() > end:
+                raise
+            value = None
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+        time.sleep(pause)
+
+
+def hook(name: str, *arguments: str) -> None:
+    """Runs a command that only whoever has the cluster knows, e.g. how a machine's power goes.
+
+    Args:
+        name: of the environment variable that holds it.
+        arguments: handed to it.
+    """
+    subprocess.run(
+        ["sh", "-c", os.environ[name], name, *arguments],
+        check=True,
+        timeout=300,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def has_hooks(names: Iterable[str]) -> bool:
+    return all(os.environ.get(name) for name in names)

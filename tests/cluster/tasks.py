@@ -1,0 +1,240 @@
+"""The pipeline's components, each in a pod of its own, as Kubeflow Pipelines runs them.
+
+Image, command and arguments are those of the compiled pipeline; the pods are as its backend
+makes them, but pass the *restricted* Pod Security Standard and have a read-only root.
+"""
+
+import json
+import re
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubectl import Object, get, kubectl, wait_until
+
+from dkd.scenario import Scenario
+
+OUTPUTS = "/tmp/outputs"
+_END = "--- outputs: "
+
+
+class TaskFailed(Exception):  # noqa: N818
+    """A component's pod ended otherwise than well; its log is the message."""
+
+
+def compiled(scenario: Scenario, image: str) -> dict[str, Object]:
+    """Container of every component, from the compiled pipeline."""
+    from kfp import compiler
+
+    from dkd.pipelines.incremental import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(build(scenario), str(file))
+        document = next(yaml.safe_load_all(file.read_text()))
+    executors = document["deploymentSpec"]["executors"]
+    containers = {key.removeprefix("exec-"): each["container"] for key, each in executors.items()}
+    return {key: {**each, "image": image} for key, each in containers.items()}
+
+
+@dataclass
+class Task:
+    """One component's pod."""
+
+    name: str
+    namespace: str
+    outputs: dict[str, str]
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def log(self) -> str:
+        """What it printed so far, without KFP's own talk."""
+        text = kubectl("logs", self.name, "-n", self.namespace, "-c", "main", check=False)
+        return "\n".join(x for x in text.splitlines() if not re.match(r"\[KFP|[ {}\[\]]|$", x))
+
+    @property
+    def phase(self) -> str:
+        found = get("pod", self.name, self.namespace)
+        return str(found["status"].get("phase")) if found else "gone"
+
+    def wait_for(self, words: str, seconds: float = 120) -> str:
+        """The first line with these words."""
+
+        def said() -> str | None:
+            phase, log = self.phase, self.log
+            found = next((line for line in log.splitlines() if words in line), None)
+            if found is None and phase in ("Succeeded", "Failed", "gone"):
+                raise TaskFailed(f"{self.name} ended ({phase}) without {words!r}:\n{log}")
+            return found
+
+        return str(wait_until(said, seconds, f"{words!r} in the log of {self.name}"))
+
+    def ended(self, seconds: float) -> str:
+        """Waits for the end; the pod's phase."""
+        return str(
+            wait_until(
+                lambda: self.phase if self.phase in ("Succeeded", "Failed", "gone") else None,
+                seconds,
+                f"the end of {self.name}",
+            )
+        )
+
+    def result(self, seconds: float = 300) -> dict[str, Any]:
+        """The component's outputs.
+
+        Raises:
+            TaskFailed: it failed.
+        """
+        if self.ended(seconds) != "Succeeded":
+            raise TaskFailed(self.log)
+        text = kubectl("logs", self.name, "-n", self.namespace, "-c", "main")
+        document = json.loads(text.rpartition(_END)[2])
+        return dict(document["parameterValues"])
+
+    def failure(self, seconds: float = 120) -> str:
+        """What the component said when it failed: from its ``dkd:`` line on."""
+        phase = self.ended(seconds)
+        assert phase == "Failed", (phase, self.log)
+        return "dkd: " + self.log.rpartition("\ndkd: ")[2]
+
+
+class Tasks:
+    """Starts components in a namespace.
+
+    Args:
+        namespace: where k8s/ has been applied.
+        account: service account of the pods.
+        containers: from :func:`compiled`.
+        store: URI under which Kubeflow Pipelines keeps a run's files.
+    """
+
+    def __init__(
+        self, namespace: str, account: str, containers: dict[str, Object], store: str
+    ) -> None:
+        self.namespace, self.account = namespace, account
+        self._containers, self._store = containers, store
+
+    def inside(self, namespace: str, account: str = "") -> "Tasks":
+        """The same in another namespace, or under another account."""
+        return Tasks(namespace, account or self.account, self._containers, self._store)
+
+    def start(self, component: str, *, on: str = "", **arguments: Any) -> Task:
+        """Starts a component.
+
+        Args:
+            component: as the compiled pipeline names it, e.g. ``train``.
+            on: the machine that its pod must be on, if any.
+            arguments: its parameters.
+        """
+        name = f"{component}-{uuid.uuid4().hex[:6]}"
+        container = self._containers[component]
+        inputs = _inputs(component, name, self._store, arguments)
+        program = [
+            text.replace("{{$}}", json.dumps(inputs))
+            for text in [*container["command"], *container["args"]]
+        ]
+        pod = _pod(name, self.account, container["image"], program)
+        if on:
+            pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": on}
+        kubectl("create", "-n", self.namespace, "-f", "-", stdin=json.dumps(pod))
+        return Task(name, self.namespace, inputs["outputs"])
+
+
+_ARTIFACTS = {
+    "train": {"model": "Model"},
+    "evaluate": {"metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"},
+    "report": {"page": "HTML"},
+}
+_OUTPUTS = {"prepare-data": ("scenario", "dataset", "task")}
+
+
+def _inputs(component: str, name: str, store: str, arguments: dict[str, Any]) -> Object:
+    """What KFP's driver hands to the executor."""
+    parameters = _OUTPUTS.get(component, ("Output",))
+    return {
+        "inputs": {"parameterValues": arguments},
+        "outputs": {
+            "parameters": {key: {"outputFile": f"{OUTPUTS}/{key}"} for key in parameters},
+            "artifacts": {
+                key: {
+                    "artifacts": [
+                        {
+                            "name": key,
+                            "type": {"schemaTitle": f"system.{kind}", "schemaVersion": "0.0.1"},
+                            "uri": f"{store}/{name}/{key}",
+                            "metadata": {},
+                        }
+                    ]
+                }
+                for key, kind in _ARTIFACTS.get(component, {}).items()
+            },
+            "outputFile": f"{OUTPUTS}/executor_output.json",
+        },
+    }
+
+
+_UPLOAD = """
+import json, pathlib
+from dkd import storage
+for file in pathlib.Path("/minio").rglob("*"):
+    if file.is_file():
+        storage.upload(file, f"minio://{file.relative_to('/minio')}")
+"""
+
+# Kubeflow Pipelines' launcher starts the component and uploads its files; here a shell does, which
+# hands SIGTERM on to the component and waits for it.
+_SHELL = f"""mkdir -p {OUTPUTS}
+setsid "$@" & group=$!
+trap 'kill -TERM -$group' TERM
+wait $group; status=$?
+while kill -0 -$group 2>/dev/null; do sleep 0.1; done
+[ $status = 0 ] || exit $status
+python3 -c '{_UPLOAD}' && echo && printf '{_END}' && cat {OUTPUTS}/executor_output.json
+"""
+
+
+def _pod(name: str, account: str, image: str, program: list[str]) -> Object:
+    scratch = {"tmp": "/tmp", "minio": "/minio", "s3": "/s3"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"dkd-test": "task"}},
+        "spec": {
+            "serviceAccountName": account,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "main",
+                    "image": image,
+                    "command": ["sh", "-c", _SHELL, "sh", *program],
+                    "env": [
+                        {"name": "DKD_S3_CREDENTIALS_DIR", "value": "/var/run/dkd/s3"},
+                    ],
+                    "envFrom": [{"configMapRef": {"name": "dkd-s3"}}],
+                    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [
+                        *({"name": key, "mountPath": at} for key, at in scratch.items()),
+                        {"name": "keys", "mountPath": "/var/run/dkd/s3", "readOnly": True},
+                    ],
+                }
+            ],
+            "volumes": [
+                *({"name": key, "emptyDir": {}} for key in scratch),
+                {"name": "keys", "secret": {"secretName": "mlpipeline-minio-artifact"}},
+            ],
+        },
+    }

@@ -1,0 +1,201 @@
+"""Bad input on a cluster: one line within 30 s, with the object's name and the next command."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ACCOUNT, apply_base, copy_keys
+from kubectl import apply, delete, get, get_all, kubectl, run_in, wait_until
+from tasks import Task, Tasks
+
+from dkd.scenario import Scenario
+
+SOON = 30.0
+"""Seconds within which the launching task must say what the cluster knows."""
+
+BEFORE = 15.0
+"""Seconds until the cluster knows it, the start of the component included."""
+
+
+def namespace_with(name: str, labels: dict[str, str], folder: Path) -> str:
+    kubectl("delete", "namespace", name, "--ignore-not-found")
+    metadata = {"name": name, "labels": labels}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    apply_base(name, folder)
+    copy_keys(name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def poor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A namespace for these tests to spoil."""
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    yield namespace_with("dkd-poor", restricted, tmp_path_factory.mktemp("overlay"))
+    kubectl("delete", "namespace", "dkd-poor", "--wait=false")
+
+
+@pytest.fixture
+def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
+    """Launches a step whose launching is wrong in some way."""
+    launched: list[Task] = []
+
+    def launch(account: str = ACCOUNT, **settings: Any) -> Task:
+        dotted = {f"launch.{key}": value for key, value in settings.items()}
+        task = tasks.inside(poor, account).start(
+            "train",
+            scenario=scenario.override(dotted).model_dump_json(),
+            task=[list(names) for names in scenario.task],
+            step=0.0,
+            dataset=scenario.data.root,
+            artifact_root=f"{store}/bad",
+            run_name=f"bad-{time.time_ns()}",
+            teacher="",
+            memory="",
+        )
+        launched.append(task)
+        return task
+
+    yield launch
+    for task in launched:
+        delete("pod", task.name, task.namespace, "--now", "--wait=true")
+
+
+def said(task: Task, words: str) -> str:
+    """What the launching task says, within the time it has."""
+    wait_until(lambda: task.phase != "Pending", 120, "the launching pod's start")
+    return task.wait_for(words, SOON + BEFORE)
+
+
+# ---- refused by the API server
+
+
+def test_a_namespace_that_is_missing(launch: Any) -> None:
+    message = launch(namespace="nowhere").failure()
+    assert "namespace nowhere does not exist; kubectl get namespaces" in message
+
+
+def test_a_namespace_without_the_role(launch: Any) -> None:
+    message = launch(namespace="default").failure()
+    assert 'cannot get resource "trainjobs"' in message
+    assert "kubectl auth can-i create trainjobs.trainer.kubeflow.org -n default" in message
+
+
+def test_an_account_without_the_role(launch: Any) -> None:
+    message = launch(account="default").failure()
+    assert '"system:serviceaccount:dkd-poor:default" cannot get resource "trainjobs"' in message
+    assert "bind the role of k8s/ to this account" in message
+
+
+def test_a_runtime_that_is_missing(launch: Any) -> None:
+    message = launch(runtime="absent").failure()
+    assert "namespace dkd-poor has no TrainingRuntime absent: apply k8s/ to it" in message
+
+
+def test_a_quota_of_jobs(launch: Any, poor: str) -> None:
+    with existing(poor, quota("few-jobs", {"count/trainjobs.trainer.kubeflow.org": "0"})):
+        wait_until(lambda: get("resourcequota", "few-jobs", poor)["status"].get("hard"), 30, "it")
+        message = launch().failure()
+    assert "quota few-jobs is exceeded (requested: count/trainjobs" in message
+    assert "kubectl describe quota few-jobs -n dkd-poor" in message
+
+
+# ---- pods that are not created or do not start
+
+
+def test_a_service_account_that_is_missing(launch: Any) -> None:
+    line = said(launch(service_account="nobody"), "service account nobody")
+    assert "does not exist in namespace dkd-poor: apply k8s/, or set launch.service_account" in line
+
+
+def test_a_quota_of_memory(launch: Any, poor: str) -> None:
+    with existing(poor, quota("little", {"requests.memory": "2Gi"})):
+        wait_until(lambda: get("resourcequota", "little", poor)["status"].get("hard"), 30, "it")
+        line = said(launch(), "quota little is exceeded")
+    assert "requests.memory=3Gi" in line
+    assert line.endswith("kubectl describe quota little -n dkd-poor")
+
+
+def test_pod_security(launch: Any) -> None:
+    """A PyTorchJob's operator adds a container that the standard does not allow."""
+    line = said(launch(backend="pytorchjob"), "refuses the job's pods")
+    assert 'violates PodSecurity "restricted' in line
+    assert 'container "init-pytorch"' in line
+    assert line.endswith("kubectl get namespace dkd-poor --show-labels")
+
+
+def test_an_image_that_cannot_be_pulled(launch: Any, training_image: str) -> None:
+    absent = training_image.split("/")[0] + "/dkd-absent:1"
+    line = said(launch(image=absent), f"image {absent} cannot be pulled")
+    assert "kubectl describe pod" in line
+
+
+def test_no_gpus_and_then_the_deadline(launch: Any) -> None:
+    task = launch(gpus_per_node=2, deadline=60)
+    line = said(task, "waits for lack of nvidia.com/gpu since 20")
+    assert "Insufficient nvidia.com/gpu" in line
+    message = task.failure()
+    assert "passed its deadline (launch.deadline=60 s) and was deleted" in message
+    assert "for lack of nvidia.com/gpu since" in message
+    wait_until(lambda: not get_all("trainjobs", "dkd-poor"), 30, "the job's end")
+
+
+def test_a_secret_that_is_missing(launch: Any) -> None:
+    line = said(launch(secret="absent"), 'secret "absent" not found')
+    assert "kubectl describe pod" in line
+
+
+# ---- ranks that cannot go on
+
+
+def test_a_bucket_that_workers_cannot_write(launch: Any, poor: str) -> None:
+    metadata = {"name": "wrong-keys", "namespace": poor}
+    keys = {"accesskey": "nobody", "secretkey": "nothing"}
+    with existing(
+        poor, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": keys}
+    ):
+        message = launch(secret="wrong-keys").failure(180)
+    assert len(message.splitlines()) == 1
+    assert "s3://mlpipeline" in message
+
+
+def test_a_rank_out_of_memory(launch: Any) -> None:
+    message = launch(memory="400Mi", shared_memory="64Mi", max_restarts=0).failure(180)
+    assert "ran out of memory (limit 400Mi); kubectl logs" in message
+
+
+def test_an_evicted_worker(launch: Any, poor: str) -> None:
+    limits = {"limits": [{"type": "Container", "default": {"ephemeral-storage": "8Mi"}}]}
+    metadata = {"name": "small-disk", "namespace": poor}
+    with existing(
+        poor, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": limits}
+    ):
+        task = launch(max_restarts=0)
+        task.wait_for("node 0 running", 180)
+        worker = "app.kubernetes.io/component=worker"
+        victim = get_all("pods", poor, worker)[0]["metadata"]["name"]
+        fill = "import time; open('/tmp/large', 'wb').write(bytes(30 << 20)); time.sleep(60)"
+        run_in(victim, "node", poor, "python3", "-c", fill, check=False)
+        message = task.failure(180)
+    assert "was evicted from" in message
+    assert "ephemeral" in message
+
+
+@contextmanager
+def existing(namespace: str, thing: dict[str, Any]) -> Iterator[None]:
+    apply({**thing, "metadata": {**thing["metadata"], "namespace": namespace}})
+    try:
+        yield
+    finally:
+        delete(thing["kind"], thing["metadata"]["name"], namespace)
+
+
+def quota(name: str, hard: dict[str, str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": name},
+        "spec": {"hard": hard},
+    }

@@ -1,0 +1,142 @@
+"""The main job: steps on a cluster, each a job of two nodes, give the bits of one machine."""
+
+import json
+from typing import Any
+
+import pytest
+from conftest import apply_base, copy_keys, dkd
+from kubectl import apply, get_all
+from tasks import Tasks
+
+from dkd import storage
+from dkd.scenario import Scenario, dump, parse
+from dkd.storage import artifacts
+
+STAGES = ("checkpoints", "evaluations", "memories")
+
+
+def contents(root: str, kind: str) -> dict[str, str]:
+    """Digest of every artifact of a kind by its place, which is a digest of its origins."""
+    manifests = [
+        artifacts.load(entry.uri.removesuffix("/manifest.json"))
+        for entry in storage.list_objects(f"{root}/{kind}/")
+        if entry.uri.endswith("/manifest.json")
+    ]
+    return {each.uri.removeprefix(root): each.digest for each in manifests}
+
+
+@pytest.fixture(scope="module")
+def one_machine(scenario: Scenario, store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Artifact root of the same run with as many ranks on this machine."""
+    folder = tmp_path_factory.mktemp("one-machine")
+    local = scenario.override({"launch.backend": "local"})
+    (folder / "smoke.yaml").write_text(dump(local))
+    root = f"{store}/one-machine"
+    dkd("run", str(folder / "smoke.yaml"), "--root", root, "--workspace", str(folder / "work"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
+    """The pipeline's components one after the other, each in a pod of its own."""
+    root, run = f"{store}/cluster", "smoke"
+    prepared = tasks.start(
+        "prepare-data",
+        scenario=scenario.model_dump_json(),
+        artifact_root=root,
+        run_name=run,
+        overrides={},
+    ).result()
+    common = {
+        "scenario": prepared["scenario"],
+        "task": prepared["task"],
+        "dataset": prepared["dataset"],
+        "artifact_root": root,
+        "run_name": run,
+    }
+    teacher = memory = ""
+    checkpoints, evaluations, memories, logs = [], [], [], []
+    for step in range(3):
+        place = {**common, "step": float(step)}
+        trained = tasks.start("train", **place, teacher=teacher, memory=memory)
+        teacher = trained.result(600)["Output"]
+        checkpoints.append(teacher)
+        logs.append(trained.log)
+        evaluated = tasks.start("evaluate", **place, checkpoint=teacher)
+        chosen = tasks.start("choose-exemplars", **place, checkpoint=teacher, memory=memory)
+        evaluations.append(evaluated.result()["Output"])
+        memory = chosen.result()["Output"]
+        memories.append(memory)
+    report = tasks.start("report", **common, evaluations=evaluations, memories=memories)
+    result = report.result()["Output"]
+    page = report.outputs["artifacts"]["page"]["artifacts"][0]["uri"]
+    return {
+        "root": root,
+        "common": common,
+        "logs": logs,
+        "checkpoints": checkpoints,
+        "memories": memories,
+        "result": result,
+        "page": page,
+    }
+
+
+def test_each_step_is_one_job_of_two_nodes(on_cluster: dict[str, Any], smoke: str) -> None:
+    for log in on_cluster["logs"]:
+        assert log.count("TrainJob of 2 x 2 ranks created") == 1
+        assert "node 0 running on" in log
+        assert "node 1 running on" in log
+    assert get_all("trainjobs", smoke) == []
+    assert [each["metadata"]["name"] for each in get_all("trainingruntimes", smoke)] == ["dkd"]
+
+
+def test_the_bits_are_those_of_one_machine(on_cluster: dict[str, Any], one_machine: str) -> None:
+    for kind in STAGES:
+        there = contents(on_cluster["root"], kind)
+        assert len(there) == 3
+        assert there == contents(one_machine, kind)
+
+
+def test_the_report_is_written(on_cluster: dict[str, Any]) -> None:
+    assert storage.exists(on_cluster["result"])
+    page = storage.read_bytes(on_cluster["page"].replace("minio://", "s3://")).decode()
+    assert "smoke" in page
+    assert "</html>" in page
+
+
+@pytest.fixture(scope="module")
+def unrestricted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A namespace for PyTorchJobs: their operator's init container passes no more than this."""
+    namespace = "dkd-pytorch"
+    labels = {"pod-security.kubernetes.io/enforce": "baseline"}
+    apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+    )
+    apply_base(namespace, tmp_path_factory.mktemp("overlay"))
+    copy_keys(namespace)
+    return namespace
+
+
+def test_a_step_as_a_pytorchjob(
+    on_cluster: dict[str, Any], tasks: Tasks, unrestricted: str, store: str
+) -> None:
+    scenario = parse(json.loads(on_cluster["common"]["scenario"]), source="main job")
+    elsewhere = scenario.override({"launch.backend": "pytorchjob"})
+    root = f"{store}/pytorchjob"
+    step = tasks.inside(unrestricted).start(
+        "train",
+        **{
+            **on_cluster["common"],
+            "scenario": elsewhere.model_dump_json(),
+            "artifact_root": root,
+            "step": 1.0,
+            "teacher": on_cluster["checkpoints"][0],
+            "memory": on_cluster["memories"][0],
+        },
+    )
+    step.result(600)
+    assert "PyTorchJob of 2 x 2 ranks created" in step.log
+    made = contents(root, "checkpoints")
+    assert len(made) == 1
+    assert made.items() <= contents(on_cluster["root"], "checkpoints").items()
+    assert get_all("pytorchjobs", unrestricted) == []

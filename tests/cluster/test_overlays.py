@@ -1,0 +1,179 @@
+"""Each overlay on a real cluster: applied, enough for a job, and no more than that."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, copy_keys
+from kubectl import apply, get, kubectl
+
+ACCOUNTS = {
+    "cpu-smoke": "dkd-launcher",
+    "kfp-standalone": "pipeline-runner",
+    "kubeflow-profiles": "default-editor",
+    "gpu": "pipeline-runner",
+    "aws-irsa": "pipeline-runner",
+    "kueue": "pipeline-runner",
+}
+"""The account that launches jobs, by overlay."""
+
+OFFERED = {"LocalQueue": "localqueues.kueue.x-k8s.io"}
+"""Kinds that not every cluster has."""
+
+
+def test_there_are_no_other_overlays() -> None:
+    assert set(ACCOUNTS) == {path.name for path in (ROOT / "k8s/overlays").iterdir()}
+
+
+@pytest.fixture(scope="module", params=sorted(ACCOUNTS))
+def overlay(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """The overlay's name and a namespace that enforces *restricted*, where it has been applied.
+
+    The namespace is a copy's: the real one may hold a real Kubeflow.
+    """
+    name = request.param
+    namespace = f"dkd-overlay-{name}"
+    copy = tmp_path_factory.mktemp("k8s") / "k8s"
+    shutil.copytree(ROOT / "k8s", copy)
+    for file in copy.glob("overlays/*/*.yaml"):
+        text = file.read_text()
+        for old in ("kubeflow-user-example-com", "kubeflow", "dkd-smoke"):
+            text = text.replace(f"namespace: {old}\n", f"namespace: {namespace}\n")
+            text = text.replace(f"name: {old}\n", f"name: {namespace}\n")
+        file.write_text(text)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": labels},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": ACCOUNTS[name], "namespace": namespace},
+        },
+    )
+    copy_keys(namespace)
+    kubectl("apply", "-f", "-", stdin=_rendered(copy / "overlays" / name))
+    yield name, namespace
+    kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _rendered(folder: Path) -> str:
+    """The overlay's objects, without those whose kind this cluster does not know."""
+    documents = kubectl("kustomize", str(folder)).split("\n---\n")
+    unknown = [
+        kind
+        for kind, crd in OFFERED.items()
+        if not kubectl("get", "crd", crd, "--ignore-not-found", "-o", "name").strip()
+    ]
+    kept = [each for each in documents if not any(f"kind: {kind}\n" in each for kind in unknown)]
+    return "\n---\n".join(kept)
+
+
+def test_workers_pass_pod_security(overlay: tuple[str, str], training_image: str) -> None:
+    """The runtime's own pod, offered to the server, which would refuse it."""
+    _, namespace = overlay
+    runtime = get("trainingruntime", "dkd", namespace)
+    assert runtime
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    template = node["template"]["spec"]["template"]
+    template["spec"]["containers"][0]["image"] = training_image
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"] = {**template["metadata"], "name": "offered"}
+    said = kubectl(
+        "create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(pod), check=False
+    )
+    assert "pod/offered created (server dry run)" in said, said
+
+
+NEEDED = {
+    *((verb, "trainjobs.trainer.kubeflow.org") for verb in ("create", "get", "delete")),
+    *((verb, "trainingruntimes.trainer.kubeflow.org") for verb in ("create", "get", "patch")),
+    *((verb, "pytorchjobs.kubeflow.org") for verb in ("create", "get", "delete")),
+    *((verb, "pods") for verb in ("get", "list", "watch")),
+    ("get", "pods/log"),
+    ("list", "events"),
+}
+VERBS = ("create", "get", "list", "watch", "update", "patch", "delete", "deletecollection")
+RESOURCES = (
+    "trainjobs.trainer.kubeflow.org",
+    "trainingruntimes.trainer.kubeflow.org",
+    "clustertrainingruntimes.trainer.kubeflow.org",
+    "pytorchjobs.kubeflow.org",
+    "jobsets.jobset.x-k8s.io",
+    "jobs.batch",
+    "pods",
+    "pods/log",
+    "pods/exec",
+    "pods/eviction",
+    "events",
+    "secrets",
+    "configmaps",
+    "services",
+    "serviceaccounts",
+    "serviceaccounts/token",
+    "namespaces",
+    "nodes",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "resourcequotas",
+    "networkpolicies.networking.k8s.io",
+)
+
+
+def rights(account: str, namespace: str) -> set[tuple[str, str]]:
+    """Which verbs on which of the resources the server grants to an account, in one request each."""
+    return {
+        (verb, resource)
+        for resource in RESOURCES
+        for verb in _granted(account, namespace, resource)
+    }
+
+
+def _granted(account: str, namespace: str, resource: str) -> list[str]:
+    name, _, group = resource.partition(".")
+    name, _, sub = name.partition("/")
+    granted = []
+    for verb in VERBS:
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{namespace}:{account}",
+                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"],
+                "resourceAttributes": {
+                    "namespace": namespace,
+                    "verb": verb,
+                    "group": group,
+                    "resource": name,
+                    "subresource": sub,
+                },
+            },
+        }
+        granted.append((verb, review))
+    answers = kubectl(
+        "create",
+        "-f",
+        "-",
+        "-o",
+        'jsonpath={.status.allowed}{" "}',
+        stdin="\n---\n".join(json.dumps(review) for _, review in granted),
+    ).split()
+    return [verb for (verb, _), answer in zip(granted, answers, strict=True) if answer == "true"]
+
+
+def test_the_launching_account_has_the_roles_rights_and_no_others(overlay: tuple[str, str]) -> None:
+    name, namespace = overlay
+    assert rights(ACCOUNTS[name], namespace) == NEEDED
+
+
+def test_workers_have_no_right(overlay: tuple[str, str]) -> None:
+    _, namespace = overlay
+    assert rights("dkd-worker", namespace) == set()
