@@ -94,6 +94,49 @@ def test_two_writers_never_mix(root: str, tmp_path: Path) -> None:
     assert objects == expected | {storage.join(uri, artifacts.MANIFEST)}  # the losers' are gone
 
 
+def begin_and_die(uri: str) -> None:
+    """What a writer leaves that is killed while it uploads a part."""
+    part = storage.join(uri, "parts", "0" * 64, "weights")
+    if storage.is_local(uri):
+        partial = storage.local_path(part).parent / ".weights.0123456789ab.partial"
+        partial.parent.mkdir(parents=True)
+        partial.write_bytes(b"ha")
+    else:
+        client = storage.open_store(uri)._client  # type: ignore[attr-defined]
+        bucket, _, key = part.split("://")[1].partition("/")
+        client.create_multipart_upload(Bucket=bucket, Key=key)
+
+
+def test_what_killed_writers_left_is_cleared_by_the_one_that_succeeds(root: str) -> None:
+    uri, other = storage.join(root, "artifact"), storage.join(root, "other")
+    begin_and_die(uri)
+    begin_and_die(other)
+    artifacts.publish(uri, PARTS, kind="test", metadata={})
+    assert list(storage.unfinished(uri)) == []
+    assert len(list(storage.unfinished(other))) == 1
+
+
+def test_a_writer_whose_upload_was_cleared_gets_the_winners_artifact(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = storage.join(root, "artifact")
+    store = artifacts._store
+
+    def slow(uri: str, name: str, content: Path | bytes) -> Part:
+        if name == "late":
+            with monkeypatch.context() as others:
+                others.setattr(artifacts, "_store", store)
+                artifacts.publish(uri, PARTS, kind="test", metadata={})
+            raise UserError("the upload is gone")
+        return store(uri, name, content)
+
+    monkeypatch.setattr(artifacts, "_store", slow)
+    manifest = artifacts.publish(uri, {"early": b"1", "late": b"2"}, kind="test", metadata={})
+    assert manifest == artifacts.load(uri)
+    assert set(manifest.parts) == set(PARTS)
+    assert not [entry for entry in storage.list_objects(uri) if "early" in entry.uri]
+
+
 def test_a_later_writer_changes_nothing(root: str) -> None:
     first = publish(root)
     before = {entry.uri: entry for entry in storage.list_objects(first.uri)}

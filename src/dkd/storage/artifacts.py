@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -117,15 +117,29 @@ def publish(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = Manifest(uri, kind, {}, dict(metadata), now)
     _to_json(manifest)  # fails on what is not JSON, before anything is stored
-    for name, content in parts.items():
-        manifest.parts[name] = _store(uri, name, content)
-    text = _to_json(manifest)
-    if storage.write_bytes(storage.join(uri, MANIFEST), text, if_absent=True):
-        return manifest
-    winner = load(uri)
+    try:
+        for name, content in parts.items():
+            manifest.parts[name] = _store(uri, name, content)
+        text = _to_json(manifest)
+        first = storage.write_bytes(storage.join(uri, MANIFEST), text, if_absent=True)
+    except UserError:
+        # Another writer, who came first, has cleared our upload away.
+        if (present := find(uri)) is None:
+            raise
+        return _give_way(manifest, present)
+    if not first:
+        return _give_way(manifest, load(uri))
+    # What killed writers left, and what others are still sending in vain. It does no harm.
+    with suppress(UserError):
+        storage.abandon(storage.unfinished(uri))
+    return manifest
+
+
+def _give_way(ours: Manifest, winner: Manifest) -> Manifest:
+    """Remove our parts: another writer's artifact is there."""
     used = {part.object for part in winner.parts.values()}
-    ours = {part.object for part in manifest.parts.values()}
-    storage.delete(storage.join(uri, name) for name in sorted(ours - used))
+    stored = {part.object for part in ours.parts.values()}
+    storage.delete(storage.join(winner.uri, name) for name in sorted(stored - used))
     return winner
 
 

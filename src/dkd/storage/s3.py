@@ -198,7 +198,11 @@ class S3Store:
     def abandon(self, unfinished: Unfinished) -> None:
         client = self._client
         with told(client, unfinished.uri):
-            client.abort_multipart_upload(**_where(unfinished.uri), UploadId=unfinished.handle)
+            try:
+                client.abort_multipart_upload(**_where(unfinished.uri), UploadId=unfinished.handle)
+            except ClientError as error:
+                if error_code(error.response) != "NoSuchUpload":  # ended meanwhile
+                    raise
 
     def _head(self, uri: str) -> _Head:
         client = self._client
