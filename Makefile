@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test test-cluster lint lock clean
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## A virtual environment from the pinned and hashed lock files
 
@@ -33,6 +33,12 @@ lint: $(READY) ## Style, format and types
 
 test: lint ## Style, format, types and the whole test suite
 	$(BIN)/pytest
+
+REGISTRY ?= localhost:5000
+
+test-cluster: $(READY) ## Tests on the cluster of KUBECONFIG, with images pushed to REGISTRY
+	@$(BIN)/kubectl version >/dev/null 2>&1 || { echo "skipped: KUBECONFIG names no cluster that answers"; exit 0; }; \
+	docker/build.sh $(REGISTRY) $(BUILD_ARGUMENTS) && DKD_TEST_IMAGES=build/images $(BIN)/pytest -v -rs tests/cluster $(ONLY)
 
 lock: ## Write the lock files anew
 	$(BIN)/uv pip compile requirements/tools.in $(LOCK_OPTIONS) -o requirements/tools.txt

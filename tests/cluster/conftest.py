@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from kubectl import apply, get, kubectl
+from kubectl import apply, get, kubectl, program, wait_until
 from tasks import Tasks, compiled
 
 from dkd.scenario import Scenario, parse
@@ -21,7 +23,7 @@ NAMESPACE = "dkd-smoke"
 ACCOUNT = "dkd-launcher"
 KEYS = "mlpipeline-minio-artifact"
 BUCKET = "mlpipeline"
-NEEDED = ("KUBECONFIG", "DKD_TEST_IMAGES", "DKD_TEST_S3")
+NEEDED = ("KUBECONFIG", "DKD_TEST_IMAGES")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,17 +70,51 @@ def apply_base(namespace: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def store() -> Iterator[str]:
-    """A fresh prefix in the cluster's S3, which this machine reaches at ``DKD_TEST_S3``."""
+def endpoint() -> Iterator[str]:
+    """Where this machine reaches the cluster's S3: ``DKD_TEST_S3``, or a forwarded port."""
+    if given := os.environ.get("DKD_TEST_S3"):
+        yield given
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # It ends when S3 is restarted.
+    command = (
+        f"while sleep 0.5; do {program()} port-forward -n kubeflow svc/seaweedfs {port}:9000; done"
+    )
+    forwarding = subprocess.Popen(
+        ["sh", "-c", command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: _answers(port), 30, "the forwarded port")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(forwarding.pid, signal.SIGTERM)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def store(endpoint: str) -> Iterator[str]:
+    """A fresh prefix in the cluster's S3, which the environment names."""
     found = get("secret", KEYS, "kubeflow")
     assert found
     keys = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", os.environ["DKD_TEST_S3"])
+        patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         patch.setenv("AWS_REGION", "us-east-1")
         patch.setenv("AWS_ACCESS_KEY_ID", keys["accesskey"])
         patch.setenv("AWS_SECRET_ACCESS_KEY", keys["secretkey"])
-        client = boto3.client("s3", endpoint_url=os.environ["DKD_TEST_S3"], region_name="us-east-1")
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
         if BUCKET not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=BUCKET)
         yield f"s3://{BUCKET}/dkd-test-{uuid.uuid4().hex[:8]}"

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 Object = dict[str, Any]
-KUBECTL = str(Path(sys.executable).with_name("kubectl"))  # the pinned one of the environment
+
+
+def program() -> str:
+    """The environment's pinned kubectl, else the one on the path."""
+    pinned = Path(sys.executable).with_name("kubectl")
+    return str(pinned if pinned.exists() else shutil.which("kubectl"))
 
 
 def kubectl(*arguments: str, stdin: str | None = None, check: bool = True) -> str:
     """Standard output; raises AssertionError with what kubectl said."""
-    program = KUBECTL if Path(KUBECTL).exists() else str(shutil.which("kubectl"))
     ended = subprocess.run(
-        [program, *arguments], input=stdin, capture_output=True, text=True, timeout=120
+        [program(), *arguments], input=stdin, capture_output=True, text=True, timeout=120
     )
     if check:
         assert ended.returncode == 0, f"kubectl {' '.join(arguments)}: {ended.stderr}"

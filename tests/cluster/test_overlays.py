@@ -129,7 +129,7 @@ RESOURCES = (
 
 
 def rights(account: str, namespace: str) -> set[tuple[str, str]]:
-    """Which verbs on which of the resources the server grants to an account, in one request each."""
+    """Which verbs on which of the resources the server grants to an account."""
     return {
         (verb, resource)
         for resource in RESOURCES
