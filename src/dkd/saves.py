@@ -84,7 +84,7 @@ class Saver:
         Raises:
             Preempted: any rank was sent SIGTERM.
         """
-        self._wait()
+        self.wait()
         signal.signal(signal.SIGTERM, self._previous)
         (stop,) = self.ranks.any_of(self._asked_to_stop)
         if stop:
@@ -144,7 +144,7 @@ class Saver:
         self._last = time.monotonic()
         if not self.ranks.first:
             return
-        self._wait()
+        self.wait()
         tensors: dict[str, Tensor] = {}
         for name, tensor in trainer.student.state_dict().items():
             tensors[f"model.{name}"] = tensor.detach().to("cpu", copy=True)
@@ -182,7 +182,8 @@ class Saver:
         except Exception as error:  # told by the training thread
             self._failure = error
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Waits for the upload under way: nothing is saved from here on."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
