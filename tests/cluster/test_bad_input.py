@@ -11,6 +11,8 @@ from conftest import ACCOUNT, apply_base, copy_keys
 from kubectl import apply, delete, get, get_all, kubectl, run_in, wait_until
 from tasks import Task, Tasks
 
+from dkd.errors import UserError
+from dkd.launching import Job, launcher
 from dkd.scenario import Scenario
 
 SOON = 30.0
@@ -72,21 +74,25 @@ def said(task: Task, words: str) -> str:
 # ---- refused by the API server
 
 
-def test_a_namespace_that_is_missing(launch: Any) -> None:
-    message = launch(namespace="nowhere").failure()
-    assert "namespace nowhere does not exist; kubectl get namespaces" in message
+def test_a_namespace_that_is_missing(scenario: Scenario) -> None:
+    """For one who may look at namespaces; a pod's account may not, and is told so below."""
+    launch = scenario.launch.model_copy(update={"namespace": "nowhere"})
+    with pytest.raises(UserError, match="namespace nowhere does not exist; kubectl get namesp"):
+        launcher(launch).run(Job("bad-1", "dkd.train", (), "s3://mlpipeline/none"))
 
 
-def test_a_namespace_without_the_role(launch: Any) -> None:
-    message = launch(namespace="default").failure()
+@pytest.mark.parametrize("namespace", ["nowhere", "default"])
+def test_a_namespace_without_the_role(launch: Any, namespace: str) -> None:
+    message = launch(namespace=namespace).failure()
     assert 'cannot get resource "trainjobs"' in message
-    assert "kubectl auth can-i create trainjobs.trainer.kubeflow.org -n default" in message
+    assert "apply k8s/ to this namespace (does it exist?)" in message
+    assert f"kubectl auth can-i create trainjobs.trainer.kubeflow.org -n {namespace}" in message
 
 
 def test_an_account_without_the_role(launch: Any) -> None:
     message = launch(account="default").failure()
     assert '"system:serviceaccount:dkd-poor:default" cannot get resource "trainjobs"' in message
-    assert "bind the role of k8s/ to this account" in message
+    assert "apply k8s/ to this namespace (does it exist?), which binds its role" in message
 
 
 def test_a_runtime_that_is_missing(launch: Any) -> None:

@@ -340,6 +340,10 @@ def test_in_a_pod_the_workflow_is_the_owner(
     assert cluster.owner() is None  # on a laptop there is none
     monkeypatch.setattr(cluster, "_in_pod", True)
     assert cluster.owner() == workflow
+    monkeypatch.setenv("HOSTNAME", "a-host-name-that-was-cut")
+    assert cluster.owner() is None
+    monkeypatch.setenv("KFP_POD_NAME", "dkd-run-step-1")
+    assert cluster.owner() == workflow
     elsewhere = Cluster("another")
     monkeypatch.setattr(elsewhere, "_in_pod", True)
     assert elsewhere.owner() is None  # owners cannot be in another namespace

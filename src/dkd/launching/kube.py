@@ -114,7 +114,8 @@ class Cluster:
         """
         if not self._in_pod or self.namespace != self._own_namespace:
             return None
-        name = os.environ.get("HOSTNAME", "")
+        # Kubeflow Pipelines gives its pods' names, which may be longer than host names can be.
+        name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
         try:
             pod = self._json(self._core.read_namespaced_pod, name, self.namespace)
         except Refused:

@@ -42,8 +42,9 @@ def from_refusal(
         return _quota(refused.message, namespace)
     if refused.status == 403 and "denied the request" not in refused.message:
         return (
-            f"namespace {namespace}: {_one_line(refused.message)}; bind the role of k8s/ to this "
-            f"account; kubectl auth can-i create {resource.full_name} {where}"
+            f"namespace {namespace}: {_one_line(refused.message)}; apply k8s/ to this namespace "
+            "(does it exist?), which binds its role to this account; "
+            f"kubectl auth can-i create {resource.full_name} {where}"
         )
     return (
         f"namespace {namespace}: the cluster refuses the {resource.kind}: "
