@@ -7,18 +7,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from step_runs import Run, scenario
 
-from dkd import stages
-from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.saves import Preempted
-from dkd.scenario import Scenario, parse
-from dkd.steps import StepSpec, read_json
+from dkd.steps import read_json
 from dkd.storage import artifacts
-from dkd.train import StepJob
 from dkd.training import Trainer
-
-ALONE = Ranks(0, 1, 0, torch.device("cpu"), None)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,57 +24,6 @@ def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(threads)
-
-
-def scenario(**values: object) -> Scenario:
-    document = {
-        "name": "training",
-        "data": {"format": "digits", "digits": {"train": 60, "validation": 12, "size": 32}},
-        "task": [["zero", "one", "two", "three"], ["four", "five"], ["six"]],
-        "network": {"backbone": "demo", "aspp_channels": 16},
-        "memory_size": 8,
-        "training": {
-            "epochs": {"first": 2, "later": 2},
-            "batch_size": 8,
-            "crop": 32,
-            "lr": {"first": 0.01, "later": 0.001},
-            "loader_workers": 0,
-        },
-    }
-    return parse(document, source="test").override(values)
-
-
-class Run:
-    """Steps one after the other in this process, as the pipeline would have them done."""
-
-    def __init__(self, root: Path, given: Scenario) -> None:
-        self.root, self.scenario = root, given
-        self.prepared = stages.prepare(given, str(root), progress=lambda _line: None)
-        self.teacher = self.memory = ""
-        self.said: list[str] = []
-
-    def job(self, step: int) -> StepJob:
-        spec = StepSpec(
-            scenario=self.scenario,
-            task=self.prepared.task.steps,
-            step=step,
-            dataset=self.prepared.dataset,
-            root=str(self.root),
-            teacher=self.teacher,
-            memory=self.memory,
-        )
-        job = StepJob(spec, "test", ALONE)
-        job.say = self.said.append
-        return job
-
-    def step(self, number: int) -> artifacts.Manifest:
-        job = self.job(number)
-        for stage in job.step.stages:
-            job.perform(stage)
-        checkpoint = artifacts.load(job.step.checkpoint_uri)
-        self.teacher = checkpoint.uri
-        self.memory = job.step.memory_uri(checkpoint) if self.scenario.memory_size else ""
-        return checkpoint
 
 
 def tensors(manifest: artifacts.Manifest) -> dict[str, torch.Tensor]:

@@ -119,6 +119,7 @@ class StepJob:
         )
         self._saver = Saver(step, self.ranks, self.say)
         trainer.run(self._saver)
+        self._saver.wait()  # a save that came after the checkpoint would stay for ever
         if not self.ranks.first:
             return {}, {}
         last = trainer.curve.points[-1] if trainer.curve.points else {}
