@@ -13,41 +13,69 @@ from torch import Tensor
 
 from dkd.data import labels
 from dkd.data.index import Record
-from dkd.data.loading import EvaluationImages
+from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.distributed import Ranks
-from dkd.metrics import ConfusionMatrix, predict
+from dkd.metrics import LOGITS_BYTES, ConfusionMatrix, predict
 from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import layout, prepare_frozen
+from dkd.scenario import Speed
 from dkd.steps import Step
 
 EVALUATION = "evaluation.json"
 PICTURE_SIDE = 256
 
 
-@torch.inference_mode()
 def confusion_matrix(
-    model: SegmentationModel, images: EvaluationImages, ranks: Ranks
+    model: SegmentationModel,
+    images: EvaluationImages,
+    ranks: Ranks,
+    speed: Speed,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ConfusionMatrix:
     """The model's confusion matrix over the images, summed over the ranks: exact, none twice.
 
     Args:
-        model: in eval mode, on this rank's device.
+        model: on this rank's device, from :func:`dkd.network.preparation.prepare_frozen`.
         images: this rank's share of the test images.
         ranks: this process's place.
+        speed: decided switches.
+        workers: loader processes; 0 loads in this one.
+        progress: called with this rank's images done and all of them.
     """
     matrix = ConfusionMatrix(model.classes + 1, ranks.device)
-    for item in (images[i] for i in range(len(images))):
-        label = item["label"].to(ranks.device)
-        matrix.add(segment(model, item["image"][None], label.shape[-2:], ranks), label[None])
+    batches = load_to_score(
+        images, speed.evaluation_batch or 1, workers, ranks.device, bool(speed.prefetch)
+    )
+    done = 0
+    for batch in batches:
+        image = batch["image"].contiguous(memory_format=layout(speed))
+        label = batch["label"]
+        matrix.add(segment(model, image, (label.shape[-2], label.shape[-1])), label)
+        done += len(label)
+        if progress is not None:
+            progress(done, len(images))
     return matrix.reduced(ranks.sum)
 
 
 @torch.inference_mode()
 def segment(
-    model: SegmentationModel, images: Tensor, size: tuple[int, int], ranks: Ranks
+    model: SegmentationModel,
+    images: Tensor,
+    size: tuple[int, int],
+    most_bytes: int = LOGITS_BYTES,
 ) -> Tensor:
-    """Images ``N x 3 x H x W`` to predicted channels ``N x h x w`` at ``size``, uint8."""
-    features = model.features(images.to(ranks.device, non_blocking=True))
-    return predict(model.logits(features, size))
+    """Normalised images ``N x 3 x h x w`` to predicted channels ``N x H x W`` at ``size``, uint8.
+
+    Args:
+        model: in eval mode, on the images' device.
+        images: likewise.
+        size: H, W of the result.
+        most_bytes: of enlarged logits at a time.
+    """
+    features = model.features(images)
+    logits = model.logits(features, (features.shape[-2], features.shape[-1]))
+    return predict(logits, size, most_bytes)
 
 
 def evaluate(
@@ -61,7 +89,7 @@ def evaluate(
 
     Args:
         step: the step.
-        model: its model.
+        model: its model; it is prepared for speed in place.
         fetch: gives a folder in which the files of these records can be read.
         ranks: this process's place.
         work: folder for the parts, on rank 0.
@@ -69,8 +97,10 @@ def evaluate(
     Returns:
         The evaluation's parts by name; complete on rank 0.
     """
-    model = model.to(ranks.device).eval()
-    crop, whole = step.scenario.training.crop, step.protocol.whole_image_evaluation
+    training = step.scenario.training
+    speed = step.scenario.speed.decided(gpu=ranks.device.type == "cuda")
+    model = prepare_frozen(model.to(ranks.device), speed)
+    crop, whole = training.crop, step.protocol.whole_image_evaluation
     table = labels.test_table(step.dataset, step.task, step.number)
     images = EvaluationImages(
         step.test_records,
@@ -81,7 +111,7 @@ def evaluate(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    matrix = confusion_matrix(model, images, ranks)
+    matrix = confusion_matrix(model, images, ranks, speed, training.loader_workers)
     parts: dict[str, Path] = {}
     if not ranks.first:
         return parts
@@ -99,13 +129,14 @@ def evaluate(
     for number, record in enumerate(step.picture_records):
         item = pictures[number]
         size = _within(record.height, record.width)
-        prediction = segment(model, item["image"][None], size, ranks)[0].cpu().numpy()
+        image = item["image"][None].to(ranks.device)
+        prediction = segment(model, image, size)[0].cpu().numpy()
         truth = np.asarray(Image.fromarray(item["label"].numpy()).resize(size[::-1], 0))
-        image = Image.open(folder / record.image).convert("RGB").resize(size[::-1])
+        photograph = Image.open(folder / record.image).convert("RGB").resize(size[::-1])
         for name, data in (
             ("prediction.png", png(prediction)),
             ("truth.png", png(truth)),
-            ("image.jpg", jpeg(image)),
+            ("image.jpg", jpeg(photograph)),
         ):
             part = f"pictures/{number}.{name}"
             parts[part] = work / part.replace("/", "-")

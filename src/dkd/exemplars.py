@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dkd.data import labels
 from dkd.data.index import Record
-from dkd.data.loading import EvaluationImages
+from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.evaluation import jpeg, png
 from dkd.memory import Candidate, choose
 from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import layout, prepare_frozen
 from dkd.pseudo_labels import pseudo_classes
 from dkd.steps import Step
 
@@ -177,7 +179,7 @@ def choose_exemplars(
 
     Args:
         step: the step just trained.
-        model: its model.
+        model: its model; it is prepared for speed in place.
         previous: the memory that it trained with.
         fetch: gives a folder in which the files of these records can be read.
         ranks: this process's place.
@@ -191,7 +193,7 @@ def choose_exemplars(
     sources = _sources(step, previous, fetch, classes)
     channels = [frozenset(labels_of(source)) for source in sources]
     if step.number >= 1:
-        seen = _seen_in_background(step, model.to(ranks.device).eval(), sources, ranks)
+        seen = _seen_in_background(step, model, sources, ranks)
         channels = [own | seen[i] for i, own in enumerate(channels)]
     if not ranks.first:
         return {}
@@ -250,15 +252,40 @@ def _seen_in_background(
     step: Step, model: SegmentationModel, sources: Sequence[_Source], ranks: Ranks
 ) -> dict[int, frozenset[int]]:
     """For each candidate, the channels that the model is sure to see in its background."""
-    mine: dict[int, frozenset[int]] = {}
-    crop = step.scenario.training.crop
-    for number in range(ranks.rank, len(sources), ranks.world_size):
-        source = sources[number]
-        item = EvaluationImages((source.record,), source.folder, source.table, crop, whole=True)[0]
-        label = item["label"].to(ranks.device)
-        features = model.features(item["image"][None].to(ranks.device))
-        logits = model.logits(features, tuple(label.shape[-2:]))
-        mine[number] = frozenset(pseudo_classes(logits[0], label))
+    training = step.scenario.training
+    speed = step.scenario.speed.decided(gpu=ranks.device.type == "cuda")
+    model = prepare_frozen(model.to(ranks.device), speed)
+    numbers, seen = list[int](), list[Tensor]()
+    # Candidates that share a folder and a table: the step's own, and the previous memory's.
+    together: dict[tuple[Path, bytes], list[int]] = {}
+    for number, source in enumerate(sources):
+        together.setdefault((source.folder, source.table.tobytes()), []).append(number)
+    for alike in together.values():
+        images = EvaluationImages(
+            [sources[number].record for number in alike],
+            sources[alike[0]].folder,
+            sources[alike[0]].table,
+            training.crop,
+            whole=True,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
+        for batch in load_to_score(
+            images,
+            speed.evaluation_batch or 1,
+            training.loader_workers,
+            ranks.device,
+            bool(speed.prefetch),
+        ):
+            features = model.features(batch["image"].contiguous(memory_format=layout(speed)))
+            logits = model.logits(features, (features.shape[-2], features.shape[-1]))
+            seen.append(pseudo_classes(logits, batch["label"]))
+            numbers += [alike[ranks.rank + i * ranks.world_size] for i in batch["index"].tolist()]
+    rows = torch.cat(seen).cpu().tolist() if seen else []
+    mine = {
+        number: frozenset(channel for channel, found in enumerate(row) if found)
+        for number, row in zip(numbers, rows, strict=True)
+    }
     return {number: found for part in ranks.gather(mine) for number, found in part.items()}
 
 

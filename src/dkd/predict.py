@@ -24,12 +24,11 @@ from dkd.data import transforms
 from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
 from dkd.data.palettes import Colour, distinct_colours, voc_colour
 from dkd.errors import UserError
-from dkd.network.deeplab import SegmentationModel, upsample
+from dkd.evaluation import segment
+from dkd.network.deeplab import SegmentationModel
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 LEGEND = "classes.json"
-LOGITS_BYTES = 1 << 28
-"""Most bytes of logits at full resolution at a time: classes of a large image go in turns."""
 
 Channels = npt.NDArray[np.uint8]
 
@@ -140,34 +139,6 @@ def legend(classes: Sequence[Sequence[str]], colours: Sequence[Colour]) -> list[
                 {"value": value, "name": name, "step": step, "colour": list(colours[value])}
             )
     return rows
-
-
-@torch.inference_mode()
-def segment(
-    model: SegmentationModel, images: Tensor, size: tuple[int, int], bytes_: int = LOGITS_BYTES
-) -> Tensor:
-    """Predicted channels ``N x H x W``, uint8, as :func:`dkd.evaluation.segment` gives them.
-
-    The classes' logits are enlarged a few at a time, so that a large photograph with many
-    classes needs no gigabytes.
-
-    Args:
-        model: in eval mode.
-        images: normalised, ``N x 3 x h x w``, on the model's device.
-        size: H, W of the result.
-        bytes_: most bytes of enlarged logits at a time.
-    """
-    features = model.features(images)
-    logits = model.logits(features, (features.shape[-2], features.shape[-1]))
-    step = max(1, bytes_ // (4 * len(images) * size[0] * size[1]))
-    highest = torch.full((len(images), *size), -torch.inf, device=images.device)
-    channel = torch.zeros(len(images), *size, dtype=torch.uint8, device=images.device)
-    for first in range(1, logits.shape[1], step):
-        part, place = upsample(logits[:, first : first + step], size).max(dim=1)
-        higher = part > highest
-        highest = torch.where(higher, part, highest)
-        channel = torch.where(higher, (place + first).to(torch.uint8), channel)
-    return torch.where(highest.sigmoid() > 0.5, channel, 0)
 
 
 def batches(images: Sequence[Source], most: int) -> Iterator[list[Source]]:

@@ -1,22 +1,33 @@
 """Old classes that a model is sure to see where a mask shows background."""
 
+import torch
 from torch import Tensor
+
+from dkd.metrics import likeliest
 
 THRESHOLD = 0.9
 
 
-def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) -> set[int]:
-    """Channels of the classes that the model sees in an image's background.
+def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """Which classes the model sees in the images' background.
 
     A background pixel counts as the likeliest foreground class if that class's probability is
     at least the threshold, as in the released program. Labelled and void pixels count as
     nothing.
 
     Args:
-        logits: ``(1 + K) x H x W``; channel 0, the auxiliary classifier, takes no part.
-        label: ``H x W`` in channel numbers, any integer type, on the same device.
+        logits: ``N x (1 + K) x h x w``, enlarged to the labels' size here; channel 0, the
+            auxiliary classifier, takes no part.
+        label: ``N x H x W`` in channel numbers, any integer type, on the same device.
         threshold: lowest probability that counts.
+
+    Returns:
+        ``N x (1 + K)``, bool, on the same device; False for channel 0.
     """
-    highest, channel = logits[1:].max(dim=0)
-    sure = (label == 0) & (highest.sigmoid() >= threshold)
-    return set((channel[sure].bincount().nonzero().flatten() + 1).tolist())
+    found = likeliest(logits, (label.shape[-2], label.shape[-1]))
+    sure = (label == 0) & (found.logit.sigmoid() >= threshold)
+    channel = torch.where(sure, found.channel, 0).flatten(1).long()
+    seen = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    seen.scatter_(1, channel, True)
+    seen[:, 0] = False
+    return seen

@@ -12,11 +12,16 @@ from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.evaluation import confusion_matrix
 from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import prepare_frozen
 from dkd.places import artifact_cache
 from dkd.protocols import Protocol
+from dkd.scenario import Speed
 from dkd.scores import Scores, scores
 from dkd.storage import artifacts
 from dkd.tasks import Task
+
+# Loader processes per rank beside a GPU; a CPU is busy with the network.
+GPU_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def score(
     """Scores a model on the images of a split that hold a class it knows.
 
     Args:
-        model: the checkpoint's.
+        model: the checkpoint's; it is prepared for speed in place.
         description: likewise (:mod:`dkd.checkpoint`).
         dataset: in a folder or packed; its classes are matched by name.
         split: ``train`` or ``validation``.
@@ -80,7 +85,7 @@ def score(
     records = splits.test(tested, task, last)
     if not records:
         raise UserError(f"{dataset.name}: no {split} image holds a class of the model")
-    images = _Counted(
+    images = EvaluationImages(
         records,
         _folder(dataset, records),
         labels.test_table(dataset, task, last),
@@ -89,8 +94,16 @@ def score(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    images.progress = progress
-    matrix = confusion_matrix(model.to(ranks.device).eval(), images, ranks)
+    gpu = ranks.device.type == "cuda"
+    speed = Speed().decided(gpu)
+    matrix = confusion_matrix(
+        prepare_frozen(model.to(ranks.device), speed),
+        images,
+        ranks,
+        speed,
+        workers=GPU_WORKERS if gpu else 0,
+        progress=progress,
+    )
     counts = matrix.counts.tolist()
     return Result(
         task=task,
@@ -121,17 +134,6 @@ def table(result: Result) -> list[str]:
     width = max(len(name) for _, name, _ in rows)
     lines = [f"{step:>4}  {name:<{width}}  {value:>6}" for step, name, value in rows]
     return [*lines[: -len(means)], "-" * len(lines[0]), *lines[-len(means) :]]
-
-
-class _Counted(EvaluationImages):
-    """Evaluation images that tell how many were read."""
-
-    progress: Callable[[int, int], None]
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = super().__getitem__(index)
-        self.progress(index + 1, len(self))
-        return item
 
 
 def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:

@@ -22,7 +22,7 @@ from dkd.data.loading import StepBatches, StepImages, load
 from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.network.deeplab import SegmentationModel
-from dkd.network.preparation import layout, prepare_student, prepare_teacher
+from dkd.network.preparation import layout, prepare_frozen, prepare_student
 from dkd.saves import Saver
 from dkd.steps import Step
 
@@ -92,7 +92,7 @@ class Trainer:
         ]
         self.student = prepare_student(student.to(ranks.device), self.speed)
         self.teacher = (
-            prepare_teacher(teacher.to(ranks.device), self.speed, self.autocast_type)
+            prepare_frozen(teacher.to(ranks.device), self.speed, self.autocast_type)
             if teacher
             else None
         )

@@ -8,6 +8,7 @@ run can go on from any iteration.
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,8 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
     """This rank's share of the images to score: every ``world_size``-th, none twice.
 
     An item is ``image`` (float32, 3 x h x w, normalised, short side ``crop``), ``label`` (uint8,
-    channel numbers) and ``id``. See :func:`dkd.data.transforms.evaluation_sample`.
+    channel numbers), ``id`` and ``index`` in this rank's share. See
+    :func:`dkd.data.transforms.evaluation_sample`.
 
     Args:
         records: all images, over all ranks.
@@ -156,7 +158,21 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         pixels, labels = transforms.evaluation_sample(
             image, mask, self.table, self.crop, self.whole
         )
-        return {"image": pixels, "label": labels, "id": record.id}
+        return {"image": pixels, "label": labels, "id": record.id, "index": index}
+
+    def batches(self, most: int) -> list[list[int]]:
+        """Indices of images whose items are of one size, at most ``most`` at a time."""
+        if most == 1:
+            return [[index] for index in range(len(self))]
+        sizes: dict[tuple[int, int] | None, list[int]] = {}
+        for index, record in enumerate(self.records):
+            size = (record.height, record.width) if self.whole else None
+            sizes.setdefault(size, []).append(index)
+        return [
+            alike[first : first + most]
+            for alike in sizes.values()
+            for first in range(0, len(alike), most)
+        ]
 
 
 class StepBatches:
@@ -273,14 +289,63 @@ def load(
     finish: Callable[[dict[str, Any]], dict[str, Any]] = partial(on_device.move, device=device)
     if device_transforms:
         finish = on_device.Finisher(images.crop, device)
-    try:
+    with _one_line_errors():
         if prefetch:
             yield from on_device.beside(loader, finish, device)
         else:
             yield from map(finish, loader)
+
+
+def load_to_score(
+    images: EvaluationImages,
+    most: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+    prefetch: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Loads every image to score once, in batches of one size.
+
+    Args:
+        images: this rank's share.
+        most: images of a batch; 1 keeps their order.
+        workers: loader processes; 0 loads in this one.
+        device: where the batches are wanted.
+        prefetch: copy a batch while the device computes with the one before.
+
+    Yields:
+        Items of :class:`EvaluationImages`, stacked; ``index`` as a tensor on the CPU.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    device = torch.device(device)
+    loader: torch_data.DataLoader[dict[str, Tensor]] = torch_data.DataLoader(
+        images,
+        batch_sampler=images.batches(most),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),
+    )
+
+    def finish(batch: dict[str, Any]) -> dict[str, Any]:
+        return {**on_device.move(batch, device), "index": batch["index"]}
+
+    with _one_line_errors():
+        if prefetch:
+            yield from on_device.beside(loader, finish, device)
+        else:
+            yield from map(finish, loader)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Takes from a :class:`UserError` of a worker the worker's traceback around it."""
+    try:
+        yield
     except UserError as error:
-        # One from a worker comes with the worker's traceback around it. The frames that it holds
-        # would keep the workers until the garbage collector comes, which then waits for them.
+        # The frames that it holds would keep the workers until the garbage collector comes,
+        # which then waits for them.
         traceback.clear_frames(error.__traceback__)
         raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from None
 

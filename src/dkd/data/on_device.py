@@ -113,7 +113,7 @@ def beside(
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(side)
         for value in finished.values():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and value.is_cuda:
                 value.record_stream(computing)  # or its memory would be given away too early
         yield finished
 

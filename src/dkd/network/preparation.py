@@ -1,4 +1,4 @@
-"""Making a student and a teacher ready to compute fast; each means has its switch."""
+"""Making models ready to compute fast, those that learn and those that do not."""
 
 import os
 
@@ -22,8 +22,8 @@ def prepare_student(model: SegmentationModel, speed: Speed) -> SegmentationModel
     return _laid_out(model.train(), speed)
 
 
-def prepare_teacher(
-    model: SegmentationModel, speed: Speed, autocast_type: torch.dtype | None
+def prepare_frozen(
+    model: SegmentationModel, speed: Speed, autocast_type: torch.dtype | None = None
 ) -> SegmentationModel:
     """The model in eval mode without gradients, changed in place: no checkpoint's any more.
 
