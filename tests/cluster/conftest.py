@@ -1,27 +1,23 @@
 """A cluster to run on: whatever KUBECONFIG names, with the images of docker/ in its registry."""
 
 import base64
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
-from kubectl import apply, get, kubectl, program, wait_until
+from commands import dkd, get, kubectl, program, wait_until
+from namespaces import ACCOUNT, KEYS, ROOT, copy_keys
 from tasks import Tasks, compiled
 
 from dkd.scenario import Scenario, parse
 
-ROOT = Path(__file__).parents[2]
 NAMESPACE = "dkd-smoke"
-ACCOUNT = "dkd-launcher"
-KEYS = "mlpipeline-minio-artifact"
 BUCKET = "mlpipeline"
 NEEDED = ("KUBECONFIG", "DKD_TEST_IMAGES")
 
@@ -52,21 +48,6 @@ def smoke() -> str:
     kubectl("apply", "-k", str(ROOT / "k8s/overlays/cpu-smoke"))
     copy_keys(NAMESPACE)
     return NAMESPACE
-
-
-def copy_keys(namespace: str) -> None:
-    """As Kubeflow does it for every profile."""
-    found = get("secret", KEYS, "kubeflow")
-    assert found
-    metadata = {"name": KEYS, "namespace": namespace}
-    apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": found["data"]})
-
-
-def apply_base(namespace: str, folder: Path) -> None:
-    """An overlay that sets the namespace alone."""
-    overlay = {"namespace": namespace, "resources": [os.path.relpath(ROOT / "k8s/base", folder)]}
-    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
-    kubectl("apply", "-k", str(folder))
 
 
 @pytest.fixture(scope="session")
@@ -118,19 +99,6 @@ def store(endpoint: str) -> Iterator[str]:
         if BUCKET not in {each["Name"] for each in client.list_buckets()["Buckets"]}:
             client.create_bucket(Bucket=BUCKET)
         yield f"s3://{BUCKET}/dkd-test-{uuid.uuid4().hex[:8]}"
-
-
-def dkd(*arguments: str, **settings: str) -> str:
-    """The command line on this machine."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "dkd", *arguments],
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubectl import Object, get, kubectl, wait_until
+from commands import Object, get, kubectl, wait_until
 
 from dkd.scenario import Scenario
 

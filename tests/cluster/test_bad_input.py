@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ACCOUNT, apply_base, copy_keys
-from kubectl import apply, delete, get, get_all, kubectl, run_in, wait_until
+from commands import apply, delete, get, get_all, kubectl, run_in, wait_until
+from namespaces import ACCOUNT, apply_base, copy_keys
 from tasks import Task, Tasks
 
 from dkd.errors import UserError

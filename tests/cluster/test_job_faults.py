@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import dkd
-from kubectl import delete, get, get_all, has_hooks, hook, kubectl, run_in, wait_until
+from commands import delete, dkd, get, get_all, has_hooks, hook, kubectl, run_in, wait_until
 from tasks import Task, Tasks
 
 from dkd import storage

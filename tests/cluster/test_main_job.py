@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import apply_base, copy_keys, dkd
-from kubectl import apply, get_all
+from commands import apply, dkd, get_all
+from namespaces import apply_base, copy_keys
 from tasks import Tasks
 
 from dkd import storage

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, copy_keys
-from kubectl import apply, get, kubectl
+from commands import apply, get, kubectl
+from namespaces import ROOT, copy_keys
 
 ACCOUNTS = {
     "cpu-smoke": "dkd-launcher",

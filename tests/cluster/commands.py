@@ -1,4 +1,4 @@
-"""The cluster, by kubectl: what an operator would type."""
+"""What an operator would type: kubectl and dkd."""
 
 import json
 import os
@@ -89,3 +89,16 @@ def hook(name: str, *arguments: str) -> None:
 
 def has_hooks(names: Iterable[str]) -> bool:
     return all(os.environ.get(name) for name in names)
+
+
+def dkd(*arguments: str, **settings: str) -> str:
+    """The command line on this machine."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "dkd", *arguments],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout

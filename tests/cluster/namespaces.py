@@ -1,0 +1,26 @@
+"""Namespaces as an administrator would make them from k8s/."""
+
+import json
+import os
+from pathlib import Path
+
+from commands import apply, get, kubectl
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "dkd-launcher"
+KEYS = "mlpipeline-minio-artifact"
+
+
+def copy_keys(namespace: str) -> None:
+    """As Kubeflow does it for every profile."""
+    found = get("secret", KEYS, "kubeflow")
+    assert found
+    metadata = {"name": KEYS, "namespace": namespace}
+    apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": found["data"]})
+
+
+def apply_base(namespace: str, folder: Path) -> None:
+    """An overlay that sets the namespace alone."""
+    overlay = {"namespace": namespace, "resources": [os.path.relpath(ROOT / "k8s/base", folder)]}
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
+    kubectl("apply", "-k", str(folder))
