@@ -11,49 +11,56 @@ from kfp import dsl
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
-from dkd.pipelines.incremental import incremental_step
+from dkd.pipelines import form
+from dkd.pipelines.incremental import step_pipeline
+from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
+from dkd.scenario import Launch
+
+NAME = "dkd-add-classes"
 
 
-def build() -> Any:
-    """The pipeline, for KFP's compiler and its local runner."""
+def build(launch: Launch = Launch(), *, retried: bool = False) -> Any:  # noqa: B008 - frozen
+    """The pipeline, for KFP's compiler and its local runner.
 
-    @dsl.pipeline(  # type: ignore[untyped-decorator]
-        name="dkd-add-classes",
-        description="Adds classes to a segmentation model without forgetting the old ones.",
-    )
-    def add_classes(
-        teacher: str,
-        classes: list,  # type: ignore[type-arg]
-        data: dict,  # type: ignore[type-arg]
-        artifact_root: str,
-        memory: str = "",
-        run_name: str = "{{workflow.name}}",
-        overrides: dict = {},  # type: ignore[type-arg]  # noqa: B006 - KFP wants the literal
-    ) -> None:
-        prepared = prepare_extension(
-            teacher=teacher,
-            classes=classes,
-            data=data,
-            artifact_root=artifact_root,
-            overrides=overrides,
-        ).set_display_name("Prepare data")
+    Args:
+        launch: what the form proposes.
+        retried: whether tasks are tried again; not under the local runner.
+    """
+    step_of = step_pipeline(retried=retried)
+
+    def add_classes(*values: Any) -> None:
+        given = dict(zip(parameters, values, strict=True))
+        secret, teacher = given["s3_secret"], given["add_to_teacher_uri"]
+        prepared = prepare_extension(workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER, **given)
+        place(prepared, PREPARING, secret, retried=retried).set_display_name("Prepare data")
         common = {
             "scenario": prepared.outputs["scenario"],
             "task": prepared.outputs["task"],
             "dataset": prepared.outputs["dataset"],
-            "artifact_root": artifact_root,
-            "run_name": run_name,
+            "artifact_root": given["artifact_root"],
+            "run_name": prepared.outputs["run_name"],
         }
         before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
-        before.set_display_name("Evaluate the teacher")
-        step = incremental_step(
-            step=prepared.outputs["step"], teacher=teacher, memory=memory, **common
+        place(before, LAUNCHING, secret, retried=retried).set_display_name("Evaluate the teacher")
+        step = step_of(
+            step=prepared.outputs["step"],
+            teacher=teacher,
+            memory=given["add_with_memory_uri"],
+            s3_secret=secret,
+            **common,
         )
         step.set_display_name("Add the classes")
-        report(
+        reported = report(
             evaluations=[before.outputs["Output"], step.outputs["evaluation"]],
             memories=["", step.outputs["memory"]],
             **common,
-        ).set_display_name("Report")
+        )
+        place(reported, REPORTING, secret, retried=retried).set_display_name("Report")
 
-    return add_classes
+    known = {"launch": launch.model_dump(mode="json", exclude_none=True)}
+    shown = form.defaults(form.EXTENSION, known)
+    parameters = form.set_signature(add_classes, form.EXTENSION, shown)
+    return dsl.pipeline(
+        name=NAME,
+        description="Adds classes to a segmentation model without forgetting the old ones.",
+    )(add_classes)

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
+from dkd import catalogue
 from dkd.components.choose_exemplars.component import choose_exemplars
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.report.component import report
 from dkd.components.train.component import train
+from dkd.pipelines import form
+from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
 from dkd.scenario import Scenario
 
 
@@ -24,81 +27,102 @@ class StepOutputs(NamedTuple):
     memory: str
 
 
-@dsl.pipeline(name="step")  # type: ignore[untyped-decorator]
-def incremental_step(
-    scenario: str,
-    task: list,  # type: ignore[type-arg]
-    step: int,
-    dataset: str,
-    artifact_root: str,
-    run_name: str,
-    teacher: str,
-    memory: str,
-) -> StepOutputs:
-    """One step: train, evaluate, choose exemplars."""
-    inputs = {
-        "scenario": scenario,
-        "task": task,
-        "step": step,
-        "dataset": dataset,
-        "artifact_root": artifact_root,
-        "run_name": run_name,
-    }
-    trained = train(teacher=teacher, memory=memory, **inputs)
-    checkpoint = trained.outputs["Output"]
-    evaluated = evaluate(checkpoint=checkpoint, **inputs)
-    chosen = choose_exemplars(checkpoint=checkpoint, memory=memory, **inputs)
-    return StepOutputs(checkpoint, evaluated.outputs["Output"], chosen.output)
+def step_pipeline(*, retried: bool) -> Any:
+    """The sub-DAG of one step: train, evaluate, choose exemplars.
+
+    Args:
+        retried: whether its tasks are tried again; not under the local runner.
+    """
+
+    @dsl.pipeline(name="step")  # type: ignore[untyped-decorator]
+    def step(
+        scenario: str,
+        task: list,  # type: ignore[type-arg]
+        step: int,
+        dataset: str,
+        artifact_root: str,
+        run_name: str,
+        s3_secret: str,
+        teacher: str,
+        memory: str,
+    ) -> StepOutputs:
+        inputs = {
+            "scenario": scenario,
+            "task": task,
+            "step": step,
+            "dataset": dataset,
+            "artifact_root": artifact_root,
+            "run_name": run_name,
+        }
+        trained = train(teacher=teacher, memory=memory, **inputs)
+        checkpoint = trained.outputs["Output"]
+        evaluated = evaluate(checkpoint=checkpoint, **inputs)
+        chosen = choose_exemplars(checkpoint=checkpoint, memory=memory, **inputs)
+        for each, title in (
+            (trained, "Train"),
+            (evaluated, "Evaluate"),
+            (chosen, "Choose exemplars"),
+        ):
+            place(each, LAUNCHING, s3_secret, retried=retried).set_display_name(title)
+        return StepOutputs(checkpoint, evaluated.outputs["Output"], chosen.output)
+
+    return step
 
 
-def build(scenario: Scenario) -> Any:
+def build(scenario: Scenario, *, retried: bool = False) -> Any:
     """The pipeline of a scenario, for KFP's compiler and its local runner.
 
     Args:
-        scenario: embedded in the pipeline; the run's parameters replace single values.
+        scenario: embedded in the pipeline; its values are the form's defaults, and what is
+            filled in replaces them.
+        retried: whether tasks are tried again; not under the local runner.
     """
-    compiled = scenario.model_copy(update={"variants": {}}).model_dump_json()
+    alone = scenario.model_copy(update={"variants": {}})
+    step_of = step_pipeline(retried=retried)
 
-    @dsl.pipeline(  # type: ignore[untyped-decorator]
-        name=f"dkd-{scenario.name.replace('.', '-')}",
-        description=scenario.description or f"Class-incremental segmentation: {scenario.name}",
-    )
-    def incremental(
-        artifact_root: str,
-        run_name: str = "{{workflow.name}}",
-        overrides: dict = {},  # type: ignore[type-arg]  # noqa: B006 - KFP wants the literal
-    ) -> None:
+    def incremental(*values: Any) -> None:
+        given = dict(zip(parameters, values, strict=True))
+        secret = given["s3_secret"]
         prepared = prepare_data(
-            scenario=compiled,
-            artifact_root=artifact_root,
-            run_name=run_name,
-            overrides=overrides,
-        ).set_display_name("Prepare data")
+            scenario=alone.model_dump_json(),
+            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+            **given,
+        )
+        place(prepared, PREPARING, secret, retried=retried).set_display_name("Prepare data")
         common = {
             "scenario": prepared.outputs["scenario"],
             "task": prepared.outputs["task"],
             "dataset": prepared.outputs["dataset"],
-            "artifact_root": artifact_root,
-            "run_name": run_name,
+            "artifact_root": given["artifact_root"],
+            "run_name": prepared.outputs["run_name"],
         }
         teacher: Any = ""
         memory: Any = ""
         evaluations, memories = [], []
         for number in range(scenario.steps):
-            step = incremental_step(step=number, teacher=teacher, memory=memory, **common)
+            step = step_of(step=number, teacher=teacher, memory=memory, s3_secret=secret, **common)
             step.set_display_name(step_title(scenario, number))
             teacher, memory = step.outputs["checkpoint"], step.outputs["memory"]
             evaluations.append(step.outputs["evaluation"])
             memories.append(memory)
-        report(evaluations=evaluations, memories=memories, **common).set_display_name("Report")
+        reported = report(evaluations=evaluations, memories=memories, **common)
+        place(reported, REPORTING, secret, retried=retried).set_display_name("Report")
 
-    return incremental
+    shown = form.defaults(form.INCREMENTAL, alone.model_dump(mode="json", exclude_none=True))
+    parameters = form.set_signature(incremental, form.INCREMENTAL, shown)
+    return dsl.pipeline(
+        name=f"dkd-{scenario.name.replace('.', '-')}",
+        description=scenario.description or f"Class-incremental segmentation: {scenario.name}",
+    )(incremental)
 
 
 def step_title(scenario: Scenario, number: int, most: int = 3) -> str:
-    """Name of a step's node, e.g. ``Step 3: + 18 sheep``."""
+    """Name of a step's node, e.g. ``Step 3: + class 18 sheep``."""
     if scenario.steps == 1:
         return "All classes at once"
-    names = [str(item) for item in scenario.task[number]]
-    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
-    return f"Step {number}: {'+ ' if number else ''}{shown}"
+    known = catalogue.label_names(scenario)
+    items = scenario.task[number]
+    names = [f"{item} {known[item]}" if item in known else str(item) for item in items]
+    more = f" and {len(names) - most} more" if names[most:] else ""
+    what = "class" if len(names) == 1 else f"{len(names)} classes:"
+    return f"Step {number}: {'+ ' if number else ''}{what} {', '.join(names[:most])}{more}"

@@ -1,4 +1,4 @@
-"""Checks a model, new classes and their data before they are learned."""
+"""Checks the run's form, a model, new classes and their data before they are learned."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,29 @@ from dkd.components import component
 
 @component
 def prepare_extension(
-    teacher: str,
-    classes: list,  # type: ignore[type-arg]
-    data: dict,  # type: ignore[type-arg]
+    workflow: str,
+    add_classes: list,  # type: ignore[type-arg]
+    add_to_teacher_uri: str,
+    add_with_memory_uri: str,
     artifact_root: str,
-    overrides: dict,  # type: ignore[type-arg]
+    data_set_uri: str,
+    epochs: str,
+    exemplar_memory_size: str,
+    learning_rate: str,
+    other_settings: dict,  # type: ignore[type-arg]
+    run_name: str,
+    s3_secret: str,
+    seed: str,
+    training_backend: str,
+    training_cpu_per_node: str,
+    training_gpus_per_node: int,
+    training_image: str,
+    training_memory_per_node: str,
+    training_node_selector: dict,  # type: ignore[type-arg]
+    training_nodes: int,
+    training_processes_per_node: int,
+    training_queue: str,
+    training_tolerations: list,  # type: ignore[type-arg]
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Prepared",
     [
@@ -20,30 +38,64 @@ def prepare_extension(
         ("task", list),
         ("step", int),
         ("teacher_step", int),
+        ("run_name", str),
     ],
 ):
     """Works out the step that adds the classes, and publishes the new data's index.
 
     Args:
-        teacher: URI of the checkpoint that knows the old classes.
-        classes: names of the new classes.
-        data: the new data set: fields of :class:`dkd.scenario.Data`.
+        workflow: name of the workflow that runs this.
+        add_classes: names of the new classes.
+        add_to_teacher_uri: checkpoint that knows the old classes.
+        add_with_memory_uri: exemplar memory that goes with it; empty without.
         artifact_root: where every result lies.
-        overrides: values by dotted field that replace the teacher's scenario's.
+        data_set_uri: the new data, a packed data set unless other_settings say otherwise.
+        epochs: passes over the new images. This and the next three: empty for the teacher's.
+        exemplar_memory_size: images kept for the step after; 0 keeps none.
+        learning_rate: the backbone's at the start.
+        other_settings: values by dotted field of the scenario, e.g. {"training.crop": 128}.
+        run_name: the workflow's name if empty.
+        s3_secret: secret with the S3 keys; "none" where pods have credentials otherwise.
+        seed: of everything random.
+        training_backend: what runs the training.
+        training_cpu_per_node: CPUs requested.
+        training_gpus_per_node: 0 trains on CPU.
+        training_image: best by digest.
+        training_memory_per_node: requested, and the limit.
+        training_node_selector: labels that nodes must have.
+        training_nodes: machines.
+        training_processes_per_node: ranks per machine on CPU; with GPUs there is one for each.
+        training_queue: Kueue's local queue.
+        training_tolerations: as in a pod.
 
     Returns:
         How the new step is trained, the data's URI, class names by step, the step's number and
-        its teacher's.
+        its teacher's, the run's name.
     """
+    values = dict(locals())
     from collections import namedtuple
+    from functools import partial
 
     from dkd import stages
     from dkd.errors import told
+    from dkd.pipelines import form
 
     with told():
         made = stages.prepare_extension(
-            teacher, classes, stages.parsed_data(data), overrides, artifact_root
+            add_to_teacher_uri,
+            add_classes,
+            form.new_data(data_set_uri, other_settings),
+            partial(form.fill_in, fields=form.EXTENSION, values=values),
+            artifact_root,
         )
-    Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "step", "teacher_step"])
-    task = [list(names) for names in made.task.steps]
-    return Prepared(made.scenario.model_dump_json(), made.dataset, task, made.step, made.step - 1)
+    Prepared = namedtuple(
+        "Prepared", ["scenario", "dataset", "task", "step", "teacher_step", "run_name"]
+    )
+    return Prepared(
+        made.scenario.model_dump_json(),
+        made.dataset,
+        [list(names) for names in made.task.steps],
+        made.step,
+        made.step - 1,
+        run_name or workflow,
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
 from dkd.errors import UserError
 from dkd.scenario import Scenario, parse
 
@@ -140,6 +141,16 @@ def published() -> tuple[str, ...]:
     return tuple(
         f"{task}{_suffix(s)}" for task, (_, _, settings) in _TASKS.items() for s in settings
     )
+
+
+def label_names(scenario: Scenario) -> dict[int | str, str]:
+    """Class names by label value of the data set that a scenario is made for, if it is known."""
+    family = scenario.data.format
+    if family == "packed" and scenario.name in published():
+        family = "voc" if scenario.name.startswith("voc-") else "ade20k"
+    known: dict[int | str, str] = {}
+    known.update({"voc": VOC_CLASSES, "ade20k": ADE20K_CLASSES}.get(family, {}).items())
+    return known
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,14 @@ def plan_extension(
 
         return build()
 
+    described = data.model_dump(mode="json", exclude_none=True)
     arguments = {
-        "teacher": teacher,
-        "classes": list(classes),
-        "data": data.model_dump(mode="json", exclude_none=True),
-        "memory": memory,
-        "overrides": dict(overrides),
+        "add_to_teacher_uri": teacher,
+        "add_classes": list(classes),
+        "add_with_memory_uri": memory,
+        "data_set_uri": data.root,
+        "other_settings": {f"data.{name}": value for name, value in described.items()}
+        | dict(overrides),
     }
     return Planned(name or slug("add", *classes), build, arguments)
 

@@ -11,7 +11,7 @@ from dkd.protocols import PROTOCOLS
 from dkd.report import render
 from dkd.report import results as model
 from dkd.scenario import Scenario, dump
-from dkd.steps import StepSpec, read_json
+from dkd.steps import Step, StepSpec, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.tasks import Task
@@ -19,7 +19,7 @@ from dkd.tasks import Task
 RESULT, PAGE = "result.json", "report.html"
 
 # More classes than this make KFP's drawing of a confusion matrix unreadable.
-READABLE_CHANNELS = 32
+READABLE_CHANNELS = 31
 
 
 def gather(
@@ -108,6 +108,32 @@ def shown(evaluation: Manifest, spec: StepSpec) -> Shown:
         channels=("background", *(name for step in document["classes"] for name in step)),
         confusion=document["confusion"],
     )
+
+
+def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
+    """A page of a step and, as far as they were evaluated too, the steps before it.
+
+    Args:
+        spec: the step.
+        evaluation: of its model.
+        run: name of the run.
+    """
+    evaluations, memories = [evaluation.uri], [""]
+    checkpoint = artifacts.load(evaluation.metadata["checkpoint"]["uri"])
+    for number in reversed(range(spec.step)):
+        trained_with = checkpoint.metadata.get("memory")
+        teacher = checkpoint.metadata.get("teacher")
+        if not teacher:  # an imported model
+            break
+        checkpoint = artifacts.load(teacher["uri"])
+        earlier = spec.model_copy(
+            update={"step": number, "checkpoint": checkpoint.uri, "teacher": "", "memory": ""}
+        )
+        found = artifacts.find(Step.open(earlier).evaluation_uri(checkpoint))
+        evaluations.insert(0, found.uri if found else "")
+        memories.insert(0, trained_with["uri"] if trained_with else "")
+    task = Task(spec.task)
+    return page([gather(spec.scenario, task, spec.dataset, run, evaluations, memories)])
 
 
 def _step(

@@ -22,12 +22,13 @@ from typing import Any
 import torch
 import torchvision
 
-from dkd import __version__, checkpoint, evaluation, exemplars
+from dkd import __version__, checkpoint, evaluation, exemplars, storage
 from dkd.data import labels, packing
 from dkd.data.index import Record
 from dkd.data.loading import Source, StepImages
 from dkd.distributed import Ranks, ranks
 from dkd.errors import UserError
+from dkd.events import FILE, EventLog
 from dkd.exemplars import Memory
 from dkd.launching.worker import follow_parent, last_words, report_exceptions
 from dkd.network import deeplab, weights
@@ -118,7 +119,12 @@ class StepJob:
             say=self.say,
         )
         self._saver = Saver(step, self.ranks, self.say)
-        trainer.run(self._saver)
+        events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
+        try:
+            trainer.run(self._saver, events)
+        finally:
+            if events is not None:
+                events.close()
         self._saver.wait()  # a save that came after the checkpoint would stay for ever
         if not self.ranks.first:
             return {}, {}
@@ -168,6 +174,11 @@ class StepJob:
             self.say,
         )
         return parts, {"checkpoint": _reference(trained), "previous": _reference(self.step.memory)}
+
+    def _events_uri(self) -> str:
+        spec = self.step.spec
+        folder = storage.join(spec.root, "runs", self.run, "tensorboard", f"step-{spec.step}")
+        return storage.join(folder, FILE)
 
     # ---- inputs, fetched once per machine
 

@@ -21,6 +21,7 @@ from dkd import losses, optimisation, plain_losses
 from dkd.data.loading import StepBatches, StepImages, load
 from dkd.distributed import Ranks
 from dkd.errors import UserError
+from dkd.events import EventLog
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import layout, prepare_frozen, prepare_student
 from dkd.saves import Saver
@@ -127,8 +128,12 @@ class Trainer:
             )
         self.curve = Curve(every=max(1, self.total // 100))
 
-    def run(self, saver: Saver) -> None:
+    def run(self, saver: Saver, events: EventLog | None = None) -> None:
         """Trains to the end, from wherever a save left off.
+
+        Args:
+            saver: saves and restores.
+            events: what TensorBoard shows; on rank 0.
 
         Raises:
             dkd.saves.Preempted: the job was asked to leave; its state is saved.
@@ -142,6 +147,8 @@ class Trainer:
             self.curve.add(self.iteration, terms)
             if self.iteration % self.batches.per_epoch == 0:
                 self._report_epoch(time.monotonic() - started, first)
+            if events is not None:
+                events.after_iteration(self)
             saver.after_iteration(self)
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

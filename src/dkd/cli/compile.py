@@ -1,8 +1,8 @@
 """``dkd compile``."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,40 @@ if TYPE_CHECKING:
 PLACEHOLDER = "s3://your-bucket/datasets/{}"
 
 
+def pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``dkd compile`` and ``dkd submit`` ask about a pipeline."""
+    for option in reversed(
+        (
+            options.data,
+            options.assignments,
+            click.option("--variant", metavar="NAME", help="This variant of the scenario."),
+            click.option(
+                "--root",
+                envvar="DKD_ROOT",
+                metavar="URI",
+                help="Artifact root that the form proposes. Default: s3://mlpipeline/dkd.",
+            ),
+            click.option(
+                "--launcher-image",
+                envvar="DKD_LAUNCHER_IMAGE",
+                metavar="IMAGE",
+                help="Image of the pipeline's components, best by digest.",
+            ),
+            click.option(
+                "--training-image",
+                envvar="DKD_TRAINING_IMAGE",
+                metavar="IMAGE",
+                help="Image of the training that the form proposes, best by digest.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("compile")
 @click.argument("scenario", metavar="[SCENARIO]", required=False)
-@options.data
-@options.assignments
-@click.option("--variant", metavar="NAME", help="Compile this variant of the scenario.")
+@pipeline_options
 @click.option(
     "-o",
     "--output",
@@ -30,22 +59,27 @@ PLACEHOLDER = "s3://your-bucket/datasets/{}"
     "--all",
     "folder",
     metavar="FOLDER",
-    help="Write every published scenario in each of its variants into FOLDER instead.",
+    help="Write every published scenario in each of its variants, and add-classes, into FOLDER "
+    "instead.",
 )
 def command(
     scenario: str | None,
     data: str | None,
     assignments: Sequence[str],
     variant: str | None,
+    root: str | None,
+    launcher_image: str | None,
+    training_image: str | None,
     output: str | None,
     folder: str | None,
 ) -> None:
     """Write a scenario's pipeline as YAML for Kubeflow Pipelines.
 
-    SCENARIO is a YAML file or a name that ``dkd scenarios`` lists. It is the pipeline that
-    ``dkd run`` executes on this machine. A cluster reads data sets by URI (``dkd data pack``);
-    a published scenario without --data names a placeholder, s3://your-bucket/datasets/..., that
-    a run must replace.
+    SCENARIO is a YAML file, a name that ``dkd scenarios`` lists, or add-classes, the pipeline
+    that adds classes to any model. It is the pipeline that ``dkd run`` and ``dkd extend``
+    execute on this machine; the scenario's values are the defaults of the run's form. A cluster
+    reads data sets by URI (``dkd data pack``); a published scenario without --data names a
+    placeholder, s3://your-bucket/datasets/..., that a run must replace.
 
     \b
     dkd compile voc-15-1 --variant DKD-M --data s3://bucket/datasets/voc
@@ -55,50 +89,95 @@ def command(
     from dkd import catalogue, storage
     from dkd.scenario import slug
 
+    use_launcher_image(launcher_image)
     if folder is not None:
         if any(given is not None for given in (scenario, data, variant, output)):
             raise UserError(
                 "--all: writes every published scenario; give no SCENARIO, --data, --variant or -o"
             )
         for name in catalogue.published():
-            whole = _load(name, None, assignments)
-            for label in whole.variants:
+            for label in load(name, None, assignments, None, training_image).variants:
+                chosen = load(name, None, assignments, label, training_image)
                 uri = storage.join(folder, f"{slug(name, label)}.yaml")
-                _write(whole.variant(label), label, uri)
+                storage.write_bytes(uri, compiled(chosen, root))
                 click.echo(uri)
+        uri = storage.join(folder, "add-classes.yaml")
+        storage.write_bytes(uri, compiled_extension(assignments, root, training_image))
+        click.echo(uri)
         _tell_placeholder()
         return
     if scenario is None:
         raise UserError("SCENARIO: name a scenario (`dkd scenarios` lists them), or use --all")
-    whole = _load(scenario, data, assignments)
-    chosen = whole if variant is None else whole.variant(variant)
-    uri = output or f"{slug(whole.name, variant or '')}.yaml"
-    _write(chosen, variant or "", uri)
+    if scenario == "add-classes":
+        require_no_data(data, variant)
+        uri = output or "add-classes.yaml"
+        storage.write_bytes(uri, compiled_extension(assignments, root, training_image))
+        click.echo(uri)
+        return
+    chosen = load(scenario, data, assignments, variant, training_image)
+    uri = output or f"{slug(chosen.name, variant or '')}.yaml"
+    storage.write_bytes(uri, compiled(chosen, root))
     click.echo(uri)
     if chosen.data.root.startswith(PLACEHOLDER.format("")):
         _tell_placeholder()
 
 
-def _load(name: str, data: str | None, assignments: Sequence[str]) -> "Scenario":
+def use_launcher_image(image: str | None) -> None:
+    """Fixes the components' image; their module reads it when it is imported."""
+    if image:
+        os.environ["DKD_LAUNCHER_IMAGE"] = image
+
+
+def require_no_data(data: str | None, variant: str | None) -> None:
+    """Refuses options that the pipeline ``add-classes`` has no use for."""
+    if data is not None or variant is not None:
+        raise UserError("add-classes: takes its data from the run's form; no --data, no --variant")
+
+
+def load(
+    name: str,
+    data: str | None,
+    assignments: Sequence[str],
+    variant: str | None,
+    training_image: str | None,
+) -> "Scenario":
+    """The scenario of a pipeline: as given, but trained by jobs of the cluster."""
     place = PLACEHOLDER.format("ade20k" if name.startswith("ade-") else "voc")
-    return options.load_scenario(name, data, assignments, placeholder=place)
+    whole = options.load_scenario(name, data, assignments, placeholder=place)
+    chosen = whole if variant is None else whole.variant(variant)
+    return chosen.override(_on_cluster(assignments, training_image))
 
 
-def _write(scenario: "Scenario", label: str, uri: str) -> None:
-    """Compiles into a folder of its own first: ``uri`` is written whole or not at all."""
-    import tempfile
+def _on_cluster(assignments: Sequence[str], training_image: str | None) -> dict[str, Any]:
+    from dkd.scenario import parse_assignments
 
-    from kfp import compiler
+    defaults = {"launch.backend": "trainjob"}
+    if training_image:
+        defaults["launch.image"] = training_image
+    given = parse_assignments(assignments)
+    return {path: value for path, value in defaults.items() if path not in given}
 
-    from dkd import storage
-    from dkd.pipelines.incremental import build
-    from dkd.scenario import slug
 
-    with tempfile.TemporaryDirectory(prefix="dkd-compile-") as work:
-        file = Path(work) / "pipeline.yaml"
-        name = slug("dkd", scenario.name, label).replace(".", "-")
-        compiler.Compiler().compile(build(scenario), str(file), pipeline_name=name)
-        storage.write_bytes(uri, file.read_bytes())
+def compiled(scenario: "Scenario", root: str | None) -> bytes:
+    """A scenario's pipeline as YAML."""
+    from dkd.pipelines import compiled, form
+
+    return compiled.of_scenario(scenario, root or form.ARTIFACT_ROOT)
+
+
+def compiled_extension(
+    assignments: Sequence[str], root: str | None, training_image: str | None
+) -> bytes:
+    """The pipeline ``add-classes`` as YAML; only fields of ``launch`` can be set beforehand."""
+    from dkd.pipelines import compiled, form
+    from dkd.scenario import Launch, parse_assignments, parse_part
+
+    given = parse_assignments(assignments) | _on_cluster(assignments, training_image)
+    fields = {path.removeprefix("launch."): value for path, value in given.items()}
+    if others := [path for path in given if not path.startswith("launch.")]:
+        raise UserError(f"--set {others[0]}: for add-classes only launch fields can be set here")
+    launch = parse_part(Launch, fields, source="--set launch")
+    return compiled.of_extension(launch, root or form.ARTIFACT_ROOT)
 
 
 def _tell_placeholder() -> None:

@@ -182,12 +182,10 @@ def _figure(scenario: "Scenario", variant: str) -> str:
 
 
 def _named(scenario: "Scenario", items: Sequence[int | str], most: int = 20) -> str:
-    from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
+    from dkd import catalogue
 
-    names = {"voc": VOC_CLASSES, "ade20k": ADE20K_CLASSES}.get(scenario.data.format, {})
-    if scenario.name.startswith("voc-"):
-        names = VOC_CLASSES
-    shown = [names.get(item, str(item)) if isinstance(item, int) else item for item in items]
+    names = catalogue.label_names(scenario)
+    shown = [names.get(item, str(item)) for item in items]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
 

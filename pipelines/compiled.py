@@ -1,0 +1,61 @@
+"""Pipelines as Kubeflow Pipelines' YAML, with what KFP's compiler leaves out."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from dkd.pipelines import extension, form, incremental
+from dkd.scenario import Launch, Scenario, slug
+
+ADD_CLASSES = "add-classes"
+"""Name of the pipeline that adds classes to a model, beside those of scenarios."""
+
+
+def pipeline_name(scenario: Scenario) -> str:
+    """Name under which a scenario's pipeline is uploaded, e.g. ``dkd-voc-15-1-dkd-m``."""
+    return slug("dkd", scenario.name, scenario.label).replace(".", "-")
+
+
+def of_scenario(scenario: Scenario, artifact_root: str = form.ARTIFACT_ROOT) -> bytes:
+    """A scenario's pipeline.
+
+    Args:
+        scenario: its values are the form's defaults.
+        artifact_root: proposed by the form.
+    """
+    pipeline = incremental.build(scenario, retried=True)
+    return _compile(pipeline, pipeline_name(scenario), form.INCREMENTAL, artifact_root)
+
+
+def of_extension(launch: Launch, artifact_root: str = form.ARTIFACT_ROOT) -> bytes:
+    """The pipeline that adds classes to a model.
+
+    Args:
+        launch: the form's defaults.
+        artifact_root: proposed by the form.
+    """
+    pipeline = extension.build(launch, retried=True)
+    return _compile(pipeline, extension.NAME, form.EXTENSION, artifact_root)
+
+
+def _compile(pipeline: Any, name: str, fields: Iterable[form.Field], artifact_root: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="dkd-compile-") as work:
+        file = Path(work) / "pipeline.yaml"
+        compiler.Compiler().compile(
+            pipeline,
+            str(file),
+            pipeline_name=name,
+            pipeline_parameters={"artifact_root": artifact_root},
+        )
+        documents = list(yaml.safe_load_all(file.read_text()))
+    parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
+    for field in fields:
+        if field.choices:  # the SDK (2.17) cannot say them, the API server and the UI know them
+            parameters[field.name]["literals"] = list(field.choices)
+    return yaml.safe_dump_all(documents, width=100).encode()
+
+

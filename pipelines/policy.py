@@ -1,0 +1,78 @@
+"""What every task of a pipeline is given on purpose: S3, retries, a time limit, no KFP cache.
+
+KFP's cache is off: it goes by the image's name and the parameters, does not see whether what a
+URI points to is still there, and is kept per pipeline. Results are found by what they are made
+of instead (:mod:`dkd.steps`), whichever pipeline made them, and checked when they are used.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import kubernetes
+
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long a component may take and how often it is tried again.
+
+    Attributes:
+        hours: after which its pod is ended. For those that launch jobs this is a last resort:
+            the job has a limit of its own (``launch.deadline``), which waiting in a queue does
+            not use up, as it does here.
+        retries: after failures; the first pause is half a minute and doubles. A launching task
+            that is tried again finds what is done, and goes on from the last save.
+    """
+
+    hours: int
+    retries: int
+
+
+PREPARING = Policy(hours=12, retries=0)
+"""Bad input is to be told at once; storage is tried again inside."""
+LAUNCHING = Policy(hours=30 * 24, retries=2)
+REPORTING = Policy(hours=1, retries=2)
+
+# Variables of the S3 connection, from the ConfigMap that k8s/ brings; what it lacks stays unset.
+CONFIG = "dkd-s3"
+VARIABLES = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "DKD_MINIO_ENDPOINT",
+    "DKD_S3_CHECKSUM",
+    "DKD_S3_SSE",
+    "DKD_S3_SSE_KMS_KEY_ID",
+)
+
+
+def place(task: Any, policy: Policy, s3_secret: Any, *, retried: bool) -> Any:
+    """Gives a task its policy and the S3 connection; returns the task.
+
+    Args:
+        task: KFP's task.
+        policy: its kind's.
+        s3_secret: name of the secret with the S3 keys, or the pipeline's parameter. Where there
+            is no such secret, pods must have credentials otherwise (IRSA).
+        retried: False for the local runner, where a person sees the failure at once.
+    """
+    task.set_caching_options(False)
+    if retried and policy.retries:
+        # Without the last, Argo tries nothing again that failed more than an hour after its start.
+        task.set_retry(
+            policy.retries,
+            backoff_duration="30s",
+            backoff_factor=2,
+            backoff_max_duration=f"{policy.hours * HOUR}s",
+        )
+    kubernetes.set_timeout(task, policy.hours * HOUR)
+    kubernetes.use_config_map_as_env(
+        task, CONFIG, {name: name for name in VARIABLES}, optional=True
+    )
+    kubernetes.use_secret_as_env(
+        task,
+        s3_secret,
+        {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"},
+        optional=True,
+    )
+    return task
