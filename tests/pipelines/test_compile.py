@@ -1,74 +1,90 @@
-"""Compiled pipelines: every scenario passes KFP's own loader; the DAG is what it should be."""
+"""Compiled pipelines: every scenario passes KFP's own loader; the DAG is what it should be.
 
+``dags.yaml`` holds the DAG of every scenario: what a node is called and what it waits for. When
+a change of them is meant, write it anew and look at the difference:
+
+    python tests/pipelines/test_compile.py > tests/pipelines/dags.yaml
+"""
+
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kfp import compiler, components
+from kfp import components
 
 from dkd import catalogue
-from dkd.pipelines.incremental import build, step_title
-from dkd.scenario import Scenario
+from dkd.cli.compile import load
+from dkd.launching import nodes
+from dkd.pipelines import compiled, form
+from dkd.pipelines.incremental import step_title
+from dkd.scenario import Launch, Scenario
+
+DAGS = Path(__file__).with_name("dags.yaml")
+NAMES = [name for name in catalogue.documents() if name != "demo"]
+Spec = dict[str, Any]
 
 
-def load(name: str) -> Scenario:
-    return catalogue.scenario(name, {} if name == "demo" else {"data.root": "s3://bucket/data"})
+@cache
+def text(name: str, variant: str | None = None) -> str:
+    if name == "add-classes":
+        return compiled.of_extension(Launch(backend="trainjob")).decode()
+    return compiled.of_scenario(load(name, None, (), variant, "r/dkd-training:1")).decode()
 
 
-def compiled(scenario: Scenario, folder: Path) -> str:
-    file = folder / "pipeline.yaml"
-    compiler.Compiler().compile(build(scenario), str(file))
-    return file.read_text()
+def documents(name: str, variant: str | None = None) -> tuple[Spec, Spec]:
+    """The pipeline's specification and the cluster's part."""
+    spec, platform = yaml.safe_load_all(text(name, variant))
+    return spec, platform
 
 
-def spec(text: str) -> dict[str, Any]:
-    return next(iter(yaml.safe_load_all(text)))
-
-
-def dag(tasks: dict[str, Any]) -> dict[str, tuple[str, list[str]]]:
-    """Shown name and what it waits for, by task."""
-    return {
-        name: (task["taskInfo"]["name"], sorted(task.get("dependentTasks", [])))
-        for name, task in tasks.items()
+def dag(name: str, variant: str | None = None) -> dict[str, list[str]]:
+    """What every node waits for, by its shown name."""
+    tasks = documents(name, variant)[0]["root"]["dag"]["tasks"]
+    shown = {task: each["taskInfo"]["name"] for task, each in tasks.items()}
+    waits = {
+        shown[task]: sorted(shown[before] for before in each.get("dependentTasks", []))
+        for task, each in tasks.items()
     }
+    return dict(sorted(waits.items()))
 
 
-@pytest.mark.parametrize("name", list(catalogue.documents()))
-def test_every_scenario_loads_in_kfp(name: str, tmp_path: Path) -> None:
-    scenario = load(name)
-    text = compiled(scenario, tmp_path)
-    loaded = components.load_component_from_text(text)
-    tasks = loaded.pipeline_spec.root.dag.tasks
-    assert len(tasks) == len(scenario.task) + 2  # prepare and report beside the steps
+def summary() -> dict[str, dict[str, list[str]]]:
+    return {name: dag(name) for name in ["demo", "add-classes", *NAMES]}
+
+
+def test_the_dag_of_every_scenario() -> None:
+    expected = yaml.safe_load(DAGS.read_text())
+    found = summary()
+    assert found.keys() == expected.keys()
+    for name, nodes_ in found.items():
+        assert nodes_ == expected[name], name
+
+
+@pytest.mark.parametrize("name", ["demo", "add-classes", *NAMES])
+def test_every_pipeline_loads_in_kfp(name: str) -> None:
+    loaded = components.load_component_from_text(text(name))
     assert loaded.name == f"dkd-{name}"
     images = {
         executor["container"]["image"]
-        for executor in spec(text)["deploymentSpec"]["executors"].values()
+        for executor in documents(name)[0]["deploymentSpec"]["executors"].values()
     }
     assert len(images) == 1, "one image for all components"
 
 
 @pytest.mark.parametrize("variant", ["finetune", "DKD", "DKD-M", "joint"])
-def test_every_variant_loads_in_kfp(variant: str, tmp_path: Path) -> None:
-    scenario = load("voc-15-5").variant(variant)
-    loaded = components.load_component_from_text(compiled(scenario, tmp_path))
+def test_every_variant_loads_in_kfp(variant: str) -> None:
+    loaded = components.load_component_from_text(text("voc-15-5", variant))
     steps = 1 if variant == "joint" else 2
     assert len(loaded.pipeline_spec.root.dag.tasks) == steps + 2
+    assert loaded.name == f"dkd-voc-15-5-{variant.lower()}"
 
 
-def test_the_demonstration_is_a_chain_of_steps(tmp_path: Path) -> None:
-    document = spec(compiled(load("demo"), tmp_path))
-    tasks = document["root"]["dag"]["tasks"]
+def test_teacher_and_memory_are_handed_from_step_to_step() -> None:
+    tasks = documents("demo")[0]["root"]["dag"]["tasks"]
     steps = ["step", "step-2", "step-3", "step-4"]
-    assert dag(tasks) == {
-        "prepare-data": ("Prepare data", []),
-        "step": ("Step 0: zero, one, two and 1 more", ["prepare-data"]),
-        "step-2": ("Step 1: + four, five", ["prepare-data", "step"]),
-        "step-3": ("Step 2: + six, seven", ["prepare-data", "step-2"]),
-        "step-4": ("Step 3: + eight, nine", ["prepare-data", "step-3"]),
-        "report": ("Report", ["prepare-data", *steps]),
-    }
     for before, name in zip([None, *steps], steps, strict=False):
         inputs = tasks[name]["inputs"]["parameters"]
         for handed, output in (("teacher", "checkpoint"), ("memory", "memory")):
@@ -81,25 +97,175 @@ def test_the_demonstration_is_a_chain_of_steps(tmp_path: Path) -> None:
                 }
 
 
-def test_inside_a_step_the_model_is_trained_first(tmp_path: Path) -> None:
-    document = spec(compiled(load("demo"), tmp_path))
-    reference = document["root"]["dag"]["tasks"]["step"]["componentRef"]["name"]
-    inner = {
-        name: waits
-        for name, (_, waits) in dag(document["components"][reference]["dag"]["tasks"]).items()
+def test_inside_a_step_the_model_is_trained_first() -> None:
+    spec, _ = documents("demo")
+    reference = spec["root"]["dag"]["tasks"]["step"]["componentRef"]["name"]
+    tasks = spec["components"][reference]["dag"]["tasks"]
+    waits = {
+        each["taskInfo"]["name"]: sorted(each.get("dependentTasks", [])) for each in tasks.values()
     }
-    assert inner.keys() == {"train", "evaluate", "choose-exemplars"}
-    assert inner["train"] == []
-    assert "train" in inner["evaluate"]
-    assert "train" in inner["choose-exemplars"]
+    assert waits == {"Train": [], "Evaluate": ["train"], "Choose exemplars": ["train"]}
 
 
-def test_compiling_twice_gives_the_same_text(tmp_path: Path) -> None:
-    assert compiled(load("voc-19-1"), tmp_path) == compiled(load("voc-19-1"), tmp_path)
+def test_what_a_step_shows() -> None:
+    spec, _ = documents("demo")
+    shown = {
+        name: {
+            output: kind["artifactType"]["schemaTitle"]
+            for output, kind in spec["components"][f"comp-{name}"]["outputDefinitions"]
+            .get("artifacts", {})
+            .items()
+        }
+        for name in ("train", "evaluate", "choose-exemplars", "report")
+    }
+    assert shown == {
+        "train": {"model": "system.Model"},
+        "evaluate": {
+            "metrics": "system.Metrics",
+            "confusion_matrix": "system.ClassificationMetrics",
+            "page": "system.HTML",
+        },
+        "choose-exemplars": {},
+        "report": {"page": "system.HTML"},
+    }
+
+
+# ---- the form
+
+
+def parameters(name: str) -> Spec:
+    found: Spec = documents(name)[0]["root"]["inputDefinitions"]["parameters"]
+    return found
+
+
+@pytest.mark.parametrize("name", ["voc-15-1", "demo", "add-classes"])
+def test_every_parameter_can_be_left_as_it_is(name: str) -> None:
+    """The UI (2.17) does not start a run with a parameter that has no default."""
+    for parameter, each in parameters(name).items():
+        assert "defaultValue" in each, parameter
+
+
+def test_the_form_of_a_published_scenario() -> None:
+    found = {name: each["defaultValue"] for name, each in parameters("voc-15-1").items()}
+    assert list(found) == sorted(found)  # as the UI shows them
+    assert found == {
+        "artifact_root": "s3://mlpipeline/dkd",
+        "data_set_uri": "s3://your-bucket/datasets/voc",
+        "epochs_first_step": 60,
+        "epochs_later_steps": 60,
+        "exemplar_memory_size": 0,
+        "learning_rate_first_step": 0.001,
+        "learning_rate_later_steps": 0.0001,
+        "other_settings": {},
+        "protocol": "paper",
+        "run_name": "",
+        "s3_secret": "mlpipeline-minio-artifact",
+        "seed": 1,
+        "training_backend": "trainjob",
+        "training_cpu_per_node": "",
+        "training_gpus_per_node": 0,
+        "training_image": "r/dkd-training:1",
+        "training_memory_per_node": "",
+        "training_node_selector": {},
+        "training_nodes": 1,
+        "training_processes_per_node": 1,
+        "training_queue": "",
+        "training_tolerations": [],
+    }
+
+
+def test_drop_downs() -> None:
+    choices = {
+        name: each["literals"]
+        for name, each in parameters("voc-15-1").items()
+        if "literals" in each
+    }
+    assert choices == {
+        "protocol": ["paper", "corrected"],
+        "training_backend": ["trainjob", "pytorchjob", "local"],
+    }
+    assert all(
+        each["defaultValue"] in each["literals"]
+        for name in ("voc-15-1", "add-classes")
+        for each in parameters(name).values()
+        if "literals" in each
+    )
+
+
+def test_the_proposed_secret_is_that_of_the_workers() -> None:
+    assert form.S3_SECRET == nodes.DEFAULT_SECRET
+
+
+# ---- retries, time limits, caching, S3
+
+
+def tasks_by_component(name: str) -> dict[str, list[Spec]]:
+    spec, _ = documents(name)
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    found: dict[str, list[Spec]] = {}
+    for each in dags:
+        for task in each["tasks"].values():
+            kind = task["componentRef"]["name"].removeprefix("comp-").rstrip("-0123456789")
+            found.setdefault(kind, []).append(task)
+    return found
+
+
+def test_no_task_is_cached_by_kfp_and_launching_ones_are_tried_again() -> None:
+    found = tasks_by_component("demo")
+    assert found.keys() == {
+        "prepare-data",
+        "step",
+        "train",
+        "evaluate",
+        "choose-exemplars",
+        "report",
+    }
+    for kind, tasks in found.items():
+        for task in tasks:
+            if kind != "step":
+                assert task["cachingOptions"] == {}, kind
+            retries = 0 if kind in ("prepare-data", "step") else 2
+            assert task.get("retryPolicy", {}).get("maxRetryCount", 0) == retries, kind
+            if kind == "train":
+                # Argo counts this from the first attempt's start: it must outlast a training.
+                assert task["retryPolicy"]["backoffMaxDuration"] == f"{30 * 24 * 3600}s"
+
+
+@pytest.mark.parametrize("name", ["demo", "add-classes"])
+def test_every_executor_has_a_time_limit_and_the_s3_connection(name: str) -> None:
+    spec, platform = documents(name)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert executors.keys() == spec["deploymentSpec"]["executors"].keys()
+    for label, each in executors.items():
+        hours = 12 if "prepare" in label else 1 if "report" in label else 30 * 24
+        assert each["activeDeadlineSeconds"] == str(hours * 3600), label
+        (secret,) = each["secretAsEnv"]
+        assert "componentInputParameter" in secret["secretNameParameter"]
+        assert {pair["envVar"] for pair in secret["keyToEnv"]} == {
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        }
+        (config,) = each["configMapAsEnv"]
+        assert config["configMapName"] == nodes.CONFIG
+        assert config["optional"]
+
+
+def test_compiling_twice_gives_the_same_text() -> None:
+    scenario = load("voc-19-1", None, (), None, None)
+    assert compiled.of_scenario(scenario) == compiled.of_scenario(scenario)
 
 
 def test_titles_of_steps() -> None:
-    scenario = load("voc-15-1")
-    assert step_title(scenario, 0) == "Step 0: 1, 2, 3 and 12 more"
-    assert step_title(scenario, 3) == "Step 3: + 18"
-    assert step_title(scenario.variant("joint"), 0) == "All classes at once"
+    def scenario(**values: object) -> Scenario:
+        return catalogue.scenario("voc-15-1", {"data.root": "s3://bucket/data", **values})
+
+    packed = scenario(**{"data.format": "packed"})
+    assert step_title(packed, 0) == "Step 0: 15 classes: 1 aeroplane, 2 bicycle, 3 bird and 12 more"
+    assert step_title(packed, 3) == "Step 3: + class 18 sofa"
+    assert step_title(packed.variant("joint"), 0) == "All classes at once"
+    named = scenario(task=[["a", "b"], ["c", "d"]])
+    assert step_title(named, 1) == "Step 1: + 2 classes: c, d"
+
+
+if __name__ == "__main__":
+    yaml.safe_dump(summary(), sys.stdout, sort_keys=False, width=100)
