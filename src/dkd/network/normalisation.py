@@ -63,7 +63,9 @@ class _AcrossRanks(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        # Many times faster on CPU than torch.var_mean, and as safe from large means.
+        mean = x.mean((0, 2, 3))
+        variance = (x - mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
         # One row per rank, so that a sum over ranks gathers every rank's statistics: squares of
         # large means are never subtracted.
         rows = mean.new_zeros(dist.get_world_size(), 3, mean.numel())
@@ -83,19 +85,19 @@ class _AcrossRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, variance, total = ctx.saved_tensors
-        _, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
+        scaled, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
         sums = torch.stack([d_weight, d_bias])
         dist.all_reduce(sums)
-        # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)), as one line in dy and x.
+        # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)); its first term is there already,
+        # the others are a line in x, which batch normalisation with no statistics draws fastest.
         inverse = torch.rsqrt(variance + ctx.eps)
-        scale = weight * inverse
-        slope = -scale * inverse * sums[0] / total
-        offset = -scale * sums[1] / total - slope * mean
-        column = (1, -1, 1, 1)
-        dx = torch.addcmul(offset.view(column), x, slope.view(column))
-        return dx.addcmul_(dy, scale.view(column)), d_weight, d_bias, None
+        slope = -weight * inverse**2 * sums[0] / total
+        offset = -weight * inverse * sums[1] / total - slope * mean
+        zero, one = torch.zeros_like(mean), torch.ones_like(mean)
+        line = F.batch_norm(x, zero, one, slope, offset, training=False, eps=0)
+        return scaled.add_(line), d_weight, d_bias, None
 
 
 def synchronise(model: nn.Module) -> None:
