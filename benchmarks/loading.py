@@ -1,19 +1,16 @@
 """Loading a training sample on one core: ours beside a plain torchvision pipeline.
 
-    python benchmarks/loading.py [--json loading.json] [--photographs FOLDER] [--crop 512]
+    python -m benchmarks --only loading
 
 A sample is a JPEG file and its mask's PNG file made into a normalised float crop and labels of
 the step's new classes: VOC's 500x375 pixels and 20 classes, ADE20K's 683x512 and 150. Both
 pipelines read the same files with the same random crops, on one thread; their results must agree.
 The plain one is Pillow and torchvision as their tutorials have it: the whole image converted, the
-crop resized by Pillow, labels replaced class by class. ``--photographs`` names a VOC folder whose
-images are resized to those sizes; else photograph-like noise is drawn.
+crop resized by Pillow, labels replaced class by class. Photographs beside the checkout are resized
+to those sizes; without any, photograph-like noise is drawn.
 """
 
-import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,15 +21,19 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from benchmarks.cases import PHOTOGRAPHS
+from benchmarks.rows import GPU, Row, cpu_seconds
 from dkd.data import on_device, transforms
 from dkd.data.index import Record
-from dkd.data.loading import Draw, Source, StepBatches, StepImages
+from dkd.data.loading import Draw, Source, StepImages
 
-SIZES = {"voc": (500, 375, 20), "ade20k": (683, 512, 150)}  # width, height, classes
-TARGETS = {"voc": 10.0, "ade20k": 10.5}  # milliseconds
-DECODING_TARGET = 3.5
+GROUP = "loading"
+SIZES = {"VOC": (500, 375, 20), "ADE20K": (683, 512, 150)}  # width, height, classes
+LIMITS = {"VOC": 10.0, "ADE20K": 10.5}  # milliseconds
+PREDICTED = {"VOC": 8.0, "ADE20K": 10.0}  # decoding, resizing and looking up, each as known alone
+DECODING_LIMIT = 3.5
+DECODING_PREDICTED = {"VOC": 3.2, "ADE20K": 5.5}
 QUALITY = 92
-GROWTH = (1, 2, 4, 8)
 
 
 def photographs(
@@ -101,40 +102,43 @@ def plain(
 
 
 def milliseconds(work: Callable[[int], object], count: int, repeats: int) -> float:
-    """Least CPU time of a sample over some rounds through all of them.
+    """Least CPU time of a sample over some rounds through all of them; files are in memory."""
 
-    CPU time, as others may use the machine too; the files are in the page cache.
-    """
-    work(0)
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
+    def through() -> None:
         for number in range(count):
             work(number)
-        times.append((time.process_time() - started) / count * 1e3)
-    return min(times)
+
+    work(0)
+    return 1e3 * cpu_seconds(through, repeats) / count
 
 
-def measure(name: str, source: Path | None, count: int, size: int, repeats: int) -> dict[str, Any]:
+def made(
+    folder: Path, name: str, count: int, crop: int
+) -> tuple[StepImages, list[Record], dict[int, int]]:
+    """The step's images of a data set's kind, their records and the channel by label value."""
     width, height, classes = SIZES[name]
+    source = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() else None
+    records = prepare(folder, source, count, width, height, classes)
+    channels = {value: value for value in range(1, classes + 1)}
+    table = np.zeros(256, np.uint8)
+    table[[*channels, 255]] = [*channels.values(), 255]
+    everywhere = np.ones((len(records), classes), bool)
+    return StepImages([Source(records, folder, table, everywhere)], crop, seed=1), records, channels
+
+
+def measure(name: str, count: int, crop: int, repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        records = prepare(folder, source, count, width, height, classes)
+        images, records, channels = made(folder, name, count, crop)
         count = len(records)
-        channels = {value: value for value in range(1, classes + 1)}
-        table = np.zeros(256, np.uint8)
-        table[[*channels, 255]] = [*channels.values(), 255]
-        images = StepImages(
-            [Source(records, folder, table, np.ones((count, classes), bool))], size, seed=1
-        )
-        uniforms = [transforms.stream(1, 0, k) for k in range(count)]
-        crops = [transforms.draw_crop(height, width, u) for u in uniforms]
+        size = (records[0].height, records[0].width)
+        crops = [transforms.draw_crop(*size, transforms.stream(1, 0, k)) for k in range(count)]
 
         def ours(k: int) -> dict[str, Any]:
             return images[Draw(k, 0, k)]
 
         def theirs(k: int) -> tuple[torch.Tensor, torch.Tensor]:
-            return plain(folder, records[k], crops[k], size, channels)
+            return plain(folder, records[k], crops[k], crop, channels)
 
         for k in range(count):
             pixels, labels = theirs(k)
@@ -144,29 +148,54 @@ def measure(name: str, source: Path | None, count: int, size: int, repeats: int)
             assert (item["image"] - pixels).abs().max() < 2.01 / 255 / min(transforms.STD)
         paths = [folder / record.image for record in records]
         masks = [folder / record.mask for record in records]
-        return {
-            "data": name,
-            "jpeg_kb": round(sum(p.stat().st_size for p in paths) / count / 1e3, 1),
-            "ours_ms": milliseconds(ours, count, repeats),
-            "plain_ms": milliseconds(theirs, count, repeats),
-            "decoding_ms": milliseconds(
-                lambda k: (transforms.read_image(paths[k]), transforms.read_mask(masks[k])),
-                count,
-                repeats,
+        kilobytes = sum(p.stat().st_size for p in paths) / count / 1e3
+        drawn = "photographs" if PHOTOGRAPHS.is_dir() else "noise"
+        note = f"{size[1]}x{size[0]} {drawn} of {kilobytes:.0f} kB to {crop}"
+        plain_ms = milliseconds(theirs, count, repeats)
+        decoding = milliseconds(
+            lambda k: (transforms.read_image(paths[k]), transforms.read_mask(masks[k])),
+            count,
+            repeats,
+        )
+        # What a worker does when the rest is done on a GPU, padding of batches included.
+        region = milliseconds(
+            lambda k: on_device.collate([images.region(Draw(k, 0, k))]), count, repeats
+        )
+        whole = milliseconds(ours, count, repeats)
+        finished = device_milliseconds(images, count, crop) if torch.cuda.is_available() else None
+        return [
+            Row(
+                GROUP,
+                f"{name}, CPU path",
+                "ms/image and core",
+                whole,
+                baseline=plain_ms,
+                limit=LIMITS[name],
+                predicted=PREDICTED[name],
+                note=note,
             ),
-            # What a worker does when the rest is done on a GPU, padding of batches included.
-            "region_ms": milliseconds(
-                lambda k: on_device.collate([images.region(Draw(k, 0, k))]), count, repeats
+            Row(GROUP, f"{name}, decoding alone", "ms/image and core", decoding, note=note),
+            Row(
+                GROUP,
+                f"{name}, GPU path, the core's part",
+                "ms/image and core",
+                region,
+                baseline=plain_ms,
+                # The limit is one of decoding VOC's images.
+                limit=DECODING_LIMIT if name == "VOC" else None,
+                predicted=DECODING_PREDICTED[name],
+                note=note,
             ),
-            "device_ms": device_milliseconds(images, count, size)
-            if torch.cuda.is_available()
-            else None,
-            "target_ms": TARGETS[name],
-            "growth_ms": {
-                str(factor): milliseconds(lambda k: ours(k % count), factor * count, 3)
-                for factor in GROWTH
-            },
-        }
+            Row(
+                GROUP,
+                f"{name}, GPU path, the GPU's part",
+                "ms/image",
+                finished,
+                device=GPU,
+                predicted=0.05,
+                note=f"batch of 32 to {crop}",
+            ),
+        ]
 
 
 def device_milliseconds(images: StepImages, count: int, size: int) -> float:
@@ -187,53 +216,6 @@ def device_milliseconds(images: StepImages, count: int, size: int) -> float:
     return start.elapsed_time(end) / 20 / 32
 
 
-def order_milliseconds(images: int) -> float:
-    """An epoch's order: permutation and batches."""
-    batches = StepBatches(images, 32, seed=1)
-    return milliseconds(lambda epoch: list(batches.batches(epoch)), 2, 5)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--photographs", type=Path, help="a folder in VOC's layout")
-    parser.add_argument("--crop", type=int, default=512)
-    parser.add_argument("--images", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = [
-        measure(name, options.photographs, options.images, options.crop, options.repeats)
-        for name in SIZES
-    ]
-    orders = {str(10_000 * factor): order_milliseconds(10_000 * factor) for factor in GROWTH}
-    print(f"One sample to a {options.crop} crop, one core, milliseconds")
-    print("| data | JPEG kB | plain | ours | ratio | at most | decoding files |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        ratio = row["plain_ms"] / row["ours_ms"]
-        print(
-            f"| {row['data']} | {row['jpeg_kb']} | {row['plain_ms']:.2f} | {row['ours_ms']:.2f} | "
-            f"{ratio:.1f} | {row['target_ms']} | {row['decoding_ms']:.2f} |"
-        )
-    print("\nThe same with a GPU doing the second half, milliseconds")
-    print("| data | core | at most | GPU |")
-    print("|---|---|---|---|")
-    for row in rows:
-        device = "not measured" if row["device_ms"] is None else f"{row['device_ms']:.3f}"
-        print(f"| {row['data']} | {row['region_ms']:.2f} | {DECODING_TARGET} | {device} |")
-    print("\nMilliseconds per sample as images grow, and of an epoch's order")
-    print("| | " + " | ".join(f"x{factor}" for factor in GROWTH) + " |")
-    print("|---" * (len(GROWTH) + 1) + "|")
-    for row in rows:
-        print(
-            f"| {row['data']} | " + " | ".join(f"{t:.2f}" for t in row["growth_ms"].values()) + " |"
-        )
-    print("| order of 10,000 images | " + " | ".join(f"{t:.1f}" for t in orders.values()) + " |")
-    if options.json:
-        document = {"crop": options.crop, "loading": rows, "order_ms": orders}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool) -> list[Row]:
+    count, crop, repeats = (2, 64, 1) if quick else (48, 512, 5)
+    return [row for name in SIZES for row in measure(name, count, crop, repeats)]

@@ -1,32 +1,32 @@
 """The losses alone: time and peak memory, ours beside the naive form, at 20 to 1,000 classes.
 
-    python benchmarks/losses.py [--json losses.json] [--crop 512] [--repeats 3]
+    python -m benchmarks --only losses
 
 One call is the forward and backward pass of all five terms, from logits at stride 16 back to
 their gradients: a step > 0 with three quarters of the classes old, in the paper's protocol. The
-naive form is the definition word by word in PyTorch: logits upsampled, targets written out,
-``binary_cross_entropy_with_logits``, autograd. Each measurement runs in a process of its own,
-for peak memory, on one CPU thread; both forms must agree in value and gradients. More classes
-are measured with fewer images, or the naive form would not fit; times are per image. A GPU, if
-there is one, gets 8 times the images.
+naive form is :func:`benchmarks.plain_step.naive_loss`, differentiated by autograd. Each
+measurement runs in a process of its own, for peak memory, on one CPU thread; both forms must agree
+in value and gradients. More classes are measured with fewer images, or the naive form would not
+fit; times are per image. A GPU, if there is one, gets 8 times the images.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from benchmarks.memory import peak_since, reset_peak
+from benchmarks.plain_step import naive_loss
+from benchmarks.rows import CPU, GPU, Row
 from dkd import losses
 from dkd.methods import LossWeights
 from dkd.network.deeplab import Output
 
+GROUP = "losses"
 IMAGES = {20: 4, 150: 2, 1000: 1}  # by number of classes
 STRIDE = 16
 POS_WEIGHT = 35.0
@@ -70,28 +70,7 @@ def ours(student: Output, teacher: Output, label: Tensor) -> Tensor:
 
 
 def naive(student: Output, teacher: Output, label: Tensor) -> Tensor:
-    def bce(logits: Tensor, target: Tensor, pos_weight: Tensor | None = None) -> Tensor:
-        each = F.binary_cross_entropy_with_logits(
-            logits, target, pos_weight=pos_weight, reduction="none"
-        )
-        return each.mean((0, 2, 3)).sum()
-
-    def upsample(logits: Tensor) -> Tensor:
-        return F.interpolate(logits, label.shape[1:], mode="bilinear", align_corners=False)
-
-    x, t = upsample(student.logits), upsample(teacher.logits)
-    old, classes = t.shape[1], x.shape[1]
-    # Void is a negative here: it is no class, even where there are more than 254.
-    number = torch.where(label == losses.VOID, 0, label.long())
-    target = torch.stack([number == k for k in range(old, classes)], dim=1).to(x.dtype)
-    weight = torch.full((classes - old, 1, 1), POS_WEIGHT, device=x.device)
-    return (
-        bce(x[:, old:], target, weight)
-        + 5 * bce(x[:, 1:old], t[:, 1:].sigmoid())
-        + 5 * bce(student.positive, teacher.positive.sigmoid())
-        + 5 * bce(student.negative, teacher.negative.sigmoid())
-        + bce(x[:, :1], torch.zeros_like(x[:, :1]))
-    )
+    return naive_loss(student, teacher, label, POS_WEIGHT)
 
 
 FORMS: dict[str, Callable[[Output, Output, Tensor], Tensor]] = {"naive": naive, "ours": ours}
@@ -100,110 +79,96 @@ FORMS: dict[str, Callable[[Output, Output, Tensor], Tensor]] = {"naive": naive, 
 def measure(form: str, classes: int, images: int, crop: int, repeats: int, device: str) -> dict:
     """Seconds of the fastest call, bytes at the peak above the inputs, and what came out."""
 
+    # A CPU does other work too; on a GPU, reading the values waits for it.
+    clock = time.perf_counter if device == "cuda" else time.process_time
+
     def call(student: Output, teacher: Output, label: Tensor) -> tuple[float, Tensor, float]:
         learned = (student.logits, student.positive, student.negative)
-        started = time.perf_counter()
+        started = clock()
         loss = FORMS[form](student, teacher, label)
         gradients = torch.autograd.grad(loss, learned)
         checksum = sum(
             float((g * torch.arange(g.shape[1]).to(g)[:, None, None]).sum()) for g in gradients
         )
-        return time.perf_counter() - started, loss.detach(), checksum
+        return clock() - started, loss.detach(), checksum
 
     # The same code once on little data: what libraries load and set up is not the losses'.
     call(*inputs(4, 1, 32, device))
     data = inputs(classes, images, crop, device)
     before = reset_peak(device)
     runs = [call(*data)]
-    peak = read_peak(device) - before
+    peak = peak_since(device, before)
     runs += [call(*data) for _ in range(repeats - 1)]
     seconds, loss, checksum = min(runs, key=lambda run: run[0])
     return {"seconds": seconds, "bytes": peak, "loss": float(loss), "gradients": checksum}
 
 
-def reset_peak(device: str) -> int:
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak of resident memory to now
-    return read_peak(device)
-
-
-def read_peak(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) * 1024
-
-
 def measured_alone(*arguments: object) -> dict:
-    child = [sys.executable, __file__, "--child", *map(str, arguments)]
+    child = [sys.executable, "-m", "benchmarks.losses", *map(str, arguments)]
     return json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
 
 
-def compare(crop: int, repeats: int, device: str) -> list[dict]:
-    rows = []
-    for classes, images in IMAGES.items():
+def compare(device: str, quick: bool) -> list[Row]:
+    found = []
+    on = GPU if device == "cuda" else CPU
+    for classes, images in {4: 1}.items() if quick else IMAGES.items():
         images *= 8 if device == "cuda" else 1
+        crop = 32 if quick else 512
+        run = measure if quick else measured_alone
         result = {
-            form: measured_alone(form, classes, images, crop, repeats, device) for form in FORMS
+            form: run(form, classes, images, crop, 1 if quick else 3, device) for form in FORMS
         }
         plain, fast = result["naive"], result["ours"]
         for key in ("loss", "gradients"):
             gap = abs(fast[key] - plain[key]) / abs(plain[key])
             assert gap < 1e-4, f"{classes} classes: {key} differ by {gap}"
-        rows.append(
-            {
-                "device": device,
-                "images": images,
-                "crop": crop,
-                "classes": classes,
-                "naive_ms": 1e3 * plain["seconds"] / images,
-                "ours_ms": 1e3 * fast["seconds"] / images,
-                "time_ratio": plain["seconds"] / fast["seconds"],
-                "naive_mib": plain["bytes"] / 2**20,
-                "ours_mib": fast["bytes"] / 2**20,
-                "bytes_ratio": plain["bytes"] / fast["bytes"],
-            }
-        )
-    return rows
+        note = f"{images} crops of {crop}, forward and backward"
+        found += [
+            Row(
+                GROUP,
+                f"{classes} classes, time",
+                "ms/image",
+                1e3 * fast["seconds"] / images,
+                device=on,
+                baseline=1e3 * plain["seconds"] / images,
+                limits="ratio",
+                limit=3.0,
+                predicted=5.0,
+                note=note,
+            ),
+            Row(
+                GROUP,
+                f"{classes} classes, bytes at the peak",
+                "MiB",
+                fast["bytes"] / 2**20,
+                device=on,
+                baseline=plain["bytes"] / 2**20,
+                limits="ratio",
+                limit=2.0,
+                predicted=20.0,
+                note=note,
+            ),
+        ]
+    return found
 
 
-def table(rows: list[dict]) -> str:
-    lines = [
-        "| device | images x crop | classes | naive ms/image | ours ms/image | ratio "
-        "| naive peak MiB | ours peak MiB | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['device']} | {r['images']} x {r['crop']} | {r['classes']} | {r['naive_ms']:.1f} "
-        f"| {r['ours_ms']:.1f} | {r['time_ratio']:.1f} | {r['naive_mib']:.0f} "
-        f"| {r['ours_mib']:.0f} | {r['bytes_ratio']:.1f} |"
-        for r in rows
-    ]
-    if not any(r["device"] == "cuda" for r in rows):
-        lines.append("| cuda | - | - | not measured | | | | | |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        form, classes, images, crop, repeats, device = sys.argv[2:]
-        torch.set_num_threads(1)
-        print(json.dumps(measure(form, int(classes), int(images), int(crop), int(repeats), device)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--crop", type=int, default=512, help="side of the crops (512)")
-    parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
-    rows = compare(given.crop, given.repeats, "cpu")
+def rows(quick: bool) -> list[Row]:
+    found = compare("cpu", quick)
     if torch.cuda.is_available():
-        rows += compare(given.crop, given.repeats, "cuda")
-    print(table(rows))
-    if given.json:
-        given.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1))
+        return found + compare("cuda", quick)
+    return found + [
+        Row(GROUP, f"{classes} classes, {what}", unit, device=GPU, limits="ratio", limit=limit,
+            predicted=predicted)
+        for classes in IMAGES
+        for what, unit, limit, predicted in (
+            ("time", "ms/image", 3.0, 4.0),
+            ("bytes at the peak", "MiB", 2.0, 4.0),
+        )
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    form_, classes_, images_, crop_, repeats_, device_ = sys.argv[1:]
+    torch.set_num_threads(1)
+    numbers = (int(classes_), int(images_), int(crop_), int(repeats_))
+    print(json.dumps(measure(form_, *numbers, device_)))
