@@ -5,7 +5,7 @@ holds no torch, and start jobs of the training image.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,9 +224,12 @@ def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = 
     label = f"step {spec.step} {stage}"
     if stage not in step.stages:
         raise UserError(f"{label}: memory_size is 0: no exemplars are kept")
+    # Named before it is there: what a running job saves and is about to publish is in use.
+    note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory, step.checkpoint_uri))
     missing = missing_stages(step)
     if stage not in missing:
         manifest = artifacts.load(result_uri(step, stage))
+        note_uses(spec.root, run, (manifest.uri,))
         # A result of this very run was made by the train stage's job a moment ago.
         made_here = manifest.metadata.get("run") == run
         verb = "done" if made_here else f"found, made by run {manifest.metadata.get('run')}"
@@ -243,7 +246,20 @@ def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = 
             result=step.checkpoint_uri if stage == "train" else result_uri(step, stage),
         )
     )
+    made = tuple(result_uri(step, each) for each in wanted)
+    note_uses(spec.root, run, made)
     return Outcome(artifacts.load(result_uri(step, stage)), found=False)
+
+
+def note_uses(root: str, run: str, uris: Iterable[str]) -> None:
+    """Keeps with the run which artifacts under the root it uses: :mod:`dkd.upkeep` asks.
+
+    Empty objects ``runs/<run>/uses/<folder>/<key>``, so that a listing tells.
+    """
+    for uri in uris:
+        inside = uri.removeprefix(storage.join(root, "")) if uri.startswith(root) else ""
+        if inside.count("/") == 1:
+            storage.write_bytes(storage.join(root, "runs", run, "uses", inside), b"")
 
 
 def missing_stages(step: Step) -> tuple[Stage, ...]:
