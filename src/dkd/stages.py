@@ -257,8 +257,9 @@ def note_uses(root: str, run: str, uris: Iterable[str]) -> None:
     Empty objects ``runs/<run>/uses/<folder>/<key>``, so that a listing tells.
     """
     for uri in uris:
-        inside = uri.removeprefix(storage.join(root, "")) if uri.startswith(root) else ""
-        if inside.count("/") == 1:
+        folder = root.rstrip("/") + "/"
+        inside = uri.removeprefix(folder)
+        if uri.startswith(folder) and inside.count("/") == 1:
             storage.write_bytes(storage.join(root, "runs", run, "uses", inside), b"")
 
 
