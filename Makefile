@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint lock clean
+.PHONY: help setup demo test test-cluster lint lock clean pipelines
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,9 +30,13 @@ lint: $(READY) ## Style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@if command -v actionlint >/dev/null; then actionlint; else echo "workflows not checked: no actionlint"; fi
 
 test: lint ## Style, format, types and the whole test suite
 	$(BIN)/pytest
+
+pipelines: $(READY) ## Every published scenario as KFP YAML in build/pipelines (LAUNCHER_IMAGE, TRAINING_IMAGE)
+	DKD_LAUNCHER_IMAGE="$(LAUNCHER_IMAGE)" DKD_TRAINING_IMAGE="$(TRAINING_IMAGE)" $(BIN)/dkd compile --all build/pipelines
 
 REGISTRY ?= localhost:5000
 

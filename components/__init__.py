@@ -12,7 +12,7 @@ from kfp import dsl
 
 from dkd import __version__
 
-LAUNCHER_IMAGE = os.environ.get("DKD_LAUNCHER_IMAGE", f"dkd-launcher:{__version__}")
+LAUNCHER_IMAGE = os.environ.get("DKD_LAUNCHER_IMAGE") or f"dkd-launcher:{__version__}"
 """Image of every component, fixed when a pipeline is compiled."""
 
 
