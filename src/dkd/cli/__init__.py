@@ -17,6 +17,7 @@ COMMANDS = {
     "memory": "Choose, look at or edit an exemplar memory.",
     "predict": "Segment images: coloured masks and overlays.",
     "report": "Tables and one HTML page from finished runs.",
+    "runs": "List the runs of an artifact root, or remove one.",
     "compile": "Write a scenario's pipeline as KFP YAML.",
     "data": "Check, index, pack or make a data set.",
     "scenarios": "List the published scenarios, or show one.",

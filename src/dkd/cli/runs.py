@@ -1,0 +1,118 @@
+"""``dkd runs``."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from dkd.cli import options
+
+
+@click.group("runs", invoke_without_command=True)
+@options.root
+@options.workspace
+@click.pass_context
+def command(context: click.Context, root: str | None, workspace: Path) -> None:
+    """List the runs of an artifact root, or remove one (dkd runs rm).
+
+    STATE is "finished", or how many steps are trained. SIZE is all that the run uses: data set,
+    models, evaluations, memories, saves. Runs of one task share steps and data: SHARED is how much
+    of it others use too, and WITH says which; that stays when the run is removed.
+
+    \b
+    dkd runs
+    dkd runs --root s3://bucket/dkd
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = (root, workspace)
+        return
+    from dkd import local, upkeep
+
+    with local.artifact_root(
+        root, workspace, partial(click.echo, err=True), must_exist=True
+    ) as place:
+        lines = upkeep.summaries(upkeep.survey(place))
+    if not lines:
+        click.echo(f"{place}: no runs")
+        return
+    rows = [("RUN", "STATE", "STARTED", "SIZE", "SHARED", "WITH")]
+    rows += [
+        (
+            line.name,
+            line.state,
+            f"{line.started:%Y-%m-%d %H:%M}",
+            size(line.size),
+            size(line.shared),
+            ", ".join(line.others),
+        )
+        for line in lines
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for name, state, started, total, shared, others in rows:
+        cells = (
+            f"{name:<{widths[0]}}  {state:<{widths[1]}}  {started:<{widths[2]}}  "
+            f"{total:>{widths[3]}}  {shared:>{widths[4]}}  {others}"
+        )
+        click.echo(cells.rstrip())
+
+
+@command.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Remove it. Without this, only say what would go.")
+@click.option(
+    "--stopped",
+    is_flag=True,
+    help="The run is stopped, though it wrote something within the last hour.",
+)
+@options.root
+@options.workspace
+@click.pass_obj
+def remove(
+    outer: tuple[str | None, Path],
+    name: str,
+    yes: bool,
+    stopped: bool,
+    root: str | None,
+    workspace: Path,
+) -> None:
+    """Remove the run NAME, and what nothing else uses. Without --yes nothing is removed.
+
+    Models, evaluations, memories and data sets that another run uses stay, and so does what these
+    were made of. A run in progress notes what it uses before it trains, so it keeps its saves and
+    what it is about to publish. What killed writers left (saves, halves of artifacts, multi-part
+    uploads) goes too once it is a day old, whichever run it came from.
+
+    \b
+    dkd runs rm demo-dkd          shows what would go and what would stay
+    dkd runs rm demo-dkd --yes
+    """
+    from datetime import UTC, datetime
+
+    from dkd import local, upkeep
+
+    at = root or outer[0]
+    where = outer[1] if workspace == Path("dkd-workspace") else workspace
+    with local.artifact_root(at, where, partial(click.echo, err=True), must_exist=True) as place:
+        found = upkeep.survey(place)
+        chosen = upkeep.removal(found, name, datetime.now(UTC), stopped=stopped)
+        for what, places in (("goes", chosen.places), ("left over", chosen.leftovers)):
+            for each in places:
+                click.echo(f"{what:<9}  {size(found.size([each])):>10}  {each}")
+        for upload in chosen.unfinished:
+            click.echo(f"{'upload':<9}  {'':>10}  {upload.uri}, begun {upload.started:%Y-%m-%d}")
+        for each, names in chosen.kept.items():
+            click.echo(f"{'stays':<9}  {size(found.size([each])):>10}  {each}: {', '.join(names)}")
+        freed = size(found.size((*chosen.places, *chosen.leftovers)))
+        if not yes:
+            click.echo(f"{freed} would go; nothing is removed without --yes")
+            return
+        upkeep.remove(place, chosen)
+        click.echo(f"removed, {freed}")
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that a person reads."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = min((max(count, 1).bit_length() - 1) // 10, len(units) - 1)
+    number = count / 2 ** (10 * power)
+    return f"{number:.0f} {units[power]}" if power == 0 else f"{number:.1f} {units[power]}"
