@@ -76,13 +76,13 @@ SCENARIO = f"""\
 name: kills
 data: {{format: digits, pack: true, digits: {{train: 60, validation: 12, size: 32}}}}
 task: [[zero, one, two, three], [four, five]]
-network: {{backbone: demo, aspp_channels: 256}}
+network: {{backbone: demo, aspp_channels: 128}}
 memory_size: 8
 training:
   epochs: {{first: 39, later: 39}}
   batch_size: 40
   crop: 32
-  lr: {{first: 0.01, later: 0.001}}
+  lr: {{first: 0.01, later: 0.0001}}
   precision: fp32
   loader_workers: 1
   save_interval: {INTERVAL}
