@@ -27,7 +27,7 @@ def of_scenario(scenario: Scenario, artifact_root: str = form.ARTIFACT_ROOT) -> 
         scenario: its values are the form's defaults.
         artifact_root: proposed by the form.
     """
-    pipeline = incremental.build(scenario, retried=True)
+    pipeline = incremental.build(scenario, on_cluster=True)
     return _compile(pipeline, pipeline_name(scenario), form.INCREMENTAL, artifact_root)
 
 
@@ -38,7 +38,7 @@ def of_extension(launch: Launch, artifact_root: str = form.ARTIFACT_ROOT) -> byt
         launch: the form's defaults.
         artifact_root: proposed by the form.
     """
-    pipeline = extension.build(launch, retried=True)
+    pipeline = extension.build(launch, on_cluster=True)
     return _compile(pipeline, extension.NAME, form.EXTENSION, artifact_root)
 
 
@@ -57,5 +57,3 @@ def _compile(pipeline: Any, name: str, fields: Iterable[form.Field], artifact_ro
         if field.choices:  # the SDK (2.17) cannot say them, the API server and the UI know them
             parameters[field.name]["literals"] = list(field.choices)
     return yaml.safe_dump_all(documents, width=100).encode()
-
-

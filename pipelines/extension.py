@@ -19,20 +19,22 @@ from dkd.scenario import Launch
 NAME = "dkd-add-classes"
 
 
-def build(launch: Launch = Launch(), *, retried: bool = False) -> Any:  # noqa: B008 - frozen
+def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noqa: B008 - frozen
     """The pipeline, for KFP's compiler and its local runner.
 
     Args:
         launch: what the form proposes.
-        retried: whether tasks are tried again; not under the local runner.
+        on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
-    step_of = step_pipeline(retried=retried)
+    step_of = step_pipeline(on_cluster=on_cluster)
 
     def add_classes(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
         secret, teacher = given["s3_secret"], given["add_to_teacher_uri"]
-        prepared = prepare_extension(workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER, **given)
-        place(prepared, PREPARING, secret, retried=retried).set_display_name("Prepare data")
+        prepared = prepare_extension(
+            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "", **given
+        )
+        place(prepared, PREPARING, secret, on_cluster=on_cluster).set_display_name("Prepare data")
         common = {
             "scenario": prepared.outputs["scenario"],
             "task": prepared.outputs["task"],
@@ -41,7 +43,9 @@ def build(launch: Launch = Launch(), *, retried: bool = False) -> Any:  # noqa: 
             "run_name": prepared.outputs["run_name"],
         }
         before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
-        place(before, LAUNCHING, secret, retried=retried).set_display_name("Evaluate the teacher")
+        place(before, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
+            "Evaluate the teacher"
+        )
         step = step_of(
             step=prepared.outputs["step"],
             teacher=teacher,
@@ -55,7 +59,7 @@ def build(launch: Launch = Launch(), *, retried: bool = False) -> Any:  # noqa: 
             memories=["", step.outputs["memory"]],
             **common,
         )
-        place(reported, REPORTING, secret, retried=retried).set_display_name("Report")
+        place(reported, REPORTING, secret, on_cluster=on_cluster).set_display_name("Report")
 
     known = {"launch": launch.model_dump(mode="json", exclude_none=True)}
     shown = form.defaults(form.EXTENSION, known)

@@ -27,11 +27,11 @@ class StepOutputs(NamedTuple):
     memory: str
 
 
-def step_pipeline(*, retried: bool) -> Any:
+def step_pipeline(*, on_cluster: bool) -> Any:
     """The sub-DAG of one step: train, evaluate, choose exemplars.
 
     Args:
-        retried: whether its tasks are tried again; not under the local runner.
+        on_cluster: else under the local runner: nothing is tried again.
     """
 
     @dsl.pipeline(name="step")  # type: ignore[untyped-decorator]
@@ -63,32 +63,32 @@ def step_pipeline(*, retried: bool) -> Any:
             (evaluated, "Evaluate"),
             (chosen, "Choose exemplars"),
         ):
-            place(each, LAUNCHING, s3_secret, retried=retried).set_display_name(title)
+            place(each, LAUNCHING, s3_secret, on_cluster=on_cluster).set_display_name(title)
         return StepOutputs(checkpoint, evaluated.outputs["Output"], chosen.output)
 
     return step
 
 
-def build(scenario: Scenario, *, retried: bool = False) -> Any:
+def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
     """The pipeline of a scenario, for KFP's compiler and its local runner.
 
     Args:
         scenario: embedded in the pipeline; its values are the form's defaults, and what is
             filled in replaces them.
-        retried: whether tasks are tried again; not under the local runner.
+        on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
     alone = scenario.model_copy(update={"variants": {}})
-    step_of = step_pipeline(retried=retried)
+    step_of = step_pipeline(on_cluster=on_cluster)
 
     def incremental(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
         secret = given["s3_secret"]
         prepared = prepare_data(
             scenario=alone.model_dump_json(),
-            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "",
             **given,
         )
-        place(prepared, PREPARING, secret, retried=retried).set_display_name("Prepare data")
+        place(prepared, PREPARING, secret, on_cluster=on_cluster).set_display_name("Prepare data")
         common = {
             "scenario": prepared.outputs["scenario"],
             "task": prepared.outputs["task"],
@@ -106,7 +106,7 @@ def build(scenario: Scenario, *, retried: bool = False) -> Any:
             evaluations.append(step.outputs["evaluation"])
             memories.append(memory)
         reported = report(evaluations=evaluations, memories=memories, **common)
-        place(reported, REPORTING, secret, retried=retried).set_display_name("Report")
+        place(reported, REPORTING, secret, on_cluster=on_cluster).set_display_name("Report")
 
     shown = form.defaults(form.INCREMENTAL, alone.model_dump(mode="json", exclude_none=True))
     parameters = form.set_signature(incremental, form.INCREMENTAL, shown)

@@ -46,7 +46,7 @@ VARIABLES = (
 )
 
 
-def place(task: Any, policy: Policy, s3_secret: Any, *, retried: bool) -> Any:
+def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any:
     """Gives a task its policy and the S3 connection; returns the task.
 
     Args:
@@ -54,10 +54,10 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, retried: bool) -> Any:
         policy: its kind's.
         s3_secret: name of the secret with the S3 keys, or the pipeline's parameter. Where there
             is no such secret, pods must have credentials otherwise (IRSA).
-        retried: False for the local runner, where a person sees the failure at once.
+        on_cluster: False for the local runner, where a person sees the failure at once.
     """
     task.set_caching_options(False)
-    if retried and policy.retries:
+    if on_cluster and policy.retries:
         # Without the last, Argo tries nothing again that failed more than an hour after its start.
         task.set_retry(
             policy.retries,

@@ -309,7 +309,7 @@ class Scenario(Model):
         document = self.model_dump()
         for key, value in assignments.items():
             _assign(document, key.split("."), value, key)
-        return parse(document, source="override")
+        return parse(document, source="")
 
     def variant(self, name: str) -> "Scenario":
         """The named variant, itself without variants."""
@@ -325,10 +325,10 @@ def parse(document: object, source: str) -> Scenario:
 
     Args:
         document: parsed YAML.
-        source: where it is from, for messages.
+        source: where it is from, for messages; empty where the field says enough.
 
     Raises:
-        UserError: one line naming the first bad field.
+        UserError: one line naming the first bad field and its value.
     """
     return parse_part(Scenario, document, source)
 
@@ -340,9 +340,11 @@ def parse_part(part: type[M], document: object, source: str) -> M:
     except ValidationError as error:
         first, *others = error.errors()
         where = ".".join(str(part) for part in first["loc"])
-        more = f" (and {len(others)} more)" if others else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{source}: {where + ': ' if where else ''}{message}{more}") from None
+        if isinstance(first["input"], str | int | float) and repr(first["input"]) not in message:
+            message += f", not {first['input']!r}"
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(": ".join(filter(None, [source, where, message])) + more) from None
 
 
 def load(path: Path) -> Scenario:

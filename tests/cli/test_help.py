@@ -29,7 +29,7 @@ def test_what_compile_and_scenarios_need_holds_no_torch() -> None:
     assert not imported_by(code) & {"torch", "torchvision", "boto3"}
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "extend"])
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0, result.output
