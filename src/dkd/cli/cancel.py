@@ -1,0 +1,25 @@
+"""``dkd cancel``."""
+
+import click
+
+from dkd.cli import kubeflow
+
+
+@click.command("cancel")
+@click.argument("run")
+@kubeflow.options
+def command(run: str, endpoint: str | None, forwarded: str | None, namespace: str) -> None:
+    """End a run on Kubeflow Pipelines, as Terminate does in the UI.
+
+    RUN is the run's id, the beginning of it, or its name. The training job under way saves its
+    state and is deleted; started again, the run goes on from there.
+    """
+    from dkd.submitting import runs
+
+    with kubeflow.connected(endpoint, forwarded, namespace) as there:
+        found = runs.find(there, run)
+        if found.get("state") in runs.FINISHED:
+            click.echo(f"run {found['display_name']} has ended: {found['state'].lower()}")
+            return
+        there.post(f"runs/{found['run_id']}:terminate")
+        click.echo(f"run {found['display_name']}: told to end")

@@ -1,0 +1,161 @@
+"""``dkd submit``."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dkd.cli import compile as compiling
+from dkd.cli import kubeflow
+from dkd.errors import UserError
+
+if TYPE_CHECKING:
+    from dkd.submitting.endpoint import Endpoint, Object
+
+
+@click.command("submit")
+@click.argument("scenario", metavar="SCENARIO")
+@compiling.pipeline_options
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fill in a field of the run's form, e.g. training_nodes=2; may be given several times.",
+)
+@click.option("--run-name", metavar="NAME", help="How the UI lists the run.")
+@click.option(
+    "--experiment", default="", metavar="NAME", help="Experiment of the run; the default one."
+)
+@click.option("--create-experiment", is_flag=True, help="Make the experiment if there is none.")
+@click.option(
+    "--version-name", default="", metavar="NAME", help="Name of the pipeline version uploaded."
+)
+@click.option(
+    "--service-account",
+    default="",
+    metavar="NAME",
+    help="Account of the run's pods in the cluster.",
+)
+@click.option(
+    "--every", default="", metavar="WHEN", help="Make it recurring: 12h, 7d, or cron '0 3 * * 1'."
+)
+@click.option("--watch", is_flag=True, help="Follow the run to its end.")
+@kubeflow.options
+def command(
+    scenario: str,
+    data: str | None,
+    assignments: Sequence[str],
+    variant: str | None,
+    root: str | None,
+    launcher_image: str | None,
+    training_image: str | None,
+    parameters: Sequence[str],
+    run_name: str | None,
+    experiment: str,
+    create_experiment: bool,
+    version_name: str,
+    service_account: str,
+    every: str,
+    watch: bool,
+    endpoint: str | None,
+    forwarded: str | None,
+    namespace: str,
+) -> None:
+    """Run a scenario's pipeline on Kubeflow Pipelines.
+
+    SCENARIO is a YAML file, a name that ``dkd scenarios`` lists, add-classes, or a pipeline that
+    ``dkd compile`` wrote. It is compiled if need be, uploaded as a version of its pipeline unless
+    this very content is there, and started. What is filled in is checked before that.
+
+    The right to use the endpoint: a token in DKD_KFP_TOKEN, or in a file that DKD_KFP_TOKEN_FILE
+    names; inside a pod, the pod's own account; none through --port-forward.
+
+    \b
+    dkd submit voc-15-1 --variant DKD-M --data s3://bucket/datasets/voc --watch \\
+        --launcher-image R/dkd-launcher@sha256:... --training-image R/dkd-training@sha256:... \\
+        -p training_nodes=2 -p training_gpus_per_node=8 --endpoint https://kubeflow.example.com
+    dkd submit add-classes -p add_classes=[sheep] -p add_to_teacher_uri=s3://... \\
+        -p data_set_uri=s3://... --port-forward
+    """
+    from dkd.scenario import parse_assignments
+    from dkd.submitting import runs, uploads
+
+    compiling.use_launcher_image(launcher_image)
+    if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
+        _refuse_compile_options(data, assignments, variant, root, training_image)
+        content = uploads.read_compiled(scenario)
+    elif scenario == "add-classes":
+        compiling.require_no_data(data, variant)
+        content = compiling.compiled_extension(assignments, root, training_image)
+    else:
+        chosen = compiling.load(scenario, data, assignments, variant, training_image)
+        content = compiling.compiled(chosen, root)
+    values = uploads.form_values(content, parse_assignments(parameters))
+    uploads.check(content, values)
+    if every:
+        runs.trigger(every)
+        if watch:
+            raise UserError("--watch: follows a single run; it goes without --every")
+    with kubeflow.connected(endpoint, forwarded, namespace) as there:
+        place = runs.experiment_id(there, experiment, create=create_experiment)
+        version = uploads.upload(there, content, version_name)
+        click.echo(f"pipeline version {version.name} {'uploaded' if version.fresh else 'is there'}")
+        name = run_name or f"{scenario_label(scenario, variant)} {runs.now()}"
+        made = runs.start(
+            there,
+            version,
+            name,
+            values,
+            experiment=place,
+            service_account=service_account,
+            every=every,
+        )
+        if every:
+            identity = made["recurring_run_id"]
+            click.echo(f"recurring run {name}: {there.link(f'recurringrun/details/{identity}')}")
+            return
+        told(there, made)
+        if watch:
+            follow(there, made)
+
+
+def scenario_label(scenario: str, variant: str | None) -> str:
+    """How a run is called if it is given no name."""
+    from pathlib import Path
+
+    return " ".join(filter(None, (Path(scenario).stem, variant)))
+
+
+def _refuse_compile_options(*given: Any) -> None:
+    if any(given):
+        raise UserError(
+            "SCENARIO: is compiled already; --data, --set, --variant, --root and --training-image "
+            "go into the form now (-p)"
+        )
+
+
+def told(there: "Endpoint", run: "Object") -> None:
+    """Prints where a run can be watched."""
+    identity = run["run_id"]
+    inside = there.namespace or "kubeflow"
+    click.echo(f"run {run['display_name']}: {there.link(f'runs/details/{identity}')}")
+    click.echo(
+        f"kubectl logs -f -n {inside} -l pipeline/runid={identity} -c main --prefix "
+        "--max-log-requests 20"
+    )
+    click.echo(f"dkd status {identity}; dkd logs {identity} --follow; dkd cancel {identity}")
+
+
+def follow(there: "Endpoint", run: "Object") -> None:
+    """Follows a run to its end.
+
+    Raises:
+        UserError: it did not succeed.
+    """
+    from dkd.submitting import runs
+
+    ended = runs.watch(there, run["run_id"], click.echo)
+    if ended["state"] != "SUCCEEDED":
+        raise UserError(runs.why(there, ended))

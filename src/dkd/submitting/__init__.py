@@ -1,0 +1,1 @@
+"""Running pipelines on Kubeflow Pipelines from a terminal: submit, watch, read logs, cancel."""

@@ -1,0 +1,213 @@
+"""Runs on an endpoint: start, find, follow, and why one failed."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from dkd.errors import UserError
+from dkd.submitting.endpoint import Endpoint, Object
+from dkd.submitting.graph import graph
+from dkd.submitting.uploads import Version
+
+FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def experiment_id(endpoint: Endpoint, name: str, *, create: bool) -> str:
+    """Id of an experiment; empty for the endpoint's default.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if not name:
+        return ""
+    names = []
+    for each in endpoint.listed("experiments", "experiments", namespace=endpoint.namespace):
+        if each["display_name"] == name:
+            return str(each["experiment_id"])
+        names.append(each["display_name"])
+    if not create:
+        raise UserError(
+            f"{endpoint.url}: no experiment {name!r}; there are {', '.join(names) or 'none'}; "
+            "--create-experiment makes it"
+        )
+    made = endpoint.post("experiments", {"display_name": name, "namespace": endpoint.namespace})
+    return str(made["experiment_id"])
+
+
+def start(
+    endpoint: Endpoint,
+    version: Version,
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    experiment: str = "",
+    service_account: str = "",
+    every: str = "",
+) -> Object:
+    """Starts a run, or a recurring run.
+
+    Args:
+        endpoint: where.
+        version: of the pipeline.
+        name: of the run.
+        values: of the form.
+        experiment: its id.
+        service_account: that the run's pods have; the endpoint's default if empty.
+        every: as :func:`trigger` takes it; empty for a single run.
+
+    Returns:
+        The run, or the recurring run.
+    """
+    body: Object = {
+        "display_name": name,
+        "experiment_id": experiment,
+        "pipeline_version_reference": version.reference,
+        "runtime_config": {"parameters": dict(values)},
+        "service_account": service_account,
+    }
+    if not every:
+        return endpoint.post("runs", body)
+    body |= {"trigger": trigger(every), "max_concurrency": "1", "mode": "ENABLE"}
+    return endpoint.post("recurringruns", {**body, "no_catchup": True})
+
+
+def trigger(every: str) -> Object:
+    """When a recurring run starts.
+
+    Args:
+        every: ``12h``, ``7d``, ``30m``, ``1w``; or five fields of cron, e.g. ``0 3 * * 1``.
+
+    Raises:
+        UserError: neither.
+    """
+    interval = re.fullmatch(r"([1-9]\d*)([mhdw])", every)
+    if interval:
+        seconds = int(interval[1]) * _SECONDS[interval[2]]
+        return {"periodic_schedule": {"interval_second": str(seconds)}}
+    if re.fullmatch(r"([\d*,/-]+ ){4}[\w*,/-]+", every):
+        return {"cron_schedule": {"cron": f"0 {every}"}}  # the server's first field is seconds
+    raise UserError(f"--every {every}: write 12h, 7d, 30m, 1w, or cron's five fields '0 3 * * 1'")
+
+
+def find(endpoint: Endpoint, run: str) -> Object:
+    """A run by id, the beginning of its id, or its name (the newest of that name).
+
+    Raises:
+        UserError: there is none.
+    """
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run):
+        return endpoint.get(f"runs/{run}")
+    for each in newest(endpoint):
+        if each["display_name"] == run or (len(run) >= 4 and each["run_id"].startswith(run)):
+            return endpoint.get(f"runs/{each['run_id']}")
+    raise UserError(f"{endpoint.url}: no run {run!r}; `dkd status` lists them")
+
+
+def newest(endpoint: Endpoint) -> Iterator[Object]:
+    """Runs, the newest first."""
+    return endpoint.listed("runs", "runs", namespace=endpoint.namespace, sort_by="created_at desc")
+
+
+def line(run: Object) -> str:
+    """A run on one line: id, state, when, name."""
+    when = str(run.get("created_at", ""))[:16].replace("T", " ")
+    state = run.get("state", "PENDING").lower()
+    return f"{run['run_id'][:8]}  {state:<10} {when}  {run['display_name']}"
+
+
+def now() -> str:
+    """This minute, for the name of a run."""
+    return f"{datetime.now():%Y-%m-%d %H:%M}"
+
+
+def watch(
+    endpoint: Endpoint, identity: str, say: Callable[[str], None], poll: float = 3.0
+) -> Object:
+    """Follows a run to its end, one line for every change; returns it as it ended."""
+    told: dict[str, str] = {}
+    while True:
+        run = endpoint.get(f"runs/{identity}")
+        for node in graph(endpoint, run):
+            if told.get(node.title) != node.state:
+                say(f"{datetime.now():%H:%M:%S}  {node.state:<10} {node.title}")
+            told[node.title] = node.state
+        if run.get("state") in FINISHED:
+            say(f"{datetime.now():%H:%M:%S}  {run['state'].lower():<10} {run['display_name']}")
+            return run
+        time.sleep(poll)
+
+
+def why(endpoint: Endpoint, run: Object) -> str:
+    """Why a run did not succeed, on one line: the first failed task and its own last words."""
+    link = endpoint.link(f"runs/details/{run['run_id']}")
+    state = run["state"].lower()
+    for node in graph(endpoint, run):
+        if node.state in ("failed", "error"):
+            printed = endpoint.log(run["run_id"], node.pods[-1]) if node.pods else None
+            told = [each for each in (printed or "").splitlines() if each.startswith("dkd: ")]
+            reason = told[-1].removeprefix("dkd: ") if told else node.message
+            return f"run {run['display_name']} {state} at {node.title}: {reason} ({link})"
+    return f"run {run['display_name']} {state} ({link})"
+
+
+def logs(
+    endpoint: Endpoint,
+    identity: str,
+    wanted: str,
+    say: Callable[[str], None],
+    *,
+    follow: bool,
+    poll: float = 3.0,
+) -> None:
+    """Prints what a run's tasks have printed, task by task, each line once.
+
+    Args:
+        endpoint: where.
+        identity: the run's id.
+        wanted: only tasks with this in their title; all if empty.
+        say: prints a line.
+        follow: go on until the run ends.
+        poll: seconds between two looks.
+
+    Raises:
+        UserError: no task has such a title.
+    """
+    printed: dict[str, int] = {}
+    last = ""
+    while True:
+        run = endpoint.get(f"runs/{identity}")
+        chosen = [node for node in graph(endpoint, run) if wanted.lower() in node.title.lower()]
+        for node in chosen:
+            for pod in node.pods:
+                text = endpoint.log(identity, pod)
+                if text is None:
+                    if pod not in printed:
+                        printed[pod] = 0
+                        say(f"=== {node.title}: pod {pod} has no log any more")
+                    continue
+                lines = [each for each in text.splitlines() if not _KFP.match(each)]
+                # An unfinished last line is printed once it is whole.
+                whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
+                fresh = lines[printed.get(pod, 0) : whole]
+                if fresh and last != pod:
+                    say(f"=== {node.title}")
+                    last = pod
+                for each in fresh:
+                    say(each)
+                printed[pod] = max(whole, printed.get(pod, 0))
+        if not follow or run.get("state") in FINISHED:
+            if not chosen:
+                raise UserError(
+                    f"run {run['display_name']}: no task {wanted!r} has started"
+                    if wanted
+                    else f"run {run['display_name']}: nothing has started"
+                )
+            return
+        time.sleep(poll)
+
+
+# What KFP's launcher and executor say around a component's own lines.
+_KFP = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"\d{4}-")
