@@ -130,43 +130,32 @@ RESOURCES = (
 
 def rights(account: str, namespace: str) -> set[tuple[str, str]]:
     """Which verbs on which of the resources the server grants to an account."""
-    return {
-        (verb, resource)
-        for resource in RESOURCES
-        for verb in _granted(account, namespace, resource)
-    }
-
-
-def _granted(account: str, namespace: str, resource: str) -> list[str]:
-    name, _, group = resource.partition(".")
-    name, _, sub = name.partition("/")
-    granted = []
-    for verb in VERBS:
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {
-                "user": f"system:serviceaccount:{namespace}:{account}",
-                "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"],
-                "resourceAttributes": {
-                    "namespace": namespace,
-                    "verb": verb,
-                    "group": group,
-                    "resource": name,
-                    "subresource": sub,
-                },
-            },
-        }
-        granted.append((verb, review))
+    asked = [(verb, resource) for resource in RESOURCES for verb in VERBS]
+    reviews = [json.dumps(_review(account, namespace, *each)) for each in asked]
     answers = kubectl(
-        "create",
-        "-f",
-        "-",
-        "-o",
-        'jsonpath={.status.allowed}{" "}',
-        stdin="\n---\n".join(json.dumps(review) for _, review in granted),
+        "create", "-f", "-", "-o", 'jsonpath={.status.allowed}{" "}', stdin="\n---\n".join(reviews)
     ).split()
-    return [verb for (verb, _), answer in zip(granted, answers, strict=True) if answer == "true"]
+    return {each for each, answer in zip(asked, answers, strict=True) if answer == "true"}
+
+
+def _review(account: str, namespace: str, verb: str, resource: str) -> dict[str, Any]:
+    name, _, group = resource.partition(".")
+    name, _, subresource = name.partition("/")
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{namespace}:{account}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"],
+            "resourceAttributes": {
+                "namespace": namespace,
+                "verb": verb,
+                "group": group,
+                "resource": name,
+                "subresource": subresource,
+            },
+        },
+    }
 
 
 def test_the_launching_account_has_the_roles_rights_and_no_others(overlay: tuple[str, str]) -> None:
