@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint lock clean pipelines
+.PHONY: help setup demo test test-cluster lint lock bench clean pipelines
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ REGISTRY ?= localhost:5000
 test-cluster: $(READY) ## Tests on the cluster of KUBECONFIG, with images pushed to REGISTRY
 	@$(BIN)/kubectl version >/dev/null 2>&1 || { echo "skipped: KUBECONFIG names no cluster that answers"; exit 0; }; \
 	docker/build.sh $(REGISTRY) $(BUILD_ARGUMENTS) && DKD_TEST_IMAGES=build/images $(BIN)/pytest -v -rs tests/cluster $(ONLY)
+
+bench: $(READY) ## Every figure of speed beside its baseline, in build/bench.json too (about 10 minutes)
+	$(BIN)/python -m benchmarks
 
 lock: ## Write the lock files anew
 	$(BIN)/uv pip compile requirements/tools.in $(LOCK_OPTIONS) -o requirements/tools.txt
