@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from commands import Object, get, kubectl, wait_until
+from namespaces import KEYS
 
 from dkd.scenario import Scenario
 
@@ -26,19 +27,36 @@ class TaskFailed(Exception):  # noqa: N818
     """A component's pod ended otherwise than well; its log is the message."""
 
 
-def compiled(scenario: Scenario, image: str) -> dict[str, Object]:
-    """Container of every component, from the compiled pipeline."""
+@dataclass(frozen=True)
+class Compiled:
+    """What Kubeflow Pipelines is given.
+
+    Attributes:
+        containers: of every component.
+        form: the run's parameters, with their defaults.
+    """
+
+    containers: dict[str, Object]
+    form: dict[str, Any]
+
+
+def compiled(scenario: Scenario, image: str) -> Compiled:
+    """The compiled pipeline of a scenario."""
     from kfp import compiler
 
     from dkd.pipelines.incremental import build
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(build(scenario), str(file))
+        compiler.Compiler().compile(build(scenario, on_cluster=True), str(file))
         document = next(yaml.safe_load_all(file.read_text()))
     executors = document["deploymentSpec"]["executors"]
     containers = {key.removeprefix("exec-"): each["container"] for key, each in executors.items()}
-    return {key: {**each, "image": image} for key, each in containers.items()}
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    return Compiled(
+        {key: {**each, "image": image} for key, each in containers.items()},
+        {key: each.get("defaultValue") for key, each in parameters.items()},
+    )
 
 
 @dataclass
@@ -108,19 +126,17 @@ class Tasks:
     Args:
         namespace: where k8s/ has been applied.
         account: service account of the pods.
-        containers: from :func:`compiled`.
+        pipeline: from :func:`compiled`.
         store: URI under which Kubeflow Pipelines keeps a run's files.
     """
 
-    def __init__(
-        self, namespace: str, account: str, containers: dict[str, Object], store: str
-    ) -> None:
+    def __init__(self, namespace: str, account: str, pipeline: Compiled, store: str) -> None:
         self.namespace, self.account = namespace, account
-        self._containers, self._store = containers, store
+        self.pipeline, self._store = pipeline, store
 
     def inside(self, namespace: str, account: str = "") -> "Tasks":
         """The same in another namespace, or under another account."""
-        return Tasks(namespace, account or self.account, self._containers, self._store)
+        return Tasks(namespace, account or self.account, self.pipeline, self._store)
 
     def start(self, component: str, *, on: str = "", **arguments: Any) -> Task:
         """Starts a component.
@@ -131,7 +147,7 @@ class Tasks:
             arguments: its parameters.
         """
         name = f"{component}-{uuid.uuid4().hex[:6]}"
-        container = self._containers[component]
+        container = self.pipeline.containers[component]
         inputs = _inputs(component, name, self._store, arguments)
         program = [
             text.replace("{{$}}", json.dumps(inputs))
@@ -149,7 +165,7 @@ _ARTIFACTS = {
     "evaluate": {"metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"},
     "report": {"page": "HTML"},
 }
-_OUTPUTS = {"prepare-data": ("scenario", "dataset", "task")}
+_OUTPUTS = {"prepare-data": ("scenario", "dataset", "task", "run_name")}
 
 
 def _inputs(component: str, name: str, store: str, arguments: dict[str, Any]) -> Object:
@@ -217,7 +233,8 @@ def _pod(name: str, account: str, image: str, program: list[str]) -> Object:
                     "image": image,
                     "command": ["sh", "-c", _SHELL, "sh", *program],
                     "env": [
-                        {"name": "DKD_S3_CREDENTIALS_DIR", "value": "/var/run/dkd/s3"},
+                        _from_secret("AWS_ACCESS_KEY_ID", "accesskey"),
+                        _from_secret("AWS_SECRET_ACCESS_KEY", "secretkey"),
                     ],
                     "envFrom": [{"configMapRef": {"name": "dkd-s3"}}],
                     "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
@@ -226,15 +243,14 @@ def _pod(name: str, account: str, image: str, program: list[str]) -> Object:
                         "readOnlyRootFilesystem": True,
                         "capabilities": {"drop": ["ALL"]},
                     },
-                    "volumeMounts": [
-                        *({"name": key, "mountPath": at} for key, at in scratch.items()),
-                        {"name": "keys", "mountPath": "/var/run/dkd/s3", "readOnly": True},
-                    ],
+                    "volumeMounts": [{"name": key, "mountPath": at} for key, at in scratch.items()],
                 }
             ],
-            "volumes": [
-                *({"name": key, "emptyDir": {}} for key in scratch),
-                {"name": "keys", "secret": {"secretName": "mlpipeline-minio-artifact"}},
-            ],
+            "volumes": [{"name": key, "emptyDir": {}} for key in scratch],
         },
     }
+
+
+def _from_secret(variable: str, key: str) -> Object:
+    source = {"secretKeyRef": {"name": KEYS, "key": key}}
+    return {"name": variable, "valueFrom": source}

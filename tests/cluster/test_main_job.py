@@ -43,16 +43,15 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
     prepared = tasks.start(
         "prepare-data",
         scenario=scenario.model_dump_json(),
-        artifact_root=root,
-        run_name=run,
-        overrides={},
+        workflow="smoke-workflow",
+        **{**tasks.pipeline.form, "artifact_root": root, "run_name": run},
     ).result()
     common = {
         "scenario": prepared["scenario"],
         "task": prepared["task"],
         "dataset": prepared["dataset"],
         "artifact_root": root,
-        "run_name": run,
+        "run_name": prepared["run_name"],
     }
     teacher = memory = ""
     checkpoints, evaluations, memories, logs = [], [], [], []
