@@ -8,13 +8,19 @@ from typing import Any
 from dkd import __version__, checkpoint, storage
 from dkd.errors import UserError
 from dkd.network import released
+from dkd.scenario import Scenario
+from dkd.stages import result_fields
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.tasks import Task
 
 
 def publish(
-    file: Path, classes: Sequence[Sequence[str]], fields: Mapping[str, Any], uri: str
+    file: Path,
+    classes: Sequence[Sequence[str]],
+    fields: Mapping[str, Any],
+    scenario: Scenario,
+    uri: str,
 ) -> Manifest:
     """Publishes a released checkpoint under the fields that our own training writes.
 
@@ -22,6 +28,7 @@ def publish(
         file: the ``.pth`` file.
         classes: names by step, in channel order.
         fields: what is known besides: ``dataset``, ``training``, ``method``, ``protocol``.
+        scenario: how a step that adds classes to it is to be trained.
         uri: the artifact's place.
 
     Returns:
@@ -58,6 +65,7 @@ def publish(
         "teacher": None,
         "memory": None,
         "dataset": None,
+        "scenario": result_fields(scenario),
         "versions": {"dkd": __version__},
         "device": "",
         "ranks": 0,

@@ -13,10 +13,10 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from dkd import checkpoint
+from dkd import checkpoint, stages
 from dkd.cli import main
 from dkd.network import deeplab
-from dkd.scenario import Network
+from dkd.scenario import Data, Network
 from dkd.storage import artifacts
 
 Command = Callable[..., Result]
@@ -255,6 +255,30 @@ def test_import_gives_a_checkpoint_that_loads(
     )
     assert "'cls.2.bias' is of another shape" in message
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        ("--task", "voc-15-5"),
+        ("--classes", ",".join(f"n{i}" for i in range(15)), "--classes", "a,b,c,d,e"),
+    ],
+    ids=["published", "own"],
+)
+def test_an_imported_model_can_be_extended(
+    dkd: Command, released_file: Path, place: Path, tmp_path: Path, known: tuple[str, ...]
+) -> None:
+    imported = dkd("import", released_file, *known, "--output", tmp_path / "ours")
+    assert imported.exit_code == 0, imported.output
+    data = Data(format="folder", root=str(place / "data"))
+    added = stages.prepare_extension(
+        str(tmp_path / "ours"), ["blue"], data, lambda s: s, str(tmp_path / "root"), lambda _: None
+    )
+    assert added.step == 2
+    assert added.task.steps[2] == ("blue",)
+    assert added.scenario.network == Network(backbone="resnet101")
+    assert added.scenario.training.lr.later == 1e-4
+    assert added.scenario.training.crop == 512
 
 
 def test_import_refuses_bad_input(refused: Refused, tmp_path: Path) -> None:

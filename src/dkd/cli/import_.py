@@ -46,7 +46,8 @@ def command(
     """Turn FILE, a .pth checkpoint released by the paper's authors, into one of ours.
 
     Every tensor must be there, none more, each of its shape; nothing in the file is executed.
-    The result can be scored (dkd evaluate), used (dkd predict) and extended (dkd extend).
+    The result can be scored (dkd evaluate), used (dkd predict) and extended (dkd extend): as the
+    published task trains its later steps, with --classes as VOC 15-1 does.
 
     \b
     dkd import step_5.pth --task voc-15-1 --output s3://bucket/checkpoints/released-15-1
@@ -54,24 +55,29 @@ def command(
     """
     from functools import partial
 
+    from dkd import catalogue
+
     if (task is None) == (not classes):
         raise UserError("--task or --classes: name the published task, or the classes by step")
     if task is not None:
-        names, fields = _published(task, step)
+        names, fields, scenario = _published(task, step)
     else:
         names = tuple(tuple(part.strip() for part in item.split(",")) for item in classes)
         if step is not None:
             raise UserError("--step: belongs to --task; give --classes once for every step")
         fields = {"dataset": {"name": dataset, "digest": ""}, "training": {"crop": crop}}
+        scenario = catalogue.scenario("voc-15-1", {"data.root": ".", "training.crop": crop})
     from dkd import imported, local
 
     with local.reachable([output], workspace, partial(click.echo, err=True)):
-        manifest = imported.publish(file, names, fields, output)
+        manifest = imported.publish(file, names, fields, scenario, output)
     click.echo(f"{manifest.uri}: {sum(map(len, names))} classes in {len(names)} steps")
 
 
-def _published(name: str, step: int | None) -> tuple[tuple[tuple[str, ...], ...], dict[str, Any]]:
-    """Class names by step, and what the scenario says of data set and training."""
+def _published(
+    name: str, step: int | None
+) -> tuple[tuple[tuple[str, ...], ...], dict[str, Any], "Scenario"]:
+    """Class names by step, what the scenario says of data set and training, and the scenario."""
     from dkd import catalogue
     from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
     from dkd.tasks import Task
@@ -101,4 +107,4 @@ def _published(name: str, step: int | None) -> tuple[tuple[tuple[str, ...], ...]
             "pos_weight": training.pos_weight.at(number),
         },
     }
-    return task.upto(number).steps, fields
+    return task.upto(number).steps, fields, scenario
