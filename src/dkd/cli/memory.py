@@ -12,7 +12,7 @@ from dkd.cli.train import perform, step_options
 
 @click.group("memory")
 def command() -> None:
-    """Choose an exemplar memory, or look at one."""
+    """Choose an exemplar memory, look at one, or take images out of all."""
 
 
 @command.command("show")
@@ -65,3 +65,57 @@ def choose(**given: Any) -> None:
     dkd memory choose demo --variant DKD --set memory_size=200 --step 0
     """
     perform("memory", **given)
+
+
+@command.command("forget")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--yes", is_flag=True, help="Do it. Without this, only say what would be done.")
+@options.root
+@options.workspace
+def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path) -> None:
+    """Remove IMAGEs from every exemplar memory under the artifact root: a person's request.
+
+    IMAGE is an id that dkd memory show --images lists. The memories stay where they are, without
+    the images; their old files are deleted, and the images' thumbnails taken out of the runs'
+    reports under the root. What a model learned from an image stays in it: the models that saw one
+    are listed, also those that began as a copy of such a model. A run that is started again
+    afterwards trains the steps that used the memory anew. Data sets are yours to clean: an image
+    that is still in one is trained on, and may be chosen, again.
+
+    \b
+    dkd memory forget train-00017               shows memories, models, data sets
+    dkd memory forget train-00017 --yes
+    """
+    from functools import partial
+
+    from dkd import forgetting, local, upkeep
+
+    with local.artifact_root(
+        root, workspace, partial(click.echo, err=True), must_exist=True
+    ) as place:
+        plan = forgetting.plan(upkeep.survey(place), images)
+        for held in plan.memories:
+            click.echo(
+                f"memory    {held.manifest.uri}: holds {len(held.rows)} of them among "
+                f"{held.size} exemplars"
+            )
+        for name in plan.runs:
+            click.echo(f"report    of run {name}: shows a thumbnail")
+        for dataset in plan.datasets:
+            click.echo(f"data set  {dataset.uri}: lists it still; make it anew without")
+        for seen in plan.models:
+            model = seen.checkpoint
+            click.echo(
+                f"model     {model.uri} (run {model.metadata.get('run', 'unknown')}, "
+                f"{model.created}) saw it: {'; '.join(seen.how)}"
+            )
+        if not plan.models:
+            click.echo("no model under this root saw it")
+        if not yes:
+            click.echo("nothing is changed without --yes")
+            return
+        forgetting.apply(plan)
+        click.echo(
+            f"forgotten in {len(plan.memories)} memories; other machines may hold copies in their "
+            "caches (DKD_CACHE/artifacts)"
+        )

@@ -135,6 +135,32 @@ def publish(
     return manifest
 
 
+def replace(
+    old: Manifest, parts: Mapping[str, Path | bytes], *, metadata: Mapping[str, Any]
+) -> Manifest:
+    """Put another content in an artifact's place, at once, and delete the old one's parts.
+
+    The exception to the rule that artifacts do not change: what must not be kept any longer. A
+    reader that is at the old parts finds them missing and says so.
+
+    Args:
+        old: what lies there.
+        parts: as for :func:`publish`.
+        metadata: likewise.
+
+    Raises:
+        UserError: storage failed; the old one is whole then, or the new one is and parts of the
+            old one are left.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    new = Manifest(old.uri, old.kind, {}, dict(metadata), now)
+    for name, content in parts.items():
+        new.parts[name] = _store(old.uri, name, content)
+    storage.write_bytes(storage.join(old.uri, MANIFEST), _to_json(new))
+    _give_way(old, new)
+    return new
+
+
 def _give_way(ours: Manifest, winner: Manifest) -> Manifest:
     """Remove our parts: another writer's artifact is there."""
     used = {part.object for part in winner.parts.values()}
