@@ -135,6 +135,25 @@ def set_signature(
     return tuple(function.__signature__.parameters)  # type: ignore[attr-defined]
 
 
+def require_secret(name: str, environment: Mapping[str, str]) -> None:
+    """Checks that a component's pod got the S3 keys that the form names.
+
+    Args:
+        name: of the secret; ``none`` where pods have credentials otherwise.
+        environment: the pod's variables; outside of pods nothing is checked.
+
+    Raises:
+        UserError: it did not: there is no such secret, or it has other keys.
+    """
+    in_pod = "KUBERNETES_SERVICE_HOST" in environment
+    if in_pod and name not in ("", "none") and "AWS_ACCESS_KEY_ID" not in environment:
+        raise UserError(
+            f"s3_secret: there is no secret {name} with the keys accesskey and secretkey in this "
+            f"namespace; kubectl get secret {name} shows it, and 'none' is for pods that have "
+            "credentials otherwise"
+        )
+
+
 def fill_in(
     scenario: Scenario,
     fields: Sequence[Field],

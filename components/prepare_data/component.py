@@ -67,6 +67,7 @@ def prepare_data(
         name.
     """
     values = dict(locals())
+    import os
     from collections import namedtuple
 
     from dkd import stages
@@ -74,6 +75,7 @@ def prepare_data(
     from dkd.pipelines import form
 
     with told():
+        form.require_secret(s3_secret, os.environ)
         resolved = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
         run = run_name or workflow
         stages.claim_run(artifact_root, run, resolved)

@@ -73,6 +73,7 @@ def prepare_extension(
         its teacher's, the run's name.
     """
     values = dict(locals())
+    import os
     from collections import namedtuple
     from functools import partial
 
@@ -81,6 +82,7 @@ def prepare_extension(
     from dkd.pipelines import form
 
     with told():
+        form.require_secret(s3_secret, os.environ)
         made = stages.prepare_extension(
             add_to_teacher_uri,
             add_classes,

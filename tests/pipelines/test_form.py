@@ -133,3 +133,12 @@ def test_the_data_of_an_extension() -> None:
     assert (described.format, described.root) == ("voc", "folder")
     with pytest.raises(UserError, match=r"^data_set_uri: "):
         form.new_data("", {})
+
+
+def test_a_secret_that_is_not_there() -> None:
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    with pytest.raises(UserError, match=r"^s3_secret: there is no secret mine with the keys"):
+        form.require_secret("mine", pod)
+    form.require_secret("none", pod)
+    form.require_secret("mine", {**pod, "AWS_ACCESS_KEY_ID": "key"})
+    form.require_secret("mine", {})
