@@ -72,21 +72,22 @@ MOST_KILLS = 15
 """Kills of a chain after which it may finish."""
 
 # An epoch is one iteration, so that the log has every iteration; with 39 each is told.
+TASK = "[[zero, one, two, three], [four, five]]"
 SCENARIO = f"""\
 name: kills
-data: {{format: digits, pack: true, digits: {{train: 60, validation: 12, size: 32}}}}
-task: [[zero, one, two, three], [four, five]]
-network: {{backbone: demo, aspp_channels: 128}}
+data: {{{{format: digits, pack: true, digits: {{{{train: 60, validation: 12, size: 32}}}}}}}}
+task: {{task}}
+network: {{{{backbone: demo, aspp_channels: 128}}}}
 memory_size: 8
 training:
-  epochs: {{first: 39, later: 39}}
+  epochs: {{{{first: 39, later: 39}}}}
   batch_size: 40
   crop: 32
-  lr: {{first: 0.01, later: 0.0001}}
+  lr: {{{{first: 0.01, later: 0.0001}}}}
   precision: fp32
   loader_workers: 1
   save_interval: {INTERVAL}
-launch: {{processes_per_node: 2, threads: 1}}
+launch: {{{{processes_per_node: 2, threads: 1}}}}
 """
 
 STARTED = re.compile(r"step (\d) \(.*iterations on \d ranks \(\w+\)(?:, from iteration (\d+))?")
@@ -446,8 +447,7 @@ class Opened:
 
 
 def start_run(folder: Path, temporary: Path, mark: str) -> "subprocess.Popen[str]":
-    scenario = folder / "kills.yaml"
-    scenario.write_text(SCENARIO)
+    scenario = folder.parent / "kills.yaml"
     others = ("AWS_", "DKD_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return subprocess.Popen(
@@ -628,6 +628,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="file that the lines of JSON are added to")
     parser.add_argument("--work", type=Path, help="folder for the workspaces")
     parser.add_argument("--per-chain", type=int, default=MOST_KILLS, help="kills of a run at most")
+    parser.add_argument("--steps", type=int, choices=(1, 2), default=2, help="of the run (2)")
     parser.add_argument("--table", type=Path, help="only print the table of this record")
     given = parser.parse_args()
     if given.table:
@@ -636,7 +637,9 @@ def main() -> int:
     become_reaper()
     work = given.work or Path(tempfile.mkdtemp(prefix="kills-"))
     work.mkdir(parents=True, exist_ok=True)
-    known = work / "expected.json"
+    task = TASK if given.steps == 2 else TASK.split("], ")[0] + "]]"
+    (work / "kills.yaml").write_text(SCENARIO.format(task=task))
+    known = work / f"expected-{given.steps}.json"
     if known.exists():
         expected = {int(step): digest for step, digest in json.loads(known.read_text()).items()}
     else:

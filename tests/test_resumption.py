@@ -6,11 +6,13 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from step_runs import Run, scenario
 
 from dkd.launching import Job, JobFailed, launcher
+from dkd.saves import Preempted, Saver
 from dkd.scenario import Launch
 from dkd.steps import Step
 from dkd.storage import artifacts
@@ -73,3 +75,39 @@ def test_ranks_that_were_killed_go_on_in_the_same_bits(
     whole, broken = (artifacts.load(job(run).result) for run in runs)
     assert broken.digest == whole.digest
     assert not [path for path in (tmp_path / "broken/saves").rglob("*") if path.is_file()]
+
+
+def test_sigterm_while_a_checkpoint_is_published_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+    run = Run(tmp_path / "root", scenario(memory_size=0))
+    publish, before = artifacts.publish, signal.getsignal(signal.SIGTERM)
+
+    def preempted(*given: Any, **named: Any) -> artifacts.Manifest:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return publish(*given, **named)
+
+    monkeypatch.setattr(artifacts, "publish", preempted)
+    with pytest.raises(Preempted):
+        run.job(0).perform("train")
+    assert artifacts.find(run.job(0).step.checkpoint_uri) is not None
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_no_save_is_left_though_one_is_under_way_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last save's upload is slower than the rest of the training."""
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+    run = Run(tmp_path / "root", scenario(memory_size=0, **{"training.save_interval": 1e-6}))
+    upload = Saver._upload
+
+    def slow(self: Saver, *given: Any) -> None:
+        time.sleep(0.5)
+        upload(self, *given)
+
+    monkeypatch.setattr(Saver, "_upload", slow)
+    run.job(0).perform("train")
+    assert run.said.index("  saved at iteration 7") < len(run.said) - 1
+    assert not [path for path in (tmp_path / "root/saves").rglob("*") if path.is_file()]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from dkd.launching.local import grace_seconds
+from dkd.launching.local import INTERRUPT_GRACE, grace_seconds
 from dkd.launching.processes import marked, owned
 
 MARK = "DKD_RUN_ID"
@@ -27,31 +27,49 @@ def run_processes() -> Iterator[None]:
     block is left and however this process ends.
 
     SIGTERM is handed to the running component, which lets its ranks save, before the block is
-    left with status 143.
+    left with status 143. Ctrl-C has reached the component already, which is waited for likewise;
+    a second one is not.
     """
     with owned(MARK) as (mark, folder):
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            components = [p for p in marked(mark, MARK) if _COMPONENT in _command_line(p)]
+            components = _components(mark)
             for component in components:
                 os.kill(component, signal.SIGTERM)
-            # Waited for here: leaving would close the pipe that the component writes to.
-            end = time.monotonic() + grace_seconds()
-            while any(map(_command_line, components)) and time.monotonic() < end:
-                time.sleep(0.05)
+            _wait_for(components, grace_seconds())
             raise SystemExit(143)
 
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _wait_for(_components(mark), INTERRUPT_GRACE + 1)
+            raise KeyboardInterrupt
+
         environment = dict(os.environ)
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {
+            signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
+            signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+        }
         os.environ |= {MARK: mark, "TMPDIR": str(folder)}
         tempfile.tempdir = None  # this process's own files go there too
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             os.environ.clear()
             os.environ.update(environment)
             tempfile.tempdir = None
+
+
+def _components(mark: str) -> list[int]:
+    return [process for process in marked(mark, MARK) if _COMPONENT in _command_line(process)]
+
+
+def _wait_for(processes: list[int], seconds: float) -> None:
+    """Waits in the signal's handler: leaving it would close the pipe that they write to."""
+    end = time.monotonic() + seconds
+    while any(map(_command_line, processes)) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _command_line(process: int) -> bytes:
