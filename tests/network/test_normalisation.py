@@ -46,14 +46,27 @@ def rank(number: int, ranks: int, folder: Path) -> None:
     per_rank = 4 // ranks
     train(DistributedDataParallel(model.train()), images()[per_rank * number :][:per_rank])
     torch.save(model.state_dict(), folder / f"{number}.pt")
+    growing = [name for name, buffer in model.named_buffers() if buffer.requires_grad]
+    (folder / f"{number}.growing").write_text("\n".join(growing))
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks wrote."""
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(rank, (2, folder), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def states(folder: Path) -> list[dict[str, torch.Tensor]]:
     return [torch.load(folder / f"{number}.pt", weights_only=True) for number in range(2)]
+
+
+def test_statistics_hold_on_to_no_iteration(folder: Path) -> None:
+    """Buffers with a history would keep every iteration's activations: memory without end."""
+    assert [path.read_text() for path in sorted(folder.glob("*.growing"))] == ["", ""]
 
 
 def test_ranks_end_with_identical_statistics(states: list[dict[str, torch.Tensor]]) -> None:

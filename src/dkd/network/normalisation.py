@@ -73,18 +73,18 @@ class _AcrossRanks(torch.autograd.Function):
         rows[dist.get_rank(), 2] = x.numel() / x.shape[1]
         dist.all_reduce(rows)
         means, variances, sizes = rows.unbind(1)
-        total = sizes.sum(0)
-        mean = (means * sizes).sum(0) / total
-        variance = ((variances + (means - mean) ** 2) * sizes).sum(0) / total
-        ctx.save_for_backward(x, weight, mean, variance, total)
+        values = sizes[:, 0].sum()
+        mean = (means * sizes).sum(0) / values
+        variance = ((variances + (means - mean) ** 2) * sizes).sum(0) / values
+        ctx.save_for_backward(x, weight, mean, variance, values)
         ctx.eps = eps
-        ctx.mark_non_differentiable(mean, variance, total)
+        ctx.mark_non_differentiable(mean, variance, values)
         y = F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
-        return y, mean, variance, total[0]
+        return y, mean, variance, values
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_statistics: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, variance, total = ctx.saved_tensors
+        x, weight, mean, variance, values = ctx.saved_tensors
         scaled, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
             dy, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
         )
@@ -93,8 +93,8 @@ class _AcrossRanks(torch.autograd.Function):
         # dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat)); its first term is there already,
         # the others are a line in x, which batch normalisation with no statistics draws fastest.
         inverse = torch.rsqrt(variance + ctx.eps)
-        slope = -weight * inverse**2 * sums[0] / total
-        offset = -weight * inverse * sums[1] / total - slope * mean
+        slope = -weight * inverse**2 * sums[0] / values
+        offset = -weight * inverse * sums[1] / values - slope * mean
         zero, one = torch.zeros_like(mean), torch.ones_like(mean)
         line = F.batch_norm(x, zero, one, slope, offset, training=False, eps=0)
         return scaled.add_(line), d_weight, d_bias, None
