@@ -66,5 +66,6 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
     parameters = form.set_signature(add_classes, form.EXTENSION, shown)
     return dsl.pipeline(
         name=NAME,
+        display_name="Add classes to a model",
         description="Adds classes to a segmentation model without forgetting the old ones.",
     )(add_classes)

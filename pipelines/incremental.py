@@ -112,8 +112,19 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
     parameters = form.set_signature(incremental, form.INCREMENTAL, shown)
     return dsl.pipeline(
         name=f"dkd-{scenario.name.replace('.', '-')}",
+        display_name=title(scenario),
         description=scenario.description or f"Class-incremental segmentation: {scenario.name}",
     )(incremental)
+
+
+def title(scenario: Scenario) -> str:
+    """How the UI lists the pipeline, e.g. ``VOC 15-1, DKD-M``."""
+    name = scenario.name
+    if name in catalogue.published():
+        family, first, later, *setting = name.split("-")
+        family = {"voc": "VOC", "ade": "ADE20K"}[family]
+        name = " ".join([family, f"{first}-{later}", *setting])
+    return f"{name}, {scenario.label}" if scenario.label else name
 
 
 def step_title(scenario: Scenario, number: int, most: int = 3) -> str:

@@ -255,6 +255,20 @@ def test_compiling_twice_gives_the_same_text() -> None:
     assert compiled.of_scenario(scenario) == compiled.of_scenario(scenario)
 
 
+@pytest.mark.parametrize(
+    ("name", "variant", "title"),
+    [
+        ("voc-15-1", None, "VOC 15-1"),
+        ("voc-15-1", "DKD-M", "VOC 15-1, DKD-M"),
+        ("voc-19-1-disjoint", "joint", "VOC 19-1 disjoint, joint"),
+        ("ade-100-50", None, "ADE20K 100-50"),
+        ("add-classes", None, "Add classes to a model"),
+    ],
+)
+def test_titles_of_pipelines(name: str, variant: str | None, title: str) -> None:
+    assert documents(name, variant)[0]["pipelineInfo"]["displayName"] == title
+
+
 def test_titles_of_steps() -> None:
     def scenario(**values: object) -> Scenario:
         return catalogue.scenario("voc-15-1", {"data.root": "s3://bucket/data", **values})
