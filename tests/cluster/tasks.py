@@ -20,7 +20,7 @@ from namespaces import KEYS
 from dkd.scenario import Scenario
 
 OUTPUTS = "/tmp/outputs"
-_END = "--- outputs: "
+_END = "=== outputs: "
 
 
 class TaskFailed(Exception):  # noqa: N818
@@ -33,10 +33,12 @@ class Compiled:
 
     Attributes:
         containers: of every component.
+        outputs: of every component, as KFP describes them.
         form: the run's parameters, with their defaults.
     """
 
     containers: dict[str, Object]
+    outputs: dict[str, Object]
     form: dict[str, Any]
 
 
@@ -55,6 +57,10 @@ def compiled(scenario: Scenario, image: str) -> Compiled:
     parameters = document["root"]["inputDefinitions"]["parameters"]
     return Compiled(
         {key: {**each, "image": image} for key, each in containers.items()},
+        {
+            key.removeprefix("comp-"): each.get("outputDefinitions", {})
+            for key, each in document["components"].items()
+        },
         {key: each.get("defaultValue") for key, each in parameters.items()},
     )
 
@@ -148,7 +154,8 @@ class Tasks:
         """
         name = f"{component}-{uuid.uuid4().hex[:6]}"
         container = self.pipeline.containers[component]
-        inputs = _inputs(component, name, self._store, arguments)
+        place = f"{self._store}/{name}"
+        inputs = _inputs(self.pipeline.outputs[component], place, arguments)
         program = [
             text.replace("{{$}}", json.dumps(inputs))
             for text in [*container["command"], *container["args"]]
@@ -160,33 +167,26 @@ class Tasks:
         return Task(name, self.namespace, inputs["outputs"])
 
 
-_ARTIFACTS = {
-    "train": {"model": "Model"},
-    "evaluate": {"metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"},
-    "report": {"page": "HTML"},
-}
-_OUTPUTS = {"prepare-data": ("scenario", "dataset", "task", "run_name")}
-
-
-def _inputs(component: str, name: str, store: str, arguments: dict[str, Any]) -> Object:
+def _inputs(outputs: Object, place: str, arguments: dict[str, Any]) -> Object:
     """What KFP's driver hands to the executor."""
-    parameters = _OUTPUTS.get(component, ("Output",))
     return {
         "inputs": {"parameterValues": arguments},
         "outputs": {
-            "parameters": {key: {"outputFile": f"{OUTPUTS}/{key}"} for key in parameters},
+            "parameters": {
+                key: {"outputFile": f"{OUTPUTS}/{key}"} for key in outputs.get("parameters", {})
+            },
             "artifacts": {
                 key: {
                     "artifacts": [
                         {
                             "name": key,
-                            "type": {"schemaTitle": f"system.{kind}", "schemaVersion": "0.0.1"},
-                            "uri": f"{store}/{name}/{key}",
+                            "type": each["artifactType"],
+                            "uri": f"{place}/{key}",
                             "metadata": {},
                         }
                     ]
                 }
-                for key, kind in _ARTIFACTS.get(component, {}).items()
+                for key, each in outputs.get("artifacts", {}).items()
             },
             "outputFile": f"{OUTPUTS}/executor_output.json",
         },
@@ -198,7 +198,7 @@ import json, pathlib
 from dkd import storage
 for file in pathlib.Path("/minio").rglob("*"):
     if file.is_file():
-        storage.upload(file, f"minio://{file.relative_to('/minio')}")
+        storage.upload(file, "minio:/" + str(file).removeprefix("/minio"))
 """
 
 # Kubeflow Pipelines' launcher starts the component and uploads its files; here a shell does, which
