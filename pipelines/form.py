@@ -205,6 +205,8 @@ def _checked(
         assignments["data.format"] = "packed"
     elif field.path == "launch.gpus_per_node":
         assignments["launch.processes_per_node"] = value or given.get("training_processes_per_node")
+    elif field.path == "launch.secret" and value == S3_SECRET and not scenario.launch.secret:
+        return {}  # what the form proposed: workers keep the runtime's own
     elif field.path == "launch.processes_per_node" and given.get("training_gpus_per_node"):
         return {}  # one rank per GPU
     elif field.path == "launch.tolerations":

@@ -39,14 +39,8 @@ def test_the_components_take_the_whole_form() -> None:
             assert taken[field.name].annotation is field.kind, field.name
 
 
-def test_defaults_change_nothing_but_name_the_secret() -> None:
-    kept = scenario(
-        **{
-            "launch.backend": "trainjob",
-            "launch.image": "r/dkd-training:1",
-            "launch.secret": form.S3_SECRET,
-        }
-    )
+def test_defaults_change_nothing() -> None:
+    kept = scenario(**{"launch.backend": "trainjob", "launch.image": "r/dkd-training:1"})
     assert filled() == kept
 
 
