@@ -55,7 +55,7 @@ def run_in(pod: str, container: str, namespace: str, *command: str, check: bool 
     return kubectl("exec", pod, "-c", container, "-n", namespace, "--", *command, check=check)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 0.5) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 2) -> Any:
     """The condition's value once it is true."""
     end = time.monotonic() + seconds
     while True:
@@ -94,7 +94,7 @@ def has_hooks(names: Iterable[str]) -> bool:
 def dkd(*arguments: str, **settings: str) -> str:
     """The command line on this machine."""
     ended = subprocess.run(
-        [sys.executable, "-m", "dkd", *arguments],
+        [str(Path(sys.executable).with_name("dkd")), *arguments],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
