@@ -1,4 +1,4 @@
-"""A job of several ranks that dies goes on from its last save and ends in the same bits."""
+"""A job that dies goes on from its last save: with several ranks, with others, at the very end."""
 
 import os
 import re
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from step_runs import Run, scenario
 
+from dkd.errors import UserError
 from dkd.launching import Job, JobFailed, launcher
 from dkd.saves import Preempted, Saver
 from dkd.scenario import Launch
 from dkd.steps import Step
 from dkd.storage import artifacts
+from dkd.training import Trainer
 
 RANKS = 4  # more than two: the order of a gradient's sums counts
 
@@ -111,3 +114,47 @@ def test_no_save_is_left_though_one_is_under_way_at_the_end(
     run.job(0).perform("train")
     assert run.said.index("  saved at iteration 7") < len(run.said) - 1
     assert not [path for path in (tmp_path / "root/saves").rglob("*") if path.is_file()]
+
+
+def save_and_die(run: Run, iteration: int) -> None:
+    """Trains step 0 in this process up to an iteration, whose state is saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        train_step = Trainer.train_step
+
+        def step(self: Trainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            terms = train_step(self, batch)
+            if self.iteration == iteration:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return terms
+
+        patch.setattr(Trainer, "train_step", step)
+        with pytest.raises(Preempted):
+            run.job(0).perform("train")
+
+
+def test_a_save_of_other_arguments_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other arguments have saves of their own; one that was put there by hand is not taken."""
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+    run = Run(tmp_path / "root", scenario(memory_size=0))
+    save_and_die(run, 3)
+    other = Run(tmp_path / "root", scenario(memory_size=0, **{"training.lr.first": 0.02}))
+    saves = [Path(each.job(0).step.saves_uri) for each in (run, other)]
+    assert saves[0] != saves[1]
+    saves[0].rename(saves[1])
+    told = r"saved with other arguments \(training\.lr: 0\.01 before, 0\.02 now\)"
+    with pytest.raises(UserError, match=told):
+        other.job(0).perform("train")
+
+
+def test_another_number_of_ranks_goes_on_at_the_same_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+    run = Run(tmp_path / "root", scenario(memory_size=0))
+    save_and_die(run, 3)  # of 4 iterations an epoch
+    launcher(Launch(processes_per_node=2)).run(job(run))
+    output = capfd.readouterr().out
+    assert "saved by 1 ranks, resumed by 2: the data order stays; dropout and rounding" in output
+    assert "on 2 ranks (cpu), from iteration 3" in output
