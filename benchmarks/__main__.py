@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that everything runs")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--table", type=Path, help="write the table here too, as Markdown")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     parts = given.only.split(",")
@@ -76,9 +77,14 @@ def main() -> None:
     write(given.json, rows, {**started, "load_at_the_end": os.getloadavg()[0]})
     if given.in_process:
         return
-    print(table(rows))
-    print(f"\n{started['processor']}, {started['cores']} cores, torch {started['torch']}; ", end="")
-    print(f"GPU: {started['gpu'] or 'none, not measured'}; load {started['load']:.1f} at the start")
+    machine = (
+        f"{started['processor']}, {started['cores']} cores, torch {started['torch']}; "
+        f"GPU: {started['gpu'] or 'none, not measured'}; {started['time']}, "
+        f"load {started['load']:.1f} at the start"
+    )
+    print(f"{table(rows)}\n\n{machine}")
+    if given.table:
+        given.table.write_text(f"# Figures\n\n{machine}.\n\n{table(rows)}\n")
     missed = [row for row in rows if row.reached is False]
     if missed and not given.quick:
         sys.exit(f"{len(missed)} limits are missed")

@@ -125,7 +125,7 @@ def on_two_ranks(number: int, size: Size, traced: bool) -> dict[str, Any]:
 def efficiency(nodes: int, each: int, bandwidth: float) -> float:
     """Share of the time that nodes of 8 GPUs compute at a later step, 0..1.
 
-    Assumes: 542 GFLOP an image at 45% of 790 TFLOP/s, half of it the backward pass; gradients
+    Assumes: 542 GFLOP an image at 39% of 790 TFLOP/s, half of it the backward pass; gradients
     in float32 summed by a ring over the nodes after one within each (NVLink, 300 GB/s); 25 MB
     buckets, the last of which nothing hides; 30 microseconds for each bucket and ring step, as
     far as these do not hide too; no stragglers.
@@ -136,7 +136,7 @@ def efficiency(nodes: int, each: int, bandwidth: float) -> float:
         bandwidth: of a node's network, bytes/s each way.
     """
     parameters = gradient_bytes(later=True)
-    compute = each * 542e9 / (0.45 * 790e12)
+    compute = each * 542e9 / (0.39 * 790e12)
     within = 2 * 7 / 8 * parameters / 300e9
     between = 2 * (nodes - 1) / nodes * parameters / bandwidth
     buckets = math.ceil(parameters / 25e6)

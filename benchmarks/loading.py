@@ -12,6 +12,7 @@ to those sizes; without any, photograph-like noise is drawn.
 
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def photographs(
     """Images and, if they have any, masks."""
     if source is not None:
         paths = sorted((source / "JPEGImages").glob("*.jpg"))
-        wide = [p for p in paths if Image.open(p).width >= Image.open(p).height]
-        for path in wide[:count]:
+        wide = (p for p in paths if Image.open(p).width >= Image.open(p).height)
+        for path in islice(wide, count):
             masks = [
                 source / f / f"{path.stem}.png"
                 for f in ("SegmentationClassAug", "SegmentationClass")

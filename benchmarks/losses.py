@@ -161,7 +161,7 @@ def rows(quick: bool) -> list[Row]:
             predicted=predicted)
         for classes in IMAGES
         for what, unit, limit, predicted in (
-            ("time", "ms/image", 3.0, 4.0),
+            ("time", "ms/image", 3.0, 3.0),
             ("bytes at the peak", "MiB", 2.0, 4.0),
         )
     ]  # fmt: skip

@@ -428,6 +428,15 @@ def test_distillation_without_a_teacher_is_refused() -> None:
         )
 
 
+def test_the_sum_of_softplus_is_what_a_gpu_takes() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = 8 * torch.randn(2, 3, 37, 5, generator=generator)
+    x[0, 0, 0] = torch.tensor([0.0, 90.0, -90.0, 65504.0, -131008.0])
+    torch.testing.assert_close(
+        losses._softplus_sums(x), F.softplus(x).sum((2, 3)), rtol=1e-5, atol=1e-5
+    )
+
+
 def test_nothing_is_kept_at_full_resolution() -> None:
     """What the graph holds for the backward pass is of the features' size, not the labels'."""
     student, teacher = outputs(1, images=2, classes=6, old=3, size=(4, 4))
