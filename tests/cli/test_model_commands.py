@@ -281,6 +281,21 @@ def test_an_imported_model_can_be_extended(
     assert added.scenario.training.crop == 512
 
 
+def test_an_imported_model_can_be_scored(
+    dkd: Command, released_file: Path, place: Path, tmp_path: Path
+) -> None:
+    first = ",".join(["red", "green", *(f"n{i}" for i in range(13))])
+    known = ("--classes", first, "--classes", "blue,b,c,d,e", "--crop", "32")
+    imported = dkd("import", released_file, *known, "--output", tmp_path / "ours")
+    assert imported.exit_code == 0, imported.output
+    words = ("--data", place / "data", "--format", "folder")
+    scored = dkd("evaluate", "--checkpoint", tmp_path / "ours", *words)
+    assert scored.exit_code == 0, scored.output
+    assert "6 validation images" in scored.stdout
+    # Its tensors are zeros: it sees nothing but background.
+    assert re.search(r"^ *1 +blue +0\.00$", scored.stdout, re.M), scored.stdout
+
+
 def test_import_refuses_bad_input(refused: Refused, tmp_path: Path) -> None:
     common = ("import", tmp_path / "gone.pth", "--output", tmp_path / "ours")
     assert refused(*common).startswith("--task or --classes: name the published task")
