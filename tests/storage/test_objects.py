@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.storage.files import placed
+from dkd.storage.files import placed, scratch
 from dkd.storage.s3 import CHUNK
 
 CONTENT = bytes(range(256)) * 40
@@ -227,3 +227,31 @@ def test_folders_do_without_boto3() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from dkd.storage.files import scratch
+with scratch(Path(sys.argv[1]), "pack-") as folder:
+    (folder / "shard").write_bytes(b"x")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ready\n"
+        (held,) = (path for path in tmp_path.iterdir() if path.is_dir())
+        with scratch(tmp_path, "pack-") as own:
+            assert own != held
+            assert (held / "shard").exists()  # in use
+        assert not own.exists()
+        holder.kill()
+    assert (held / "shard").exists()
+    with scratch(tmp_path, "pack-") as own:
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [own]
+    assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,6 @@ scenes are made of different handwriting.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from dkd.errors import UserError
 from dkd.scenario import Data
+from dkd.storage.files import scratch
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLASSES = dict(enumerate(_NAMES, start=1))
@@ -64,40 +63,41 @@ def make(folder: Path, settings: Data.Digits) -> None:
     except ImportError:
         raise UserError("the digits data set needs scikit-learn: install dkd[demo]") from None
     samples = load_digits()
-    shapes: Floats = (samples.images / 16).astype(np.float32)
-    targets: npt.NDArray[np.int64] = samples.target
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".digits-", dir=folder.parent))
+        with scratch(folder.parent, ".digits-") as work:
+            _write(work, settings, samples.images, samples.target)
+            (work / "digits.json").write_text(stamp)
+            try:
+                work.rename(folder)
+            except OSError:
+                # Somebody else made it meanwhile: theirs is the same.
+                if not (marker.is_file() and marker.read_text() == stamp):
+                    raise
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
-        work.chmod(0o755)
-        for split, count in (("train", settings.train), ("validation", settings.validation)):
-            ours = handwriting(split, len(targets))
-            maker = _Scenes(shapes[ours], targets[ours], settings.size)
-            for kind in ("images", "masks"):
-                (work / kind / split).mkdir(parents=True)
-            for number in range(count):
-                seed = np.random.SeedSequence([settings.seed, int(split == "validation"), number])
-                image, mask = maker.draw(np.random.default_rng(seed))
-                name = f"{split}-{number:05}.png"
-                Image.fromarray(image).save(work / "images" / split / name, compress_level=1)
-                Image.fromarray(mask).save(work / "masks" / split / name, compress_level=1)
-        lines = [f"{value}: {name}" for value, name in CLASSES.items()]
-        (work / "classes.yaml").write_text("\n".join(lines) + "\n")
-        (work / "digits.json").write_text(stamp)
-        try:
-            work.rename(folder)
-        except OSError:
-            # Somebody else made it meanwhile: theirs is the same.
-            if not (marker.is_file() and marker.read_text() == stamp):
-                raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
-    finally:
-        if work.exists():
-            shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    settings: Data.Digits,
+    images: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.int64],
+) -> None:
+    """Writes images, masks and class names; ``images`` is (n, 8, 8), ink in [0, 16]."""
+    shapes: Floats = (images / 16).astype(np.float32)
+    for split, count in (("train", settings.train), ("validation", settings.validation)):
+        ours = handwriting(split, len(targets))
+        maker = _Scenes(shapes[ours], targets[ours], settings.size)
+        for kind in ("images", "masks"):
+            (folder / kind / split).mkdir(parents=True)
+        for number in range(count):
+            seed = np.random.SeedSequence([settings.seed, int(split == "validation"), number])
+            image, mask = maker.draw(np.random.default_rng(seed))
+            name = f"{split}-{number:05}.png"
+            Image.fromarray(image).save(folder / "images" / split / name, compress_level=1)
+            Image.fromarray(mask).save(folder / "masks" / split / name, compress_level=1)
+    lines = [f"{value}: {name}" for value, name in CLASSES.items()]
+    (folder / "classes.yaml").write_text("\n".join(lines) + "\n")
 
 
 def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:

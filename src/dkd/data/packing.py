@@ -14,9 +14,7 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +27,7 @@ from dkd.data.index import Dataset, Progress, Record, safe_path
 from dkd.errors import UserError
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
+from dkd.storage.files import scratch
 
 KIND = "dataset"
 INDEX = "index.json.gz"
@@ -100,20 +99,15 @@ def pack(
     described = replace(dataset, format="packed", root="")
     if artifacts.find(uri) is not None:
         return _publish(described, uri, {})
-    folder = Path()
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="pack-", dir=work))
-        members = _write_shards(dataset, folder, shard_bytes, progress)
-        parts = {path.name: path for path in sorted(folder.iterdir())}
-        rows = {digest: [m.shard, *m.image, *m.mask] for digest, m in members.items()}
-        extra: dict[str, Path | bytes] = {**parts, MEMBERS: _zip(json.dumps(rows).encode())}
-        return _publish(described, uri, extra)
+        with scratch(work, "pack-") as folder:
+            members = _write_shards(dataset, folder, shard_bytes, progress)
+            parts = {path.name: path for path in sorted(folder.iterdir())}
+            rows = {digest: [m.shard, *m.image, *m.mask] for digest, m in members.items()}
+            extra: dict[str, Path | bytes] = {**parts, MEMBERS: _zip(json.dumps(rows).encode())}
+            return _publish(described, uri, extra)
     except OSError as error:
         raise UserError(f"{work}: cannot write the shards: {error.strerror or error}") from None
-    finally:
-        if folder.name:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_dataset(uri: str) -> tuple[Dataset, Manifest]:

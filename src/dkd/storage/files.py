@@ -1,5 +1,6 @@
 """Local folders as a store: ``file://`` URIs and plain paths."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -53,6 +54,37 @@ def placed(target: Path, *, durable: bool, replace: bool = True) -> Iterator[Pat
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give a new folder for temporary files on the disk of ``parent``; remove it afterwards.
+
+    Those of processes that were killed are removed too: beside each folder lies a lock, which the
+    kernel frees when its holder ends.
+
+    Args:
+        parent: made if it is missing.
+        prefix: of the folder's name; of nothing else in there.
+
+    Raises:
+        OSError: ``parent`` cannot be written.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*.lock"):
+        with suppress(OSError), left.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+            left.unlink()
+    folder = parent / f"{prefix}{secrets.token_hex(6)}"
+    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.name).unlink(missing_ok=True)
 
 
 def partials(folder: Path) -> Iterator[tuple[Path, Path]]:
