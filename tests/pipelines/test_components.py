@@ -1,0 +1,80 @@
+"""Components as plain functions: what the first task says and leaves behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dkd import catalogue
+from dkd.components.prepare_data.component import prepare_data
+from dkd.components.prepare_extension.component import prepare_extension
+from dkd.pipelines import form
+from dkd.scenario import Launch, parse
+
+
+def arguments(root: Path, **values: Any) -> dict[str, Any]:
+    digits = {"data.digits.train": 60, "data.digits.validation": 12, "data.digits.size": 32}
+    scenario = catalogue.scenario("demo", {**digits, "data.pack": False, "variants": {}})
+    document = scenario.model_dump(mode="json", exclude_none=True)
+    return {
+        "scenario": scenario.model_dump_json(),
+        "workflow": "dkd-demo-x7k2p",
+        **form.defaults(form.INCREMENTAL, document),
+        "artifact_root": str(root),
+        **values,
+    }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_run_is_called_as_its_workflow_unless_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    prepared = prepare_data.python_func(**arguments(root, seed=5))
+    assert prepared.run_name == "dkd-demo-x7k2p"
+    assert (root / "runs/dkd-demo-x7k2p/scenario.json").is_file()
+    made = parse(json.loads(prepared.scenario), source="test")
+    assert (made.seed, made.launch.backend) == (5, "local")
+    assert prepared.task[-1] == ["eight", "nine"]
+    named = prepare_data.python_func(**arguments(root, run_name="mine"))
+    assert named.run_name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs_first_step": 0}, "dkd: epochs_first_step: "),
+        ({"training_backend": "trainjob"}, "dkd: training_image: name the training image"),
+        ({"other_settings": {"tasks": []}}, "dkd: other_settings: tasks: no such field"),
+        ({"data_set_uri": "/nowhere/packed"}, "dkd: /nowhere/packed"),
+    ],
+)
+def test_bad_values_end_the_first_task(
+    values: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prepare_data.python_func(**arguments(tmp_path / "root", **values))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+    assert not list(tmp_path.glob("root/datasets/*"))
+
+
+def test_an_extension_needs_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"launch": Launch().model_dump(mode="json", exclude_none=True)}
+    values = {
+        **form.defaults(form.EXTENSION, known),
+        "workflow": "w",
+        "artifact_root": str(tmp_path),
+        "add_classes": ["nine"],
+        "add_to_teacher_uri": str(tmp_path / "checkpoints/none"),
+        "data_set_uri": str(tmp_path / "data"),
+    }
+    with pytest.raises(SystemExit):
+        prepare_extension.python_func(**values)
+    assert f"dkd: {tmp_path}/checkpoints/none" in capsys.readouterr().err
