@@ -188,7 +188,7 @@ class FakeApi:
 
     def _delete(self, plural: str, _namespace: str, name: str, _query: Any, body: Any) -> Object:
         found = self._get(plural, "", name, None, None)
-        assert body["propagationPolicy"] == "Foreground"
+        assert body["propagationPolicy"] == "Background"  # see Cluster.delete
         self.deleted.append((plural, name))
         found["metadata"]["deletionTimestamp"] = now()
         if self.ending.is_set():
@@ -196,9 +196,11 @@ class FakeApi:
         return found
 
     def end(self, plural: str, name: str) -> None:
-        """The object and its pods are gone."""
+        """The object is gone, and with it what it owns: its pods and a TrainJob's runtime."""
         with self.lock:
             del self.objects[plural, name]
+            if plural == "trainjobs":
+                self.objects.pop(("trainingruntimes", name), None)
             for pod in list(self.pods):
                 self.drop_pod(pod)
 

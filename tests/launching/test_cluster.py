@@ -61,6 +61,21 @@ def test_the_runtime_of_a_job_is_the_jobs_own(trainjob: Stage) -> None:
     launched.result()
 
 
+def test_the_runtime_of_an_earlier_job_is_not_taken_over(trainjob: Stage) -> None:
+    """The cluster removes it some time after its TrainJob, whoever has written to it since."""
+    owner = {"apiVersion": "v1", "kind": "TrainJob", "name": trainjob.name, "uid": "an-earlier-one"}
+    old = {"metadata": {"name": trainjob.name, "ownerReferences": [owner]}, "spec": {}}
+    trainjob.api.objects["trainingruntimes", trainjob.name] = old
+    launched = trainjob.launch()
+    line = launched.wait_for("TrainingRuntime step-1-abc of the earlier job is being removed")
+    assert "API server" not in line
+    with trainjob.api.lock:
+        del trainjob.api.objects["trainingruntimes", trainjob.name]
+    trainjob.created()
+    trainjob.complete()
+    launched.result()
+
+
 # ---- the launching task comes back
 
 

@@ -36,6 +36,10 @@ class Unavailable(Exception):  # noqa: N818 - a state of the server, not a fault
     """The API server gave no answer, or one that asks to try again."""
 
 
+class NotYet(Unavailable):
+    """The cluster is still busy with something that must end first."""
+
+
 class Refused(Exception):  # noqa: N818
     """The API server said no, and will say so again.
 
@@ -152,8 +156,10 @@ class Cluster:
         self._do(self._custom.patch_namespaced_custom_object, *self._at(resource), name, change)
 
     def delete(self, resource: Resource, name: str) -> None:
-        """Asks for an object's end, its dependents first; no matter if it is gone."""
-        options = kubernetes.client.V1DeleteOptions(propagation_policy="Foreground")
+        """Removes an object, its dependents after it; no matter if it is gone."""
+        # Never in the foreground: that takes a TrainJob's runtime away first, without which
+        # Trainer's webhook (seen in 2.3) fails the update that would let the TrainJob go.
+        options = kubernetes.client.V1DeleteOptions(propagation_policy="Background")
         try:
             self._do(
                 self._custom.delete_namespaced_custom_object,
@@ -279,7 +285,8 @@ def patiently(
             if time.monotonic() + pause > end:
                 raise
             if not told:
-                say(f"the API server does not answer ({error}); trying again")
+                away = "" if isinstance(error, NotYet) else "the API server does not answer: "
+                say(f"{away}{error}; trying again")
                 told = True
             time.sleep(pause)
             pause = min(2 * pause, 10)

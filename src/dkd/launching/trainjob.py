@@ -9,7 +9,7 @@ one that ``k8s/`` ships, owned by the TrainJob and gone with it.
 import copy
 
 from dkd.launching import Job, JobFailed, nodes
-from dkd.launching.kube import Cluster, Object, Resource
+from dkd.launching.kube import Cluster, NotYet, Object, Refused, Resource
 from dkd.launching.operators import Status, conditions
 from dkd.scenario import Launch
 
@@ -117,6 +117,11 @@ def _use_secret(pod: Object, secret: str) -> None:
     container["volumeMounts"], container["env"] = mounts, keys
 
 
+def _owned_by_a_trainjob(found: Object) -> bool:
+    owners = found["metadata"].get("ownerReferences") or []
+    return any(each["kind"] == TRAINJOB.kind for each in owners)
+
+
 class TrainJobs:
     """Kubeflow Trainer v2. See :class:`dkd.launching.operators.Operator`."""
 
@@ -139,13 +144,19 @@ class TrainJobs:
             )
         own = runtime(shipped, job, launch, cluster.namespace, owner)
         if cluster.create(RUNTIME, own) is None:
+            left = cluster.get(RUNTIME, job.name)
+            if left is None or _owned_by_a_trainjob(left):
+                if cluster.get(TRAINJOB, job.name) is not None:
+                    return None
+                # It goes when the cluster has noticed that its owner is gone; taking it over now
+                # would pull it from under the new job.
+                raise NotYet(f"{RUNTIME.kind} {job.name} of the earlier job is being removed")
             cluster.patch(RUNTIME, job.name, {"spec": own["spec"]})
         return cluster.create(TRAINJOB, manifest(job, launch, cluster.namespace, owner))
 
     def settle(self, cluster: Cluster, found: Object) -> None:
         """Makes the TrainJob the owner of its runtime."""
-        # No blockOwnerDeletion: deleting in the foreground would wait for the runtime, and
-        # Trainer 2.0 keeps a runtime until its TrainJob is gone.
+        # No blockOwnerDeletion: Trainer keeps a runtime until its TrainJob is gone.
         name = found["metadata"]["name"]
         reference = {
             "apiVersion": TRAINJOB.api_version,
@@ -153,7 +164,11 @@ class TrainJobs:
             "name": name,
             "uid": found["metadata"]["uid"],
         }
-        cluster.patch(RUNTIME, name, {"metadata": {"ownerReferences": [reference]}})
+        try:
+            cluster.patch(RUNTIME, name, {"metadata": {"ownerReferences": [reference]}})
+        except Refused as refused:
+            if refused.status != 404:  # a job that is over may have lost it
+                raise
 
     def selector(self, job: str) -> str:
         """Labels of the job's pods."""
