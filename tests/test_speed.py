@@ -184,9 +184,11 @@ def trainer(dataset: Dataset, number: int, device: str = "cpu", **speed: Any) ->
     return Trainer(step, student, teacher, images, False, ranks, say=lambda _line: None)
 
 
-def trained(dataset: Dataset, number: int, **speed: Any) -> tuple[dict[str, Tensor], list[float]]:
+def trained(
+    dataset: Dataset, number: int, device: str = "cpu", **speed: Any
+) -> tuple[dict[str, Tensor], list[float]]:
     """The model after an epoch, and the loss of each iteration."""
-    ours = trainer(dataset, number, **speed)
+    ours = trainer(dataset, number, device, **speed)
     for module in ours.student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # it draws in the order of memory, which layouts change
@@ -309,7 +311,22 @@ def test_the_watch_notices() -> None:
     assert len(waits.found) == 3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("way", [*WAYS.values(), {"compile": True}], ids=[*WAYS, "compile"])
+def test_on_a_gpu_each_means_trains_as_the_plain_way(
+    dataset: Dataset, way: dict[str, bool]
+) -> None:
+    """In bf16, whose 8 bits round differently in every way of computing."""
+    plain = dict.fromkeys(FAST, False)
+    _, losses = trained(dataset, 1, "cuda", **plain, block_losses=True)
+    _, others = trained(dataset, 1, "cuda", **{**plain, **way})
+    assert others == pytest.approx(losses, rel=3e-2)
+
+
+@needs_gpu
 @pytest.mark.parametrize("number", [0, 1])
 def test_cuda_reports_no_synchronisation(dataset: Dataset, number: int) -> None:
     ours = trainer(dataset, number, device="cuda")
