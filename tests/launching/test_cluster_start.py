@@ -90,6 +90,29 @@ def test_refused_by_a_webhook(stage: Stage) -> None:
     assert f"the cluster refuses the {stage.operator.resource.kind}: {said}" in message
 
 
+def test_a_webhook_that_does_not_know_the_jobs_runtime_yet(trainjob: Stage) -> None:
+    """It asks a cache that lags behind what was created a moment ago."""
+    said = (
+        'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the request: '
+        'spec.runtimeRef: Invalid value: {"name":"step-1-abc"}: TrainingRuntime.trainer.'
+        'kubeflow.org "step-1-abc" not found: specified trainingRuntime must be created before '
+        "the TrainJob is created"
+    )
+    left = [Error(403, said, "", "Forbidden")] * 2
+
+    def fault(verb: str, resource: str) -> None:
+        if (verb, resource) == ("create", "trainjobs") and left:
+            raise left.pop()
+
+    trainjob.api.fault = fault
+    launched = trainjob.launch()
+    launched.wait_for("Trainer does not know TrainingRuntime step-1-abc yet; trying again")
+    trainjob.created()
+    trainjob.complete()
+    launched.result()
+    assert not left
+
+
 # ---- pods that cannot be created: only events tell
 
 

@@ -152,7 +152,13 @@ class TrainJobs:
                 # would pull it from under the new job.
                 raise NotYet(f"{RUNTIME.kind} {job.name} of the earlier job is being removed")
             cluster.patch(RUNTIME, job.name, {"spec": own["spec"]})
-        return cluster.create(TRAINJOB, manifest(job, launch, cluster.namespace, owner))
+        try:
+            return cluster.create(TRAINJOB, manifest(job, launch, cluster.namespace, owner))
+        except Refused as refused:
+            # Trainer's webhook looks the runtime up in a cache, which may not have it yet.
+            if f'"{job.name}" not found' not in refused.message:
+                raise
+            raise NotYet(f"Trainer does not know {RUNTIME.kind} {job.name} yet") from None
 
     def settle(self, cluster: Cluster, found: Object) -> None:
         """Makes the TrainJob the owner of its runtime."""
