@@ -99,6 +99,7 @@ def measure(case: Case, size: Size, count: int, device: str, repeats: int) -> li
         # classes may fall to either side.
         expected, found = plain(), ours().counts.cpu().numpy()
         assert found.sum() == expected.sum(), "not every pixel is counted once"
+        assert (found.sum(0) > 0).sum() > 2, "the model sees next to nothing"
         apart = np.abs(found - expected).sum() / 2 / expected.sum()
         assert apart < 0.03, f"{apart:.1%} of the pixels differ"
         times = in_turns({"plain": plain, "ours": ours}, repeats, seconds_on(device))
