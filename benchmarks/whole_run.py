@@ -25,6 +25,8 @@ from dkd.storage import artifacts, join
 from dkd.storage.embedded import EmbeddedStore
 
 GROUP = "whole run"
+# The command itself: ``python -m dkd`` would take this checkout's folders for packages.
+DKD = str(Path(sys.executable).parent / "dkd")
 SHORT = (
     "data.digits.train=120",
     "data.digits.validation=24",
@@ -56,9 +58,7 @@ def command_seconds(arguments: Sequence[str], repeats: int) -> float:
     times = []
     for _ in range(1 + repeats):
         started = time.perf_counter()
-        subprocess.run(
-            [str(Path(sys.executable).parent / "dkd"), *arguments], check=True, capture_output=True
-        )
+        subprocess.run([DKD, *arguments], check=True, capture_output=True)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
 
@@ -69,7 +69,8 @@ def short_run(workspace: Path) -> list[Line]:
     command = ["run", "demo", *settings, "--variant", "DKD-M", "--workspace", str(workspace)]
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "dkd", *command],
+        [DKD, *command],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
