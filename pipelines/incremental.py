@@ -127,13 +127,12 @@ def title(scenario: Scenario) -> str:
     return f"{name}, {scenario.label}" if scenario.label else name
 
 
-def step_title(scenario: Scenario, number: int, most: int = 3) -> str:
-    """Name of a step's node, e.g. ``Step 3: + class 18 sheep``."""
+def step_title(scenario: Scenario, number: int, most: int = 2) -> str:
+    """Name of a step's node, e.g. ``Step 3: + 18 sofa``; a node shows about 20 characters."""
     if scenario.steps == 1:
         return "All classes at once"
     known = catalogue.label_names(scenario)
     items = scenario.task[number]
     names = [f"{item} {known[item]}" if item in known else str(item) for item in items]
-    more = f" and {len(names) - most} more" if names[most:] else ""
-    what = "class" if len(names) == 1 else f"{len(names)} classes:"
-    return f"Step {number}: {'+ ' if number else ''}{what} {', '.join(names[:most])}{more}"
+    what = ", ".join(names) if len(names) <= most else f"{len(names)} classes"
+    return f"Step {number}: {'+ ' if number else ''}{what}"

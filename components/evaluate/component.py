@@ -16,7 +16,7 @@ def evaluate(
     checkpoint: str,
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
-    page: dsl.Output[dsl.HTML],
+    step_page: dsl.Output[dsl.HTML],
 ) -> str:
     """Scores the step's model on the test images of all classes seen so far.
 
@@ -30,7 +30,7 @@ def evaluate(
         checkpoint: URI of the step's checkpoint.
         metrics: the same keys at every step, so that runs compare.
         confusion_matrix: drawn where it is readable.
-        page: this step and those before it.
+        step_page: this step and those before it.
 
     Returns:
         URI of the evaluation; empty if the data set shows no class that the model knows.
@@ -47,7 +47,7 @@ def evaluate(
             return ""
         outcome = stages.ensure(spec, "evaluate", run_name)
         shown = results.shown(outcome.manifest, spec)
-        Path(page.path).write_text(
+        Path(step_page.path).write_text(
             results.step_page(spec, outcome.manifest, run_name), encoding="utf-8"
         )
     for name, value in shown.metrics.items():

@@ -14,7 +14,7 @@ def report(
     run_name: str,
     evaluations: list,  # type: ignore[type-arg]
     memories: list,  # type: ignore[type-arg]
-    page: dsl.Output[dsl.HTML],
+    report_page: dsl.Output[dsl.HTML],
 ) -> str:
     """Gathers every step's results into one page and one document.
 
@@ -26,7 +26,7 @@ def report(
         run_name: name of the run.
         evaluations: URI of every step's evaluation, in order.
         memories: URI of every step's memory, empty where there is none.
-        page: the report.
+        report_page: the report.
 
     Returns:
         URI of the run's result document.
@@ -40,5 +40,5 @@ def report(
         resolved, steps = stages.parsed(scenario, task)
         result = results.gather(resolved, steps, dataset, run_name, evaluations, memories)
         uri = results.publish(result, artifact_root, run_name)
-        Path(page.path).write_text(results.page([result]), encoding="utf-8")
+        Path(report_page.path).write_text(results.page([result]), encoding="utf-8")
     return uri

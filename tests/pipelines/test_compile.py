@@ -123,10 +123,10 @@ def test_what_a_step_shows() -> None:
         "evaluate": {
             "metrics": "system.Metrics",
             "confusion_matrix": "system.ClassificationMetrics",
-            "page": "system.HTML",
+            "step_page": "system.HTML",
         },
         "choose-exemplars": {},
-        "report": {"page": "system.HTML"},
+        "report": {"report_page": "system.HTML"},
     }
 
 
@@ -274,11 +274,15 @@ def test_titles_of_steps() -> None:
         return catalogue.scenario("voc-15-1", {"data.root": "s3://bucket/data", **values})
 
     packed = scenario(**{"data.format": "packed"})
-    assert step_title(packed, 0) == "Step 0: 15 classes: 1 aeroplane, 2 bicycle, 3 bird and 12 more"
-    assert step_title(packed, 3) == "Step 3: + class 18 sofa"
+    assert step_title(packed, 0) == "Step 0: 15 classes"
+    assert step_title(packed, 3) == "Step 3: + 18 sofa"
     assert step_title(packed.variant("joint"), 0) == "All classes at once"
-    named = scenario(task=[["a", "b"], ["c", "d"]])
-    assert step_title(named, 1) == "Step 1: + 2 classes: c, d"
+    named = scenario(task=[["a", "b"], ["c", "d"], ["e", "f", "g"]])
+    assert [step_title(named, step) for step in range(3)] == [
+        "Step 0: a, b",
+        "Step 1: + c, d",
+        "Step 2: + 3 classes",
+    ]
 
 
 if __name__ == "__main__":

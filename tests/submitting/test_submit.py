@@ -47,7 +47,7 @@ def test_a_run_is_submitted_and_watched(dkd: Command, kfp: FakeKfp) -> None:
     assert f"/#/runs/details/{run['run_id']}" in done.stdout
     assert f"kubectl logs -f -n kubeflow -l pipeline/runid={run['run_id']}" in done.stdout
     told = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines()[4:]]
-    first = "Step 0: 15 classes: 1 aeroplane, 2 bicycle, 3 bird and 12 more / Train"
+    first = "Step 0: 15 classes / Train"
     assert told[:3] == [
         "running    Prepare data",
         "succeeded  Prepare data",
@@ -120,9 +120,7 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     assert "10:00:00" in shown.stdout
     printed = dkd("logs", "mine", "--follow")
     assert printed.stdout.count("made by a test") == 3
-    assert "=== Step 1: + 5 classes: 16 pottedplant, 17 sheep, 18 sofa and 2 more / Train" in (
-        printed.stdout
-    )
+    assert "=== Step 1: + 5 classes / Train" in printed.stdout
     assert dkd("logs", "mine", "--task", "prepare").stdout.count("===") == 1
     assert "no task 'nothing'" in refused(dkd, "logs", "mine", "--task", "nothing")
     assert "has ended: succeeded" in dkd("cancel", "mine").stdout
@@ -165,6 +163,8 @@ def test_what_is_no_endpoint_is_told(
     kfp.page = None
     kfp.health["tag_name"] = "2.5.0"
     assert "Kubeflow Pipelines 2.5.0 is too old" in refused(dkd, "status")
+    kfp.health = {"apiServerTagName": "2.4.1"}  # so the UI says it
+    assert "Kubeflow Pipelines 2.4.1 is too old" in refused(dkd, "status")
     kfp.health = {"multi_user": True}
     assert "name yours with --namespace" in refused(dkd, "status")
     assert dkd("status", "--namespace", "team-a").exit_code == 0

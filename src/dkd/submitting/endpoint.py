@@ -62,10 +62,11 @@ class Endpoint:
         self._check(self.get("healthz"))
 
     def _check(self, health: Object) -> None:
-        version = re.match(r"v?(\d+)\.(\d+)", str(health.get("tag_name", "")))
+        tag = str(health.get("tag_name") or health.get("apiServerTagName") or "")  # or the UI's
+        version = re.match(r"v?(\d+)\.(\d+)", tag)
         if version and tuple(map(int, version.groups())) < OLDEST:
             raise UserError(
-                f"{self.url}: Kubeflow Pipelines {health['tag_name']} is too old for the form's "
+                f"{self.url}: Kubeflow Pipelines {tag} is too old for the form's "
                 f"drop-downs; {OLDEST[0]}.{OLDEST[1]} or later is needed"
             )
         if health.get("multi_user") and not self.namespace:

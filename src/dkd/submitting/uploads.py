@@ -88,7 +88,7 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
     name = info["name"]
     digest = hashlib.sha256(content).hexdigest()
     mark = f"sha256:{digest}"
-    wanted = version or f"{name}-{__version__}-{digest[:10]}"
+    wanted = version or f"{__version__}-{digest[:10]}"
     try:
         pipeline = endpoint.get(f"pipelines/names/{name}", namespace=endpoint.namespace)
     except Missing:
