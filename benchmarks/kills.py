@@ -419,6 +419,10 @@ class Chain:
             if (found := digests(self.folder)) != expected:
                 self._blame(f"weights differ: {found}")
             self._blame_all("in the store:", leftovers())
+        cache = self.folder / "w/cache"
+        patterns = ("pack-*", ".digits-*", "*.partial", "*.arriving", "state.safetensors")
+        files = [str(path) for pattern in patterns for path in cache.rglob(pattern)]
+        self._blame_all("in the cache:", files)
 
     def _blame_all(self, what: str, problems: list[str]) -> None:
         if problems:

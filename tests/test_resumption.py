@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -78,6 +80,7 @@ def test_ranks_that_were_killed_go_on_in_the_same_bits(
     whole, broken = (artifacts.load(job(run).result) for run in runs)
     assert broken.digest == whole.digest
     assert not [path for path in (tmp_path / "broken/saves").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "cache").rglob("state.safetensors"))
 
 
 def test_sigterm_while_a_checkpoint_is_published_waits_for_it(
@@ -158,3 +161,44 @@ def test_another_number_of_ranks_goes_on_at_the_same_iteration(
     output = capfd.readouterr().out
     assert "saved by 1 ranks, resumed by 2: the data order stays; dropout and rounding" in output
     assert "on 2 ranks (cpu), from iteration 3" in output
+
+
+PREEMPTED_WITH_LOADERS = """
+import os, signal, sys, time
+from pathlib import Path
+from step_runs import Run, scenario
+from dkd.data.loading import StepImages
+from dkd.saves import Preempted, Saver
+
+values = {"training.loader_workers": 2, "training.epochs.first": 4, "memory_size": 0}
+run = Run(Path(sys.argv[1]), scenario(**values))
+after_iteration, item = Saver.after_iteration, StepImages.__getitem__
+
+def after(self, trainer):
+    after_iteration(self, trainer)
+    if trainer.iteration == 2:
+        os.killpg(0, signal.SIGTERM)  # as torchrun does, while the next batch is waited for
+
+def slow(self, draw):
+    time.sleep(0.1)
+    return item(self, draw)
+
+Saver.after_iteration, StepImages.__getitem__ = after, slow
+try:
+    run.job(0).perform("train")
+except Preempted:
+    print(run.said[-1])
+"""
+
+
+def test_a_signal_to_the_whole_group_leaves_the_loaders_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PREEMPTED_WITH_LOADERS, str(tmp_path / "root")],
+        env={**os.environ, "DKD_CACHE": str(tmp_path / "cache")},
+        cwd=Path(__file__).parent,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "  saved at iteration 3\n", done.stderr

@@ -7,6 +7,7 @@ position), so a save needs only the iteration, not the loaders' states.
 """
 
 import json
+import shutil
 import signal
 import tempfile
 import threading
@@ -131,6 +132,9 @@ class Saver:
                 f"saved by {position['world_size']} ranks, resumed by {self.ranks.world_size}: "
                 "the data order stays; dropout and rounding differ from an uninterrupted run"
             )
+        self.ranks.barrier()
+        if self.ranks.local_rank == 0:  # once per machine; nobody asks for this save again
+            shutil.rmtree(folder, ignore_errors=True)
         if self.ranks.first:
             self.say(f"resumed from {uri}")
 

@@ -6,6 +6,7 @@ what a step trains on depends neither on the number of ranks nor on that of load
 run can go on from any iteration.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -247,6 +248,14 @@ class _Regions(torch_data.Dataset[dict[str, Any]]):
         return self.images.region(draw)
 
 
+def _leave_group(_worker: int) -> None:
+    """Takes a loader worker out of its rank's process group: torchrun sends SIGTERM to all of it.
+
+    A worker that dies of that fails its rank before the training state is saved.
+    """
+    os.setpgid(0, 0)
+
+
 def load(
     images: StepImages,
     batches: Iterable[list[Draw]],
@@ -285,6 +294,7 @@ def load(
         # The workers' base seed, which nothing here uses, must not be drawn from the stream that
         # dropout draws from: a resumed step would drop other features.
         generator=torch.Generator(),
+        worker_init_fn=_leave_group,
     )
     finish: Callable[[dict[str, Any]], dict[str, Any]] = partial(on_device.move, device=device)
     if device_transforms:
