@@ -226,3 +226,18 @@ def test_identity_is_of_what_is_computed() -> None:
 def test_bad_settings_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         Launch.model_validate({field: value})
+
+
+def test_the_init_container_of_pytorchjobs_is_not_root() -> None:
+    """The operator adds it to the pods of more than one node; its image's user is root."""
+    job = Job("step-1", "dkd.train", (), "s3://bucket/result")
+
+    def pod(count: int) -> dict[str, Any]:
+        launch = Launch(backend="pytorchjob", image="train:1", nodes=count)
+        replicas = pytorchjob.manifest(job, launch, "team")["spec"]["pytorchReplicaSpecs"]
+        found: dict[str, Any] = replicas["Master"]["template"]["spec"]["securityContext"]
+        return found
+
+    dockerfile = Path(__file__).parents[2] / "docker/training/Dockerfile"
+    assert f"USER {pod(2)['runAsUser']}:" in dockerfile.read_text()
+    assert "runAsUser" not in pod(1)  # a cluster may want to choose

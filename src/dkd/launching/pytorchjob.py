@@ -13,6 +13,9 @@ from dkd.launching.kube import Cluster, Object, Resource
 from dkd.launching.operators import Status, conditions
 from dkd.scenario import Launch
 
+USER = 10001
+"""The training image's user (``docker/training/Dockerfile``)."""
+
 PYTORCHJOB = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob")
 
 
@@ -26,6 +29,9 @@ def manifest(job: Job, launch: Launch, namespace: str, owner: Object | None = No
         owner: the workflow's reference, or None.
     """
     pod = nodes.template(job, launch, "pytorch")
+    if launch.nodes > 1:
+        # For the operator's init container: its image's user is root, which runAsNonRoot refuses.
+        pod["spec"]["securityContext"]["runAsUser"] = USER
     replicas = {"restartPolicy": "Never", "template": pod}
     workers = {"Worker": {"replicas": launch.nodes - 1, **replicas}} if launch.nodes > 1 else {}
     return {
