@@ -25,8 +25,8 @@ def test_a_run_survives_what_is_killed(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    kills = [json.loads(line) for line in record.read_text().splitlines()]
     assert done.returncode == 0, done.stdout + done.stderr
+    kills = [json.loads(line) for line in record.read_text().splitlines()]
     assert {(kill["victim"], kill["signal"]) for kill in kills} == {
         ("store", "KILL"),
         ("rank", "KILL"),
