@@ -98,7 +98,7 @@ def dkd(*arguments: str, **settings: str) -> str:
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1700,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -42,6 +42,11 @@ class Compiled:
     form: dict[str, Any]
 
 
+def _kind(label: str) -> str:
+    """A component's name without the step that it stands in: ``exec-step-1-train``, ``train``."""
+    return re.sub(r"^(exec|comp)-(step-\d+-)?", "", label)
+
+
 def compiled(scenario: Scenario, image: str) -> Compiled:
     """The compiled pipeline of a scenario."""
     from kfp import compiler
@@ -53,12 +58,12 @@ def compiled(scenario: Scenario, image: str) -> Compiled:
         compiler.Compiler().compile(build(scenario, on_cluster=True), str(file))
         document = next(yaml.safe_load_all(file.read_text()))
     executors = document["deploymentSpec"]["executors"]
-    containers = {key.removeprefix("exec-"): each["container"] for key, each in executors.items()}
+    containers = {_kind(key): each["container"] for key, each in executors.items()}
     parameters = document["root"]["inputDefinitions"]["parameters"]
     return Compiled(
         {key: {**each, "image": image} for key, each in containers.items()},
         {
-            key.removeprefix("comp-"): each.get("outputDefinitions", {})
+            _kind(key): each.get("outputDefinitions", {})
             for key, each in document["components"].items()
         },
         {key: each.get("defaultValue") for key, each in parameters.items()},
