@@ -12,7 +12,7 @@ from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
 from dkd.pipelines import form
-from dkd.pipelines.incremental import step_pipeline
+from dkd.pipelines.incremental import named, step_pipeline
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
 from dkd.scenario import Launch
 
@@ -26,7 +26,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         launch: what the form proposes.
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
-    step_of = step_pipeline(on_cluster=on_cluster)
+    new_step = step_pipeline("new-step", on_cluster=on_cluster)
 
     def add_classes(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
@@ -42,11 +42,13 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
             "artifact_root": given["artifact_root"],
             "run_name": prepared.outputs["run_name"],
         }
-        before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
+        before = named(evaluate, "evaluate-teacher")(
+            step=prepared.outputs["teacher_step"], checkpoint=teacher, **common
+        )
         place(before, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
             "Evaluate the teacher"
         )
-        step = step_of(
+        step = new_step(
             step=prepared.outputs["step"],
             teacher=teacher,
             memory=given["add_with_memory_uri"],

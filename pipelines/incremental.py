@@ -4,6 +4,7 @@ The DAG is built from a scenario when it is compiled, because a run-time loop ca
 from one step to the next. Per step one sub-DAG: train, evaluate, choose exemplars.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -27,14 +28,26 @@ class StepOutputs(NamedTuple):
     memory: str
 
 
-def step_pipeline(*, on_cluster: bool) -> Any:
+def named(component: Any, name: str) -> Any:
+    """A component under another name, which becomes its tasks' name.
+
+    The UI (2.17) finds an artifact by the names of task and output alone, whichever sub-DAG they
+    are in: with one name in every step, all steps would show the last one's metrics and page.
+    """
+    other = copy.deepcopy(component)
+    other.component_spec.name = name
+    return other
+
+
+def step_pipeline(name: str, *, on_cluster: bool) -> Any:
     """The sub-DAG of one step: train, evaluate, choose exemplars.
 
     Args:
+        name: of the step's task, unlike any other's in the pipeline.
         on_cluster: else under the local runner: nothing is tried again.
     """
 
-    @dsl.pipeline(name="step")  # type: ignore[untyped-decorator]
+    @dsl.pipeline(name=name)  # type: ignore[untyped-decorator]
     def step(
         scenario: str,
         task: list,  # type: ignore[type-arg]
@@ -54,10 +67,11 @@ def step_pipeline(*, on_cluster: bool) -> Any:
             "artifact_root": artifact_root,
             "run_name": run_name,
         }
-        trained = train(teacher=teacher, memory=memory, **inputs)
+        trained = named(train, f"{name}-train")(teacher=teacher, memory=memory, **inputs)
         checkpoint = trained.outputs["Output"]
-        evaluated = evaluate(checkpoint=checkpoint, **inputs)
-        chosen = choose_exemplars(checkpoint=checkpoint, memory=memory, **inputs)
+        evaluated = named(evaluate, f"{name}-evaluate")(checkpoint=checkpoint, **inputs)
+        choose = named(choose_exemplars, f"{name}-choose-exemplars")
+        chosen = choose(checkpoint=checkpoint, memory=memory, **inputs)
         for each, title in (
             (trained, "Train"),
             (evaluated, "Evaluate"),
@@ -78,7 +92,7 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
     alone = scenario.model_copy(update={"variants": {}})
-    step_of = step_pipeline(on_cluster=on_cluster)
+    steps = [step_pipeline(f"step-{n}", on_cluster=on_cluster) for n in range(scenario.steps)]
 
     def incremental(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
@@ -100,7 +114,9 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         memory: Any = ""
         evaluations, memories = [], []
         for number in range(scenario.steps):
-            step = step_of(step=number, teacher=teacher, memory=memory, s3_secret=secret, **common)
+            step = steps[number](
+                step=number, teacher=teacher, memory=memory, s3_secret=secret, **common
+            )
             step.set_display_name(step_title(scenario, number))
             teacher, memory = step.outputs["checkpoint"], step.outputs["memory"]
             evaluations.append(step.outputs["evaluation"])

@@ -6,6 +6,7 @@ a change of them is meant, write it anew and look at the difference:
     python tests/pipelines/test_compile.py > tests/pipelines/dags.yaml
 """
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_every_variant_loads_in_kfp(variant: str) -> None:
 
 def test_teacher_and_memory_are_handed_from_step_to_step() -> None:
     tasks = documents("demo")[0]["root"]["dag"]["tasks"]
-    steps = ["step", "step-2", "step-3"]
+    steps = ["step-0", "step-1", "step-2"]
     for before, name in zip([None, *steps], steps, strict=False):
         inputs = tasks[name]["inputs"]["parameters"]
         for handed, output in (("teacher", "checkpoint"), ("memory", "memory")):
@@ -99,12 +100,25 @@ def test_teacher_and_memory_are_handed_from_step_to_step() -> None:
 
 def test_inside_a_step_the_model_is_trained_first() -> None:
     spec, _ = documents("demo")
-    reference = spec["root"]["dag"]["tasks"]["step"]["componentRef"]["name"]
+    reference = spec["root"]["dag"]["tasks"]["step-0"]["componentRef"]["name"]
     tasks = spec["components"][reference]["dag"]["tasks"]
     waits = {
         each["taskInfo"]["name"]: sorted(each.get("dependentTasks", [])) for each in tasks.values()
     }
-    assert waits == {"Train": [], "Evaluate": ["train"], "Choose exemplars": ["train"]}
+    assert waits == {
+        "Train": [],
+        "Evaluate": ["step-0-train"],
+        "Choose exemplars": ["step-0-train"],
+    }
+
+
+@pytest.mark.parametrize("name", ["voc-15-1", "add-classes"])
+def test_no_two_tasks_share_a_name(name: str) -> None:
+    """The UI (2.17) would show one's artifacts as the other's, whichever sub-DAGs they are in."""
+    spec, _ = documents(name)
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    names = [task for dag_ in dags for task in dag_["tasks"]]
+    assert len(names) == len(set(names))
 
 
 def test_what_a_step_shows() -> None:
@@ -116,16 +130,16 @@ def test_what_a_step_shows() -> None:
             .get("artifacts", {})
             .items()
         }
-        for name in ("train", "evaluate", "choose-exemplars", "report")
+        for name in ("step-0-train", "step-0-evaluate", "step-0-choose-exemplars", "report")
     }
     assert shown == {
-        "train": {"model": "system.Model"},
-        "evaluate": {
+        "step-0-train": {"model": "system.Model"},
+        "step-0-evaluate": {
             "metrics": "system.Metrics",
             "confusion_matrix": "system.ClassificationMetrics",
             "step_page": "system.HTML",
         },
-        "choose-exemplars": {},
+        "step-0-choose-exemplars": {},
         "report": {"report_page": "system.HTML"},
     }
 
@@ -205,7 +219,9 @@ def tasks_by_component(name: str) -> dict[str, list[Spec]]:
     found: dict[str, list[Spec]] = {}
     for each in dags:
         for task in each["tasks"].values():
-            kind = task["componentRef"]["name"].removeprefix("comp-").rstrip("-0123456789")
+            kind = re.sub(
+                r"^comp-(step-\d+-|new-step-)?|(?<=step)-\d+$", "", task["componentRef"]["name"]
+            )
             found.setdefault(kind, []).append(task)
     return found
 

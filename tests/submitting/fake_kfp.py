@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 Object = dict[str, Any]
-TASKS = ("prepare-data", "step", "step-2", "report")
 
 
 class FakeKfp:
@@ -102,7 +101,7 @@ class FakeKfp:
     def _workflow(self, run: Object) -> Object:
         """Prepare data, then Train in two steps, each of which ends when the next begins."""
         asked = self.asked[run["run_id"]] = self.asked.get(run["run_id"], 0) + 1
-        places = ["prepare-data", "step.train", "step-2.train"][:asked]
+        places = ["prepare-data", "step-0.step-0-train", "step-1.step-1-train"][:asked]
         nodes: dict[str, Object] = {}
         for number, place in enumerate(places):
             last = number == 2
