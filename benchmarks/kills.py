@@ -21,8 +21,9 @@ output, the n-th iteration of a step, the n-th save under way, or a stage's end.
 After each kill nothing may be left: no process that carries the chain's mark or works in its folder
 or has become an orphan (this program is the reaper of its descendants), no file in TMPDIR, no
 socket of the server. In the store there may be the last two saves and the one that was under
-way. The next start must resume within one saving interval (and the time of a save) of where the
-log of the killed one ended; after SIGTERM exactly there or later. At the end of a chain both
+way. The next start must resume from the last save that the log tells of, or a later one, and within
+one saving interval (and the time of a save and an iteration) of where the log of the killed one
+ended; after SIGTERM exactly there or later. At the end of a chain both
 checkpoints have the undisturbed run's sha256, every artifact is whole, and no save, part or upload
 is left.
 
@@ -64,6 +65,8 @@ KINDS = [
 MARK = "KILLS_CHAIN"
 INTERVAL = 1.0
 """Seconds between saves."""
+LOG_SECONDS = 0.5
+"""By how much a line of the log may be late; lines are all that times are taken from."""
 GONE_SECONDS = 20.0
 """How long processes and files may take to disappear."""
 RUN_SECONDS = 900.0
@@ -91,6 +94,7 @@ launch: {{{{processes_per_node: 2, threads: 1}}}}
 """
 
 STARTED = re.compile(r"step (\d) \(.*iterations on \d ranks \(\w+\)(?:, from iteration (\d+))?")
+SAVED = re.compile(r"  saved at iteration (\d+)")
 ITERATION = re.compile(r"  epoch (\d+)/39: ")
 FINISHED = re.compile(r"step (\d) train: ")
 STAGE = re.compile(r"step \d (train|evaluate|memory): [\d.]+ s")
@@ -150,16 +154,19 @@ class Attempt:
                 found = Training(int(match[1]), first, {first: when})
             elif (match := ITERATION.match(line)) and found:
                 found.times[int(match[1])] = when
+            elif (match := SAVED.match(line)) and found:
+                found.saved = int(match[1])
         return found
 
 
 @dataclass
 class Training:
-    """How far a step's training came: when which iteration was told."""
+    """How far a step's training came: when which iteration was told, and the last save told."""
 
     step: int
     first: int
     times: dict[int, float]
+    saved: int = 0
 
     @property
     def reached(self) -> int:
@@ -386,7 +393,9 @@ class Chain:
                 2,
             )
             save = before.longest_save
-            kill.allowed = round(max(INTERVAL, save) + save + training.longest, 2)
+            kill.allowed = round(max(INTERVAL, save) + save + training.longest + LOG_SECONDS, 2)
+            if resumed < training.saved:
+                kill.problems.append(f"the save of iteration {training.saved} is gone")
             if resumed < training.first:
                 kill.problems.append(f"went back behind its own start, {training.first}")
             if kill.lost > kill.allowed:
