@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from dkd.launching import processes
 
 HERE = Path(__file__).parent
 
@@ -35,8 +39,7 @@ def living(token: str) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_takes_processes_and_files_along(tmp_path: Path, number: signal.Signals) -> None:
-    temporary, token = tmp_path / "tmp", uuid.uuid4().hex
-    temporary.mkdir()
+    temporary, token = Path(tempfile.mkdtemp()), uuid.uuid4().hex  # a short name
     process = subprocess.Popen(
         [sys.executable, str(HERE / "running_process.py"), str(tmp_path)],
         env={**os.environ, "TMPDIR": str(temporary), "TEST_TOKEN": token},
@@ -56,3 +59,18 @@ def test_a_run_takes_processes_and_files_along(tmp_path: Path, number: signal.Si
         process.wait()
     wait_until(lambda: not living(token))
     wait_until(lambda: not list(temporary.iterdir()))
+    temporary.rmdir()
+
+
+def test_sockets_fit_into_the_temporary_folder_of_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else loader workers, which hand tensors over through sockets, hang without a word."""
+    deep = tmp_path / ("deep" * 15)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with processes.owned("DKD_TEST_MARK") as (_mark, folder):
+        inside = Path(tempfile.mkdtemp(prefix="pymp-", dir=folder))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(inside / "listener-12345678"))
+    assert not folder.exists()

@@ -21,6 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST_PARENT = 107 - len("/dkd-????????/pymp-????????/listener-????????")
+"""Bytes of a temporary folder's path in which sockets can still be bound."""
+
 
 @contextmanager
 def owned(variable: str) -> Iterator[tuple[str, Path]]:
@@ -32,10 +35,17 @@ def owned(variable: str) -> Iterator[tuple[str, Path]]:
 
     Yields:
         The mark, to be put into the environment of what is started, and the folder, to be its
-        ``TMPDIR``. Both names are short: Unix sockets in there may have paths of 107 bytes.
+        ``TMPDIR``. It is in this process's temporary folder, or in ``/tmp`` if that one's name is
+        long: loader workers bind Unix sockets in there (``pymp-????????/listener-????????``),
+        whose paths may have 107 bytes, and hang where they cannot.
+
+    Raises:
+        OSError: neither can be written.
     """
     mark = uuid.uuid4().hex
-    folder = Path(tempfile.mkdtemp(prefix="dkd-"))
+    usual = tempfile.gettempdir()
+    short = usual if len(os.fsencode(usual)) <= LONGEST_PARENT else "/tmp"  # noqa: S108 - mkdtemp
+    folder = Path(tempfile.mkdtemp(prefix="dkd-", dir=short))
     # A session of its own: Ctrl-C in the terminal must not reach it.
     with subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, variable, mark, str(folder)],
