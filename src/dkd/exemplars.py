@@ -8,6 +8,7 @@ it was, and its mask as a PNG of channel numbers with the labels that its own st
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +80,12 @@ class Memory:
 
     @classmethod
     def open(cls, parts: Path, folder: Path) -> "Memory":
-        """Extracts a downloaded memory's shards.
+        """Extracts a downloaded memory's shards, unless another rank has done so.
 
         Args:
             parts: folder with the artifact's parts.
-            folder: where to extract to; only the listed members, as plain files.
+            folder: where to extract to; only the listed members, as plain files. It appears
+                whole: ranks that share a machine open a memory at the same time.
 
         Raises:
             UserError: a member is missing, or its name would leave the folder.
@@ -93,11 +95,23 @@ class Memory:
             Exemplar(**{**row, "classes": tuple(row["classes"])}) for row in document["exemplars"]
         )
         wanted = {name for e in exemplars for name in (e.image, e.mask)}
-        for shard in sorted(parts.glob("images-*.tar")):
-            _extract(shard, wanted, folder)
-        for name in wanted:
-            if not (folder / name).is_file():
-                raise UserError(f"{parts / MEMORY}: no shard holds {name!r}; publish it again")
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".memory-", dir=folder.parent) as work:
+                arriving = Path(work) / "members"
+                arriving.mkdir()
+                for shard in sorted(parts.glob("images-*.tar")):
+                    _extract(shard, wanted, arriving)
+                for name in wanted:
+                    if not (arriving / name).is_file():
+                        raise UserError(
+                            f"{parts / MEMORY}: no shard holds {name!r}; publish it again"
+                        )
+                try:
+                    arriving.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else another rank was first: theirs is the same
+                        raise
         return cls(tuple(map(tuple, document["classes"])), exemplars, folder)
 
     def records(self, classes: Sequence[str]) -> tuple[Record, ...]:
