@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# The environment is made anew when a lock file or the package's description changes.
+# The environment is made anew when a lock file or the package's description changes. Its bytecode is
+# compiled at once: every rank of every job imports torch, and where Python may not write bytecode
+# (PYTHONDONTWRITEBYTECODE) each would compile it for itself, which takes longer than the import.
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -19,7 +21,7 @@ $(READY): $(LOCKS)
 	@echo "setting up $(VENV) (about 6 GB with PyTorch; once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
