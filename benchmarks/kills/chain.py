@@ -159,7 +159,7 @@ class Chain:
     def _left(self) -> list[str]:
         processes = {*marked(MARK, self.mark), *working_in(self.folder), *orphans()}
         named = [b" ".join(command_line(p))[:80].decode(errors="replace") for p in processes]
-        files = [str(path.relative_to(self.folder)) for path in self.temporary.rglob("*")]
+        files = [name for _, *names in os.walk(self.temporary) for each in names for name in each]
         state = self.folder / "w/s3/server.json"
         ports = json.loads(state.read_bytes())["ports"].values() if state.exists() else ()
         sockets = [f for p in ports for f in Path("/tmp").glob(f"seaweedfs-*-grpc-{p}.sock")]

@@ -1,5 +1,6 @@
 """The run that is killed: its scenario, its start, and what its log and its store say."""
 
+import glob
 import json
 import os
 import re
@@ -87,9 +88,10 @@ class Attempt:
 
     def look_for_saves(self, temporary: Path) -> None:
         """Notes the saves that are under way: their temporary folders."""
-        for folder in temporary.glob("dkd-*/dkd-*/dkd-save-*"):
-            now = time.monotonic()
-            self.saves[folder.name] = (self.saves.get(folder.name, (now,))[0], now)
+        # Path.glob raises when a folder goes while it looks.
+        for found in glob.iglob(f"{temporary}/dkd-*/dkd-*/dkd-save-*"):  # noqa: PTH207
+            name, now = Path(found).name, time.monotonic()
+            self.saves[name] = (self.saves.get(name, (now,))[0], now)
 
     @property
     def longest_save(self) -> float:
