@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -82,6 +83,26 @@ def test_listing_is_of_a_folder(root: str) -> None:
     assert all(entry.size == storage.size(entry.uri) for entry in listed)
     assert all(entry.modified.tzinfo for entry in listed)
     assert list(storage.list_objects(storage.join(root, "nowhere"))) == []
+
+
+def test_listing_while_others_delete(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            (tmp_path / "saves/step/1/parts").mkdir(parents=True)
+            (tmp_path / "saves/step/1/parts/state").touch()
+            shutil.rmtree(tmp_path / "saves")
+
+    (tmp_path / "stays").touch()
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(500):
+            assert str(tmp_path / "stays") in {e.uri for e in storage.list_objects(str(tmp_path))}
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_deleting(root: str) -> None:

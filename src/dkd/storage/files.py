@@ -89,9 +89,14 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
 
 def partials(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield temporary files under ``folder`` and what they would have become."""
-    for path in sorted(folder.rglob(".*.partial")):
+    for path in _files(folder):
         if match := _PARTIAL.fullmatch(path.name):
             yield path, path.with_name(match["name"])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files under a folder, sorted. Not ``Path.rglob``: it fails when a folder goes meanwhile."""
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 class FileStore:
@@ -130,7 +135,7 @@ class FileStore:
         return self.size(uri) == size and file_sha256(local_path(uri)) == sha256
 
     def list_objects(self, folder: str) -> Iterator[Entry]:
-        for path in sorted(local_path(folder).rglob("*")):
+        for path in _files(local_path(folder)):
             with suppress(FileNotFoundError):  # gone since it was listed
                 if path.is_file() and not _PARTIAL.fullmatch(path.name):
                     status = path.stat()
