@@ -5,6 +5,7 @@ URI points to is still there, and is kept per pipeline. Results are found by wha
 of instead (:mod:`dkd.steps`), whichever pipeline made them, and checked when they are used.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,29 @@ VARIABLES = (
     "DKD_S3_SSE_KMS_KEY_ID",
 )
 
+_TELL_COMPONENT = r"""
+signal=%d component=
+cd /proc
+for process in [0-9]*; do
+  case "$(tr '\0' ' ' <$process/cmdline)" in
+    "python3 -m kfp.dsl.executor_main "*) kill -$signal $process && component=$process ;;
+  esac
+done 2>/dev/null
+[ -n "$component" ] || kill -$signal 1
+"""
+
+TERMINATE = (
+    "workflows.argoproj.io/kill-cmd-main",
+    json.dumps(["sh", "-c", _TELL_COMPONENT.strip()]),
+)
+"""Annotation by which Argo (3.2 or later) ends a component whose run is terminated.
+
+Argo would signal the container's first process, and through it KFP's launcher (2.17), which dies
+of it without waiting for the component; the container ends with it, and a launching component has
+no time to delete its job. So the component alone is told; the launcher waits for its end, keeps
+its log and reports it. Argo puts the signal's number for the only ``%d``.
+"""
+
 
 def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any:
     """Gives a task its policy and the S3 connection; returns the task.
@@ -66,6 +90,7 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
             backoff_max_duration=f"{policy.hours * HOUR}s",
         )
     kubernetes.set_timeout(task, policy.hours * HOUR)
+    kubernetes.add_pod_annotation(task, *TERMINATE)
     kubernetes.use_config_map_as_env(
         task, CONFIG, {name: name for name in VARIABLES}, optional=True
     )
