@@ -32,6 +32,7 @@ class FakeKfp:
         self.recurring: list[Object] = []
         self.asked: dict[str, int] = {}
         self.fails = False
+        self.refuses = False
         self.requests: list[str] = []
 
     # ---- what it does
@@ -47,7 +48,18 @@ class FakeKfp:
             self.pipelines[body["name"]] = made
             self.versions[made["pipeline_id"]] = []
             return made
+        if method == "DELETE":
+            identity = path.removeprefix("v2beta1/pipelines/")
+            assert self.versions.pop(identity) == [], "only an empty one is deleted"
+            self.pipelines = {
+                name: each
+                for name, each in self.pipelines.items()
+                if each["pipeline_id"] != identity
+            }
+            return {}
         if path == "v2beta1/pipelines/upload_version":
+            if self.refuses:
+                raise ValueError("InvalidInputError: unknown template format")
             spec, platform = yaml.safe_load_all(body)
             version = {
                 "pipeline_id": query["pipelineid"],
@@ -144,6 +156,9 @@ def serving(fake: FakeKfp) -> Iterator[str]:
         def do_POST(self) -> None:
             self._handle("POST")
 
+        def do_DELETE(self) -> None:
+            self._handle("DELETE")
+
         def _handle(self, method: str) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if fake.page is not None:
@@ -161,6 +176,8 @@ def serving(fake: FakeKfp) -> Iterator[str]:
                 answer = fake.answer(method, url.path.removeprefix("/apis/"), query, body)
             except LookupError as error:
                 return self._json(404, {"code": 5, "message": f"ResourceNotFoundError: {error}"})
+            except ValueError as error:
+                return self._json(400, {"code": 3, "message": str(error)})
             if isinstance(answer, str):
                 return self._reply(200, answer.encode(), "text/plain")
             return self._json(200, answer)

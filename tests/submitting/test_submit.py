@@ -71,6 +71,21 @@ def test_a_version_of_that_name_with_other_content(dkd: Command, kfp: FakeKfp) -
     assert len(kfp.runs) == 1
 
 
+def test_a_pipeline_whose_content_is_refused_is_not_left_empty(dkd: Command, kfp: FakeKfp) -> None:
+    kfp.refuses = True
+    assert "pipeline dkd-voc-15-5-dkd-m was not accepted" in refused(dkd, "submit", *VOC)
+    assert kfp.pipelines == {}
+    assert "was not accepted" in refused(
+        dkd, "submit", *VOC, "--experiment", "new", "--create-experiment"
+    )
+    assert len(kfp.experiments) == 1
+    kfp.refuses = False
+    assert dkd("submit", *VOC).exit_code == 0
+    kfp.refuses = True
+    assert "was not accepted" in refused(dkd, "submit", *VOC, "--set", "seed=2")
+    assert [len(versions) for versions in kfp.versions.values()] == [1]
+
+
 def test_a_compiled_file_is_submitted_as_it_is(dkd: Command, kfp: FakeKfp) -> None:
     assert dkd("compile", "add-classes", "-o", "a.yaml").exit_code == 0
     line = refused(dkd, "submit", "a.yaml")
@@ -183,6 +198,7 @@ def test_what_is_no_endpoint_is_told(
         (("-p", "protocol=best"), "-p protocol=best: choose one of paper, corrected"),
         (("-p", "training_tolerations={a: b}"), "give a list"),
         (("--experiment", "nothing"), "no experiment 'nothing'; there are Default"),
+        (("--create-experiment",), "--create-experiment: name it with --experiment"),
         (("--every", "daily"), "--every daily: write 12h"),
         (("--every", "12h", "--watch"), "--watch: follows a single run"),
         (("--port-forward",), "--port-forward: goes without --endpoint"),

@@ -94,14 +94,18 @@ def command(
         content = compiling.compiled(chosen, root)
     values = uploads.form_values(content, parse_assignments(parameters))
     uploads.check(content, values)
+    if create_experiment and not experiment:
+        raise UserError("--create-experiment: name it with --experiment")
     if every:
         runs.trigger(every)
         if watch:
             raise UserError("--watch: follows a single run; it goes without --every")
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
-        place = runs.experiment_id(there, experiment, create=create_experiment)
+        place = "" if create_experiment else runs.experiment_id(there, experiment)
         version = uploads.upload(there, content, version_name)
         click.echo(f"pipeline version {version.name} {'uploaded' if version.fresh else 'is there'}")
+        if create_experiment:
+            place = runs.make_experiment(there, experiment)
         name = run_name or f"{scenario_label(scenario, variant)} {runs.now()}"
         made = runs.start(
             there,

@@ -95,6 +95,10 @@ class Endpoint:
         """Creates an object, or has an action done. As :meth:`get`."""
         return self._json("POST", path, query, body=json.dumps(body or {}).encode())
 
+    def delete(self, path: str) -> None:
+        """Deletes an object. As :meth:`get`."""
+        self._json("DELETE", path, {})
+
     def upload(self, path: str, content: bytes, **query: str) -> Object:
         """Sends a pipeline's YAML."""
         fields = {"uploadfile": ("pipeline.yaml", content, "application/octet-stream")}

@@ -15,7 +15,7 @@ FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def experiment_id(endpoint: Endpoint, name: str, *, create: bool) -> str:
+def experiment_id(endpoint: Endpoint, name: str) -> str:
     """Id of an experiment; empty for the endpoint's default.
 
     Raises:
@@ -23,18 +23,26 @@ def experiment_id(endpoint: Endpoint, name: str, *, create: bool) -> str:
     """
     if not name:
         return ""
-    names = []
-    for each in endpoint.listed("experiments", "experiments", namespace=endpoint.namespace):
-        if each["display_name"] == name:
-            return str(each["experiment_id"])
-        names.append(each["display_name"])
-    if not create:
+    known = _experiments(endpoint)
+    if name not in known:
         raise UserError(
-            f"{endpoint.url}: no experiment {name!r}; there are {', '.join(names) or 'none'}; "
+            f"{endpoint.url}: no experiment {name!r}; there are {', '.join(known) or 'none'}; "
             "--create-experiment makes it"
         )
+    return known[name]
+
+
+def make_experiment(endpoint: Endpoint, name: str) -> str:
+    """Id of an experiment, which is made if there is none of this name."""
+    if identity := _experiments(endpoint).get(name):
+        return identity
     made = endpoint.post("experiments", {"display_name": name, "namespace": endpoint.namespace})
     return str(made["experiment_id"])
+
+
+def _experiments(endpoint: Endpoint) -> dict[str, str]:
+    listed = endpoint.listed("experiments", "experiments", namespace=endpoint.namespace)
+    return {each["display_name"]: each["experiment_id"] for each in listed}
 
 
 def start(

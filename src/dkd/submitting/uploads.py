@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,11 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
     digest = hashlib.sha256(content).hexdigest()
     mark = f"sha256:{digest}"
     wanted = version or f"{__version__}-{digest[:10]}"
+    made_now = False
     try:
         pipeline = endpoint.get(f"pipelines/names/{name}", namespace=endpoint.namespace)
     except Missing:
+        made_now = True
         pipeline = endpoint.post(
             "pipelines",
             {
@@ -120,6 +123,9 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
             description=f"dkd {__version__}, {mark}",
         )
     except UserError as error:
+        if made_now:  # no pipeline without a version is left behind
+            with suppress(UserError):
+                endpoint.delete(f"pipelines/{identity}")
         raise UserError(f"{error}: pipeline {name} was not accepted") from None
     return Version(identity, made["pipeline_version_id"], wanted, fresh=True)
 
