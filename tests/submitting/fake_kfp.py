@@ -33,6 +33,7 @@ class FakeKfp:
         self.asked: dict[str, int] = {}
         self.fails = False
         self.refuses = False
+        self.stuck = ""
         self.requests: list[str] = []
 
     # ---- what it does
@@ -129,9 +130,11 @@ class FakeKfp:
                 "name": f"{name}.executor",
                 "type": "Pod",
                 "templateName": "system-container-impl",
-                "message": "Error (exit code 2)" if phase == "Failed" else "",
+                "message": "main: Error (exit code 2)" if phase == "Failed" else "",
                 **common,
             }
+            if self.stuck and not ended:
+                nodes[f"w-1-9{number}"] |= {"phase": "Pending", "message": self.stuck}
         if asked >= 3:
             run["state"] = "FAILED" if self.fails else "SUCCEEDED"
         return {"metadata": {"name": "w-1"}, "status": {"nodes": nodes}}

@@ -153,6 +153,17 @@ def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp) -> None:
     assert "/ Train: it is broken; mend it (http" in done.stderr
 
 
+def test_what_a_task_waits_for_is_told(dkd: Command, kfp: FakeKfp) -> None:
+    kfp.stuck = 'ImagePullBackOff: Back-off pulling image "r/launcher:1"'
+    done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
+    assert f"  pending    Prepare data: {kfp.stuck}\n" in done.stdout
+    kfp.asked.clear()
+    assert (
+        f"  10:00:00             pending    Prepare data: {kfp.stuck}"
+        in dkd("status", "mine").stdout
+    )
+
+
 def test_the_token_is_sent(dkd: Command, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     kfp.token = "secret"
     assert "asks to sign in: 401" in refused(dkd, "status")

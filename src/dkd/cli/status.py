@@ -44,4 +44,4 @@ def command(
             follow(there, found)
             return
         for node in graph(there, found):
-            click.echo(f"  {node}")
+            click.echo(f"  {node.times:<19}  {node}")

@@ -12,11 +12,11 @@ class Node:
 
     Attributes:
         title: as the graph shows it, after its step's.
-        state: running, succeeded, failed, ...
+        state: pending (its pod does not run yet), running, succeeded, failed, ...
         started: ISO time.
         ended: ISO time, or empty.
         pods: its pods' names, in the order in which they started.
-        message: what it failed of, in the cluster's words.
+        message: what it waits for or failed of, in the cluster's words.
     """
 
     title: str
@@ -27,8 +27,13 @@ class Node:
     message: str
 
     def __str__(self) -> str:
-        times = self.started[11:19] + (f" - {self.ended[11:19]}" if self.ended else "")
-        return f"{times:<19}  {self.state:<10} {self.title}"
+        why = f": {self.message}" if self.state != "running" and ": " in self.message else ""
+        return f"{self.state:<10} {self.title}{why}"
+
+    @property
+    def times(self) -> str:
+        """When it started and ended, in UTC."""
+        return self.started[11:19] + (f" - {self.ended[11:19]}" if self.ended else "")
 
 
 def graph(endpoint: Endpoint, run: Object) -> list[Node]:
@@ -77,10 +82,11 @@ def nodes(workflow: Object, spec: Object) -> list[Node]:
             key=lambda each: each.get("startedAt") or "",
         )
         messages = [each.get("message") for each in (*reversed(pods), node)]
+        waits = pods and pods[-1]["phase"] == "Pending" and node["phase"] == "Running"
         found.append(
             Node(
                 title=title,
-                state=node["phase"].lower(),
+                state="pending" if waits else node["phase"].lower(),
                 started=node.get("startedAt") or "",
                 ended=node.get("finishedAt") or "",
                 pods=tuple(_pod_name(name, each) for each in pods),

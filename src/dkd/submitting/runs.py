@@ -136,12 +136,15 @@ def watch(
 ) -> Object:
     """Follows a run to its end, one line for every change; returns it as it ended."""
     told: dict[str, str] = {}
+    said = set()
     while True:
         run = endpoint.get(f"runs/{identity}")
         for node in graph(endpoint, run):
-            if told.get(node.title) != node.state:
-                say(f"{datetime.now():%H:%M:%S}  {node.state:<10} {node.title}")
+            # What a pod waits for alternates (ErrImagePull, ImagePullBackOff): each is said once.
+            if told.get(node.title) != node.state or str(node) not in said:
+                say(f"{datetime.now():%H:%M:%S}  {node}")
             told[node.title] = node.state
+            said.add(str(node))
         if run.get("state") in FINISHED:
             say(f"{datetime.now():%H:%M:%S}  {run['state'].lower():<10} {run['display_name']}")
             return run
