@@ -61,10 +61,19 @@ def test_the_runtime_of_a_job_is_the_jobs_own(trainjob: Stage) -> None:
     launched.result()
 
 
-def test_the_runtime_of_an_earlier_job_is_not_taken_over(trainjob: Stage) -> None:
+EARLIER = {"apiVersion": "v1", "kind": "TrainJob", "name": Stage.name, "uid": "an-earlier-one"}
+
+
+@pytest.mark.parametrize(
+    "going",
+    [{"ownerReferences": [EARLIER]}, {"deletionTimestamp": fake_api.CREATED}],
+    ids=["its TrainJob is gone", "being deleted"],
+)
+def test_the_runtime_of_an_earlier_job_is_not_taken_over(
+    trainjob: Stage, going: dict[str, object]
+) -> None:
     """The cluster removes it some time after its TrainJob, whoever has written to it since."""
-    owner = {"apiVersion": "v1", "kind": "TrainJob", "name": trainjob.name, "uid": "an-earlier-one"}
-    old = {"metadata": {"name": trainjob.name, "ownerReferences": [owner]}, "spec": {}}
+    old = {"metadata": {"name": trainjob.name, **going}, "spec": {}}
     trainjob.api.objects["trainingruntimes", trainjob.name] = old
     launched = trainjob.launch()
     line = launched.wait_for("TrainingRuntime step-1-abc of the earlier job is being removed")
@@ -165,16 +174,20 @@ def test_a_lost_answer_to_creation_does_not_make_two_jobs(stage: Stage) -> None:
 # ---- a launching task that is stopped
 
 
-@pytest.fixture
-def process(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
+def start(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
     script = (
         "from dkd.launching import Job, launcher; from dkd.scenario import Launch\n"
         f"launcher(Launch(backend={stage.kind!r}, image='train:1', nodes=2)).run(\n"
         f"    Job({stage.name!r}, 'dkd.train', ('--step', '{{}}'), {str(tmp_path / 'result')!r}))"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.fixture
+def process(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
+    process = start(stage, tmp_path)
     stage.created()
     return process
 
@@ -190,6 +203,22 @@ def test_a_launching_task_that_is_told_to_stop_deletes_the_job(
     assert process.returncode == status
     assert "step-1-abc: stopping; deleting the job" in output
     assert stage.api.deleted == [(stage.plural, stage.name)]
+
+
+def test_a_launching_task_that_is_told_to_stop_before_there_is_a_job_leaves_nothing(
+    trainjob: Stage, tmp_path: Path
+) -> None:
+    def fault(verb: str, resource: str) -> None:
+        if (verb, resource) == ("create", "trainjobs"):
+            raise misbehaving("503")
+
+    trainjob.api.fault = fault
+    process = start(trainjob, tmp_path)
+    wait_until(lambda: ("trainingruntimes", trainjob.name) in trainjob.api.objects)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert set(trainjob.api.objects) == {("trainingruntimes", "dkd")}
 
 
 def test_a_launching_task_that_is_killed_leaves_the_job(

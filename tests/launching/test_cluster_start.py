@@ -79,6 +79,7 @@ def test_quota_of_objects_exceeded(stage: Stage) -> None:
     )
     refuse(stage, "create", Error(403, said, stage.plural, "Forbidden"))
     message = stage.launch().failure()
+    assert set(stage.api.objects) == {("trainingruntimes", "dkd")}  # nothing is left behind
     assert "quota few-jobs is exceeded (requested: count/jobs=1, used: count/jobs=3" in message
     assert message.endswith("kubectl describe quota few-jobs -n team")
 

@@ -150,7 +150,7 @@ class ClusterLauncher:
     def _create_anew(self, cluster: Cluster, job: Job) -> Object:
         """Creates the job after the end of an earlier one of its name and of its pods."""
         resource = self._operator.resource
-        self._ask(lambda: cluster.delete(resource, job.name))
+        self._ask(lambda: self._operator.remove(cluster, job.name))
         told = False
         end = time.monotonic() + self._timing.ending
         while self._ask(lambda: cluster.get(resource, job.name)) or self._ask(
@@ -173,7 +173,7 @@ class ClusterLauncher:
         resource = self._operator.resource
         try:
             patiently(
-                lambda: cluster.delete(resource, job.name),
+                lambda: self._operator.remove(cluster, job.name),
                 self._timing.deleting,
                 self._say,
                 self._timing.poll / 2,

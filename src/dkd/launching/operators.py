@@ -43,6 +43,9 @@ class Operator(Protocol):
     def settle(self, cluster: Cluster, found: Object) -> None:
         """Ties what belongs to the job to it, once it exists; may be repeated."""
 
+    def remove(self, cluster: Cluster, job: str) -> None:
+        """Deletes the job and what belongs to it; no matter what of it is there."""
+
     def selector(self, job: str) -> str:
         """Labels of the job's pods."""
 

@@ -66,6 +66,10 @@ class PyTorchJobs:
     def settle(self, cluster: Cluster, found: Object) -> None:
         """There is nothing beside the job."""
 
+    def remove(self, cluster: Cluster, job: str) -> None:
+        """Deletes the job."""
+        cluster.delete(PYTORCHJOB, job)
+
     def selector(self, job: str) -> str:
         """Labels of the job's pods."""
         return f"training.kubeflow.org/job-name={job}"

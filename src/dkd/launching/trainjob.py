@@ -117,9 +117,11 @@ def _use_secret(pod: Object, secret: str) -> None:
     container["volumeMounts"], container["env"] = mounts, keys
 
 
-def _owned_by_a_trainjob(found: Object) -> bool:
-    owners = found["metadata"].get("ownerReferences") or []
-    return any(each["kind"] == TRAINJOB.kind for each in owners)
+def _will_go(runtime: Object) -> bool:
+    """Whether the cluster removes a runtime: it is told to, or its TrainJob is gone."""
+    owners = runtime["metadata"].get("ownerReferences") or []
+    being_deleted = "deletionTimestamp" in runtime["metadata"]
+    return being_deleted or any(each["kind"] == TRAINJOB.kind for each in owners)
 
 
 class TrainJobs:
@@ -145,7 +147,7 @@ class TrainJobs:
         own = runtime(shipped, job, launch, cluster.namespace, owner)
         if cluster.create(RUNTIME, own) is None:
             left = cluster.get(RUNTIME, job.name)
-            if left is None or _owned_by_a_trainjob(left):
+            if left is None or _will_go(left):
                 if cluster.get(TRAINJOB, job.name) is not None:
                     return None
                 # It goes when the cluster has noticed that its owner is gone; taking it over now
@@ -157,6 +159,8 @@ class TrainJobs:
         except Refused as refused:
             # Trainer's webhook looks the runtime up in a cache, which may not have it yet.
             if f'"{job.name}" not found' not in refused.message:
+                if cluster.get(TRAINJOB, job.name) is None:  # nobody else's
+                    cluster.delete(RUNTIME, job.name)
                 raise
             raise NotYet(f"Trainer does not know {RUNTIME.kind} {job.name} yet") from None
 
@@ -175,6 +179,11 @@ class TrainJobs:
         except Refused as refused:
             if refused.status != 404:  # a job that is over may have lost it
                 raise
+
+    def remove(self, cluster: Cluster, job: str) -> None:
+        """Deletes the job and its runtime, which stays if there is no job yet."""
+        cluster.delete(TRAINJOB, job)
+        cluster.delete(RUNTIME, job)
 
     def selector(self, job: str) -> str:
         """Labels of the job's pods."""
