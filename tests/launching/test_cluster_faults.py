@@ -97,6 +97,37 @@ def test_an_evicted_pod(stage: Stage) -> None:
     assert "node 1 was evicted from m1: The node was low on resource: ephemeral-storage." in message
 
 
+def no_machine_answers(verb: str, resource: str) -> None:
+    """What the API server says where a log's machine is gone, or has removed the container."""
+    if resource == "pods/log":
+        said = 'Get "https://10.0.0.7:10250/containerLogs/x": dial tcp: no route to host'
+        raise fake_api.Error(500, said, "", "InternalError")
+
+
+def test_an_evicted_pod_whose_log_is_gone(stage: Stage) -> None:
+    stage.api.fault = no_machine_answers
+    launched = stage.launch(max_restarts=0)
+    stage.created()
+    stage.pod(0, "Failed", host="m0", reason="Evicted", message="Pod used too much storage.")
+    launched.wait_for("node 0 failed on m0")
+    stage.condition("Failed")
+    assert "node 0 was evicted from m0: Pod used too much storage." in launched.failure()
+
+
+def test_the_machine_of_node_0_is_lost(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    stage.pod(0, host="machine0")
+    launched.wait_for("node 0 running on machine0")
+    stage.api.fault = no_machine_answers
+    silent = {"type": "Ready", "status": "False", "lastTransitionTime": SINCE}
+    stage.pod(0, host="machine0", conditions=[silent])
+    launched.wait_for(f"machine machine0 does not answer since {SINCE}")
+    assert not any("API server" in line for line in launched.said)
+    stage.complete()
+    launched.result()
+
+
 def test_a_drained_machine(stage: Stage) -> None:
     launched = stage.launch(max_restarts=0)
     stage.created()

@@ -7,6 +7,7 @@ job's conditions and, while something is amiss, its events.
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -78,6 +79,7 @@ class Following:
         self._version = ""
         self._listed = self._looked = -float("inf")
         self._deaths: dict[str, pods.Death] = {}
+        self._unreadable: set[str] = set()  # dead pods whose log was asked for in vain
         self._log = LogReader(cluster, operator.container, say)
         self._told_state = ""
         self._problems: dict[str, tuple[Problem, float, float]] = {}  # with first seen, last said
@@ -169,16 +171,32 @@ class Following:
         else:
             self._pods[uid] = pod
         if uid not in self._deaths and pods.state(pod) == "failed":
-            log = self._cluster.log(pod["metadata"]["name"], self._operator.container, 600) or ""
-            death = pods.death(pod, self._operator.node(pod), plain(log))
+            death = pods.death(pod, self._operator.node(pod), plain(self._last_log(pod)))
             if death is not None and attempt == self._attempt:
                 self._deaths[uid] = death
 
+    def _last_log(self, pod: Object) -> str:
+        """The end of a dead pod's log; empty if it is asked for in vain twice.
+
+        The API server has it from the pod's machine, which may be gone.
+        """
+        try:
+            return self._cluster.log(pod["metadata"]["name"], self._operator.container, 600) or ""
+        except Unavailable:
+            uid = pod["metadata"]["uid"]
+            if uid not in self._unreadable:
+                self._unreadable.add(uid)
+                raise
+            return ""
+
     def _read_log(self) -> None:
         first = [each for each in self._pods.values() if self._operator.node(each) == 0]
-        if first:
-            newest = max(first, key=lambda each: str(each["metadata"]["creationTimestamp"]))
-            self._log.read(newest)
+        if not first:
+            return
+        newest = max(first, key=_created)
+        if pods.state(newest) != "unreachable":
+            with suppress(Unavailable):  # is it the machine or the API server? the next call tells
+                self._log.read(newest)
 
     # ---- what is said
 
