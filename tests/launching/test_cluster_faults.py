@@ -92,6 +92,7 @@ def test_an_evicted_pod(stage: Stage) -> None:
         reason="Evicted",
         message="The node was low on resource: ephemeral-storage. ",
     )
+    launched.wait_for("step-1-abc: node 1 was evicted from m1: ")  # long before its peers' end
     stage.condition("Failed")
     message = launched.failure()
     assert "node 1 was evicted from m1: The node was low on resource: ephemeral-storage." in message

@@ -174,6 +174,8 @@ class Following:
             death = pods.death(pod, self._operator.node(pod), plain(self._last_log(pod)))
             if death is not None and attempt == self._attempt:
                 self._deaths[uid] = death
+                if death.cause == "killed":  # never for a peer's sake; the job's end may be long
+                    self._say(f"{self._job.name}: node {death.node} {death.what}")
 
     def _last_log(self, pod: Object) -> str:
         """The end of a dead pod's log; empty if it is asked for in vain twice.
