@@ -1,6 +1,8 @@
 """A cluster to run on: whatever KUBECONFIG names, with the images of docker/ in its registry."""
 
 import base64
+import copy
+import json
 import os
 import signal
 import socket
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from commands import dkd, get, kubectl, program, wait_until
+import yaml
+from commands import Object, dkd, get, get_all, kubectl, program, wait_until
 from namespaces import ACCOUNT, KEYS, ROOT, copy_keys
 from tasks import Tasks, compiled
 
@@ -48,6 +51,35 @@ def smoke() -> str:
     kubectl("apply", "-k", str(ROOT / "k8s/overlays/cpu-smoke"))
     copy_keys(NAMESPACE)
     return NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def pulled(smoke: str, training_image: str, launcher_image: str) -> None:
+    """Both images are on every machine: the first pull takes minutes, which no test should wait."""
+    template = yaml.safe_load((ROOT / "k8s/doctor.yaml").read_text())
+    pods = [
+        one_shot(template, image, node["metadata"]["name"])
+        for node in get_all("nodes", smoke)
+        for image in (training_image, launcher_image)
+    ]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
+    names = kubectl("create", "-n", smoke, "-o", "name", "-f", "-", stdin=listed).split()
+
+    def ended() -> bool:
+        phases = {get("pod", name.removeprefix("pod/"), smoke)["status"]["phase"] for name in names}
+        assert "Failed" not in phases
+        return phases == {"Succeeded"}
+
+    wait_until(ended, 1200, "both images on every machine")
+    kubectl("delete", "-n", smoke, "--wait=false", *names)
+
+
+def one_shot(template: Object, image: str, machine: str) -> Object:
+    pod = copy.deepcopy(template)
+    pod["metadata"]["generateName"] = "dkd-pull-"
+    pod["spec"]["nodeName"] = machine
+    pod["spec"]["containers"][0] |= {"image": image, "command": ["true"]}
+    return pod
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +177,7 @@ def scenario(digits: str, training_image: str) -> Scenario:
 
 
 @pytest.fixture(scope="session")
-def tasks(smoke: str, scenario: Scenario, launcher_image: str, store: str) -> Tasks:
+def tasks(smoke: str, pulled: None, scenario: Scenario, launcher_image: str, store: str) -> Tasks:
     """Starts components in the namespace, under the account of k8s/ that may launch jobs."""
     pipeline_root = store.replace("s3://", "minio://") + "/pipelines"
     return Tasks(smoke, ACCOUNT, compiled(scenario, launcher_image), pipeline_root)
