@@ -19,8 +19,12 @@ def copy_keys(namespace: str) -> None:
     apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": found["data"]})
 
 
-def apply_base(namespace: str, folder: Path) -> None:
-    """An overlay that sets the namespace alone."""
-    overlay = {"namespace": namespace, "resources": [os.path.relpath(ROOT / "k8s/base", folder)]}
+def apply_base(namespace: str, folder: Path, *components: str) -> None:
+    """An overlay that sets the namespace alone, with components of k8s/ if any are named."""
+    overlay = {
+        "namespace": namespace,
+        "resources": [os.path.relpath(ROOT / "k8s/base", folder)],
+        "components": [os.path.relpath(ROOT / "k8s/components" / x, folder) for x in components],
+    }
     (folder / "kustomization.yaml").write_text(json.dumps(overlay))
     kubectl("apply", "-k", str(folder))

@@ -56,6 +56,9 @@ def test_the_runtime_of_a_job_is_the_jobs_own(trainjob: Stage) -> None:
     wait_until(lambda: runtime["metadata"].get("ownerReferences"))
     assert runtime["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
     assert runtime["spec"]["mlPolicy"]["numNodes"] == 3
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    assert node["template"]["spec"]["parallelism"] == 3  # Kueue counts it
+    assert node["template"]["spec"]["completions"] == 3
     assert runtime["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] == 5
     trainjob.complete()
     launched.result()

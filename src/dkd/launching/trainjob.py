@@ -61,7 +61,7 @@ def runtime(
         JobFailed: the shipped runtime has no node job.
     """
     spec = copy.deepcopy(shipped["spec"])
-    spec.setdefault("mlPolicy", {})["numNodes"] = launch.nodes  # Kueue counts these
+    spec.setdefault("mlPolicy", {})["numNodes"] = launch.nodes
     job_set = spec["template"]["spec"]
     node = next((each for each in job_set["replicatedJobs"] if each["name"] == "node"), None)
     if node is None:
@@ -79,6 +79,8 @@ def runtime(
             "onJobFailureReasons": ["DeadlineExceeded"],
         }
     ]
+    # As Trainer will set them; Kueue counts the nodes here (seen in 0.15).
+    node["template"]["spec"] |= {"parallelism": launch.nodes, "completions": launch.nodes}
     # For a launching task that is no more; otherwise it is the one to tell.
     node["template"]["spec"]["activeDeadlineSeconds"] = launch.deadline + nodes.LATER
     pod = node["template"]["spec"]["template"]["spec"]
