@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import apply, delete, get, get_all, kubectl, run_in, wait_until
+from commands import (
+    apply,
+    delete,
+    get,
+    get_all,
+    has_hooks,
+    hook,
+    kubectl,
+    run_in,
+    wait_until,
+)
 from namespaces import ACCOUNT, apply_base, copy_keys
 from tasks import Task, Tasks
 
@@ -105,6 +115,8 @@ def test_a_quota_of_jobs(launch: Any, poor: str) -> None:
         wait_until(lambda: get("resourcequota", "few-jobs", poor)["status"].get("hard"), 30, "it")
         message = launch().failure()
     assert "quota few-jobs is exceeded (requested: count/trainjobs" in message
+    (runtime,) = get_all("trainingruntimes", poor)  # the shipped one: none is left of the job's own
+    assert runtime["metadata"]["name"] == "dkd"
     assert "kubectl describe quota few-jobs -n dkd-poor" in message
 
 
@@ -187,6 +199,25 @@ def test_an_evicted_worker(launch: Any, poor: str) -> None:
         message = task.failure(180)
     assert "was evicted from" in message
     assert "ephemeral" in message
+
+
+# ---- no operator; last, because Trainer needs a while to see that its resource is back
+
+REMOVE, RESTORE = "DKD_TEST_REMOVE_TRAINER", "DKD_TEST_RESTORE_TRAINER"
+
+
+@pytest.mark.skipif(not has_hooks([REMOVE, RESTORE]), reason=f"{REMOVE} is not set")
+def test_an_operator_that_is_not_installed(launch: Any) -> None:
+    hook(REMOVE)
+    try:
+        message = launch().failure()
+    finally:
+        hook(RESTORE)
+    assert message.endswith(
+        "this cluster has no trainjobs.trainer.kubeflow.org: install Kubeflow Trainer v2, or "
+        "choose another launch.backend; kubectl get crd trainjobs.trainer.kubeflow.org"
+    )
+    assert len(message.splitlines()) == 1
 
 
 @contextmanager
