@@ -191,12 +191,21 @@ def test_an_evicted_worker(launch: Any, poor: str) -> None:
         poor, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": limits}
     ):
         task = launch(max_restarts=0)
-        task.wait_for("node 0 running", 180)
-        worker = "app.kubernetes.io/component=worker"
-        victim = get_all("pods", poor, worker)[0]["metadata"]["name"]
+        job = task.wait_for("node 0 running", 180).split(":")[0]
+        (victim,) = (
+            each["metadata"]["name"]
+            for each in get_all("pods", poor, f"jobset.sigs.k8s.io/jobset-name={job}")
+            if each["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "0"
+        )
         fill = "import time; open('/tmp/large', 'wb').write(bytes(30 << 20)); time.sleep(60)"
         run_in(victim, "node", poor, "python3", "-c", fill, check=False)
-        message = task.failure(180)
+        wait_until(
+            lambda: (get("pod", victim, poor) or {}).get("status", {}).get("phase") == "Failed",
+            150,
+            "the eviction",
+        )
+        task.wait_for("was evicted from", SOON)
+        message = task.failure(180)  # its peer may take its whole grace
     assert "was evicted from" in message
     assert "ephemeral" in message
 
