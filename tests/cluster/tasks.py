@@ -6,6 +6,7 @@ makes them, but pass the *restricted* Pod Security Standard and have a read-only
 
 import json
 import re
+import signal
 import tempfile
 import time
 import uuid
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from commands import Object, get, kubectl, wait_until
+from commands import Object, get, kubectl, run_in, wait_until
 from namespaces import KEYS
 
 from dkd.scenario import Scenario
 
 OUTPUTS = "/tmp/outputs"
+KILL_COMMAND = "workflows.argoproj.io/kill-cmd-main"
 _END = "=== outputs: "
 
 
@@ -35,11 +37,13 @@ class Compiled:
         containers: of every component.
         outputs: of every component, as KFP describes them.
         form: the run's parameters, with their defaults.
+        annotations: of every component's pod.
     """
 
     containers: dict[str, Object]
     outputs: dict[str, Object]
     form: dict[str, Any]
+    annotations: dict[str, dict[str, str]]
 
 
 def _kind(label: str) -> str:
@@ -56,8 +60,9 @@ def compiled(scenario: Scenario, image: str) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(build(scenario, on_cluster=True), str(file))
-        document = next(yaml.safe_load_all(file.read_text()))
+        document, platform = yaml.safe_load_all(file.read_text())
     executors = document["deploymentSpec"]["executors"]
+    in_kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     containers = {_kind(key): each["container"] for key, each in executors.items()}
     parameters = document["root"]["inputDefinitions"]["parameters"]
     return Compiled(
@@ -67,6 +72,7 @@ def compiled(scenario: Scenario, image: str) -> Compiled:
             for key, each in document["components"].items()
         },
         {key: each.get("defaultValue") for key, each in parameters.items()},
+        {_kind(key): each["podMetadata"]["annotations"] for key, each in in_kubernetes.items()},
     )
 
 
@@ -124,6 +130,18 @@ class Task:
         document = json.loads(text.rpartition(_END)[2])
         return dict(document["parameterValues"])
 
+    def terminate(self) -> None:
+        """What Argo does in the pod of a run that is terminated: the annotation's command."""
+        found = get("pod", self.name, self.namespace)
+        assert found
+        command = json.loads(found["metadata"]["annotations"][KILL_COMMAND])
+        run_in(
+            self.name,
+            "main",
+            self.namespace,
+            *(text.replace("%d", str(int(signal.SIGTERM))) for text in command),
+        )
+
     def failure(self, seconds: float = 120) -> str:
         """What the component said when it failed: from its ``dkd:`` line on."""
         phase = self.ended(seconds)
@@ -166,6 +184,7 @@ class Tasks:
             for text in [*container["command"], *container["args"]]
         ]
         pod = _pod(name, self.account, container["image"], program)
+        pod["metadata"]["annotations"] = self.pipeline.annotations[component]
         if on:
             pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": on}
         kubectl("create", "-n", self.namespace, "-f", "-", stdin=json.dumps(pod))
@@ -206,11 +225,11 @@ for file in pathlib.Path("/minio").rglob("*"):
         storage.upload(file, "minio:/" + str(file).removeprefix("/minio"))
 """
 
-# Kubeflow Pipelines' launcher starts the component and uploads its files; here a shell does, which
-# hands SIGTERM on to the component and waits for it.
+# Kubeflow Pipelines' launcher starts the component and uploads its files; here a shell does. Like
+# the launcher it ends on SIGTERM, and the component with it.
 _SHELL = f"""mkdir -p {OUTPUTS}
 setsid "$@" & group=$!
-trap 'kill -TERM -$group' TERM
+trap 'exit 143' TERM
 wait $group; status=$?
 while kill -0 -$group 2>/dev/null; do sleep 0.1; done
 [ $status = 0 ] || exit $status

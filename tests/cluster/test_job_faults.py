@@ -161,10 +161,12 @@ def test_the_launching_pod_is_killed_and_tried_again(
     assert "resumed from" not in again.log  # the ranks were not disturbed
 
 
-def test_the_launching_pod_is_told_to_stop(begin: Any) -> None:
+def test_the_launching_task_is_told_to_stop(begin: Any) -> None:
     step = begin()
-    kubectl("delete", "pod", step.task.name, "-n", step.namespace, "--wait=false")
+    step.task.terminate()
     step.job_is_gone(30)
+    assert step.task.ended(30) == "Failed"
+    assert f"{step.name}: stopping; deleting the job" in step.task.log
 
 
 KILL_API, START_API = "DKD_TEST_KILL_API_SERVER", "DKD_TEST_START_API_SERVER"
