@@ -191,6 +191,8 @@ def test_what_is_no_endpoint_is_told(
     assert "Kubeflow Pipelines 2.5.0 is too old" in refused(dkd, "status")
     kfp.health = {"apiServerTagName": "2.4.1"}  # so the UI says it
     assert "Kubeflow Pipelines 2.4.1 is too old" in refused(dkd, "status")
+    kfp.health = {"multi_user": False}
+    assert "no namespace 'team-a'" in refused(dkd, "status", "--namespace", "team-a")
     kfp.health = {"multi_user": True}
     assert "name yours with --namespace" in refused(dkd, "status")
     assert dkd("status", "--namespace", "team-a").exit_code == 0

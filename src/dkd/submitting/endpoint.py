@@ -73,6 +73,11 @@ class Endpoint:
             raise UserError(
                 f"{self.url}: every user has a namespace there; name yours with --namespace"
             )
+        if health.get("multi_user") is False and self.namespace:
+            raise UserError(
+                f"{self.url}: no namespace {self.namespace!r}: Kubeflow Pipelines has none for "
+                "users there; leave out --namespace (DKD_KFP_NAMESPACE)"
+            )
 
     def link(self, place: str) -> str:
         """A page of the UI, e.g. ``runs/details/ID``."""
