@@ -41,22 +41,29 @@ def choose(
     """
     random = np.random.default_rng(seed)
     by_id = sorted(range(len(candidates)), key=lambda index: candidates[index].id)
-    shuffled = [by_id[place] for place in random.permutation(len(by_id))]
+    coming = iter(random.permutation(len(by_id)))
     classes = sorted(old_classes)
     waiting: dict[int, deque[int]] = {
         classes[place]: deque() for place in random.permutation(len(classes))
     }
-    for index in shuffled:
-        for held in candidates[index].classes & waiting.keys():
-            waiting[held].append(index)
     chosen: dict[int, None] = {}
+
+    def first_unused(wanted: int) -> int | None:
+        # Only as many candidates are looked at as are needed: most memories are small.
+        while True:
+            while waiting[wanted]:
+                if (index := waiting[wanted].popleft()) not in chosen:
+                    return index
+            if (place := next(coming, None)) is None:
+                return None
+            for held in candidates[by_id[place]].classes & waiting.keys():
+                waiting[held].append(by_id[place])
+
     while len(chosen) < size:
         before = len(chosen)
-        for queue in waiting.values():
-            while queue and queue[0] in chosen:
-                queue.popleft()
-            if queue and len(chosen) < size:
-                chosen[queue.popleft()] = None
+        for wanted in waiting:
+            if len(chosen) < size and (index := first_unused(wanted)) is not None:
+                chosen[index] = None
         if len(chosen) == before:
             break
     return list(chosen)
