@@ -6,7 +6,7 @@ CRC-32C of the length, data, masked CRC-32C of the data) of ``Event`` messages
 a web server into the training image. Objects cannot be appended to, so the whole file is put
 again; a step has about a hundred points.
 
-    tensorboard --logdir s3://bucket/root/runs/RUN/tensorboard
+    tensorboard --logdir s3://bucket/prefix/runs/RUN/tensorboard
 """
 
 import struct
