@@ -91,10 +91,9 @@ def endpoint() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # It ends when S3 is restarted.
-    command = (
-        f"while sleep 0.5; do {program()} port-forward -n kubeflow svc/seaweedfs {port}:9000; done"
-    )
+    # Forwarding ends when S3 is restarted; the loop when this process is gone.
+    forward = f"{program()} port-forward -n kubeflow svc/seaweedfs {port}:9000"
+    command = f"while sleep 0.5 && kill -0 {os.getpid()}; do {forward}; done"
     forwarding = subprocess.Popen(
         ["sh", "-c", command],
         stdout=subprocess.DEVNULL,

@@ -33,7 +33,9 @@ BEFORE = 15.0
 
 
 def namespace_with(name: str, labels: dict[str, str], folder: Path) -> str:
-    kubectl("delete", "namespace", name, "--ignore-not-found")
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+    gone = ("get", "namespace", name, "--ignore-not-found", "-o", "name")
+    wait_until(lambda: not kubectl(*gone).strip(), 300, f"the end of an earlier {name}")
     metadata = {"name": name, "labels": labels}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     apply_base(name, folder)

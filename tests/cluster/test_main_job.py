@@ -68,7 +68,7 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
         memories.append(memory)
     report = tasks.start("report", **common, evaluations=evaluations, memories=memories)
     result = report.result()["Output"]
-    page = report.outputs["artifacts"]["page"]["artifacts"][0]["uri"]
+    page = report.outputs["artifacts"]["report_page"]["artifacts"][0]["uri"]
     return {
         "root": root,
         "common": common,
