@@ -5,6 +5,7 @@ A finished step is compared with the same step undisturbed: not a bit may differ
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +88,10 @@ def begin(tasks: Tasks, long: Scenario, store: str, request: pytest.FixtureReque
     """Starts the step under an artifact root of the test's own; waits for its first save."""
     begun: list[Step] = []
 
-    def begin(*, on: str = "", **launch: Any) -> Step:
-        settings = {f"launch.{key}": value for key, value in launch.items()}
+    def begin(*, on: str = "", settings: Mapping[str, Any] | None = None) -> Step:
         name = request.node.name.removeprefix("test_").replace("_", "-")[:40]
         arguments = {
-            "scenario": long.override(settings).model_dump_json(),
+            "scenario": long.override(settings or {}).model_dump_json(),
             "task": [list(names) for names in long.task],
             "step": 0.0,
             "dataset": long.data.root,
@@ -117,15 +117,22 @@ def begin(tasks: Tasks, long: Scenario, store: str, request: pytest.FixtureReque
 
 
 def end_process(pod: str, container: str, namespace: str, words: str) -> None:
-    """SIGKILLs the processes of a container whose command line has these words."""
+    """SIGKILLs the processes of a container whose command line or name has these words."""
     script = (
         "import os, pathlib\n"
         "for folder in pathlib.Path('/proc').iterdir():\n"
         "    if folder.name.isdigit() and int(folder.name) not in (1, os.getpid()):\n"
-        f"        if {words!r} in (folder / 'cmdline').read_text():\n"
+        "        about = (folder / 'cmdline').read_text() + (folder / 'comm').read_text()\n"
+        f"        if {words!r} in about:\n"
+        "            print('found', flush=True)\n"
         "            os.kill(int(folder.name), 9)\n"
     )
-    run_in(pod, container, namespace, "python3", "-c", script, check=False)
+    wait_until(
+        lambda: "found" in run_in(pod, container, namespace, "python3", "-c", script, check=False),
+        30,
+        f"a process with {words!r} in {pod}",
+        pause=0.5,
+    )
 
 
 def test_a_worker_pod_is_deleted(begin: Any, undisturbed: str) -> None:
@@ -145,6 +152,62 @@ def test_a_worker_is_killed(begin: Any, undisturbed: str) -> None:
     step.task.wait_for("all ranks start again from the last save (restart 1 of 3)", 60)
     assert step.checkpoint() == undisturbed
     assert "resumed from s3://" in step.task.log
+
+
+LOADER = "pt_data_worker"
+"""As PyTorch names the processes that load images."""
+
+
+def test_a_rank_raises_an_error(begin: Any, undisturbed: str) -> None:
+    """Its loader is killed, as for lack of memory; PyTorch raises an error in the rank."""
+    step = begin(settings={"training.loader_workers": 1})
+    end_process(step.workers[1]["metadata"]["name"], "node", step.namespace, LOADER)
+    step.task.wait_for("DataLoader worker", 60)
+    step.task.wait_for("all ranks start again from the last save (restart 1 of 3)", 60)
+    assert step.checkpoint() == undisturbed
+    assert "resumed from s3://" in step.task.log
+
+
+def test_the_job_is_deleted_by_somebody(begin: Any, tasks: Tasks, undisturbed: str) -> None:
+    step = begin()
+    kubectl("delete", "trainjob", step.name, "-n", step.namespace, "--wait=false")
+    message = step.task.failure()
+    assert f"job {step.name} was deleted by someone else" in message
+    assert len(message.splitlines()) == 1
+    again = tasks.start("train", **step.arguments, teacher="", memory="")
+    assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
+    assert "resumed from s3://" in again.log
+
+
+def test_two_launching_tasks_for_one_job(begin: Any, tasks: Tasks, undisturbed: str) -> None:
+    step = begin()
+    other = tasks.start("train", **step.arguments, teacher="", memory="")
+    other.wait_for(f"{step.name}: running since")
+    assert step.checkpoint() == undisturbed
+    assert artifacts.load(other.result(60)["Output"]).digest == undisturbed
+    step.job_is_gone(60)
+
+
+def test_the_result_of_a_complete_job_is_gone(begin: Any, tasks: Tasks, undisturbed: str) -> None:
+    step = begin()
+    end_process(step.task.name, "main", step.namespace, "kfp.dsl.executor_main")
+    wait_until(lambda: completed(step), 300, f"the completion of {step.name}")
+    (manifest,) = (
+        entry.uri
+        for entry in storage.list_objects(f"{step.root}/checkpoints/")
+        if entry.uri.endswith("/manifest.json")
+    )
+    storage.delete([manifest])
+    again = tasks.start("train", **step.arguments, teacher="", memory="")
+    again.wait_for(f"{step.name}: completed earlier, but its result is gone; running it again")
+    assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
+
+
+def completed(step: Step) -> bool:
+    job = get("trainjob", step.name, step.namespace)
+    assert job
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Complete" and each["status"] == "True" for each in conditions)
 
 
 def test_the_launching_pod_is_killed_and_tried_again(

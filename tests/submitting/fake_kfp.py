@@ -10,12 +10,34 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
 Object = dict[str, Any]
+T = TypeVar("T")
+
+
+BEFORE = """\
+time=2026-11-27T00:33:51.483Z level=INFO msg="capturing logs" argo=true
+I1127 00:33:51.518984      16 main.go:67] Setting log level to: '1'
+[KFP Executor 2026-11-27 00:33:51,583 INFO]: Got executor_input:
+{
+    "inputs": {
+        "parameterValues": {}
+    }
+}
+"""
+AFTER = """\
+[KFP Executor 2026-11-27 00:34:12,552 INFO]: Wrote executor output file to /minio/a.json.
+I1127 00:34:12.703832      16 launcher_v2.go:1230] ExecutorOutput: {
+  "parameterValues": {
+    "Output": "s3://b/c"
+  }
+}
+W1127 00:34:12.704610      16 launcher_v2.go:827] Local filepath "/minio/model" does not exist
+"""
 
 
 class FakeKfp:
@@ -34,12 +56,20 @@ class FakeKfp:
         self.fails = False
         self.refuses = False
         self.stuck = ""
+        self.driver = ""
+        self.is_ui = False
+        self.away = 0
         self.requests: list[str] = []
 
     # ---- what it does
 
     def answer(self, method: str, path: str, query: Object, body: Any) -> Object | str:
         self.requests.append(f"{method} {path}")
+        if path == "/k8s/pod/logs":
+            self._found(self if self.is_ui else None, "page")
+            assert query["podnamespace"] == "kubeflow"
+            assert query["createdat"] == "2026-11-24"
+            return self._log(query["podname"])
         if path == "v2beta1/healthz":
             return self.health
         if found := re.fullmatch(r"v2beta1/pipelines/names/(.+)", path):
@@ -105,11 +135,15 @@ class FakeKfp:
             run["state"] = "CANCELED"
             return {}
         if found[4]:
-            failed = self.fails and "2" in found[4]
-            return "made by a test\n" + ("dkd: it is broken; mend it\n" if failed else "")
+            return self._log(self._found(None if self.is_ui else found[4], "log"))
         if found[1] == "v1beta1":
             return {"pipeline_runtime": {"workflow_manifest": json.dumps(self._workflow(run))}}
         return run
+
+    def _log(self, pod: str) -> str:
+        failed = self.fails and "2" in pod
+        own = "made by a test\n  epoch 1/2\n" + "dkd: it is broken; mend it\n" * failed
+        return f"{BEFORE}{own}{AFTER}"
 
     def _workflow(self, run: Object) -> Object:
         """Prepare data, then Train in two steps, each of which ends when the next begins."""
@@ -137,10 +171,27 @@ class FakeKfp:
                 nodes[f"w-1-9{number}"] |= {"phase": "Pending", "message": self.stuck}
         if asked >= 3:
             run["state"] = "FAILED" if self.fails else "SUCCEEDED"
-        return {"metadata": {"name": "w-1"}, "status": {"nodes": nodes}}
+        if self.driver:
+            nodes = {
+                "w-1-1": {
+                    "id": "w-1-1",
+                    "name": f"w-1.{self.driver}",
+                    "type": "Pod",
+                    "templateName": "system-container-driver",
+                    "message": "main: Error (exit code 1)",
+                    "phase": "Failed",
+                    "startedAt": "2026-11-24T10:00:00Z",
+                    "finishedAt": "2026-11-24T10:00:05Z",
+                }
+            }
+            run["state"] = "FAILED"
+        return {
+            "metadata": {"name": "w-1", "namespace": "kubeflow"},
+            "status": {"nodes": nodes},
+        }
 
     @staticmethod
-    def _found(thing: Object | None, kind: str) -> Object:
+    def _found(thing: T | None, kind: str) -> T:
         if thing is None:
             raise LookupError(kind)
         return thing
@@ -164,6 +215,9 @@ def serving(fake: FakeKfp) -> Iterator[str]:
 
         def _handle(self, method: str) -> None:
             data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if fake.away and "/v2beta1/runs/" in self.path:
+                fake.away -= 1
+                return self._reply(504, b"Error occurred while trying to proxy", "text/plain")
             if fake.page is not None:
                 return self._reply(200, fake.page, "text/html")
             if fake.token and self.headers.get("Authorization") != f"Bearer {fake.token}":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -26,6 +27,7 @@ def dkd(kfp: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.chdir(tmp_path)
     for name in ("DKD_KFP_TOKEN", "DKD_KFP_TOKEN_FILE", "DKD_KFP_NAMESPACE", "DKD_ROOT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runs, "POLL", 0.05)
     with serving(kfp) as url:
         monkeypatch.setenv("DKD_KFP_ENDPOINT", url)
         yield lambda *words: CliRunner().invoke(main, list(words))
@@ -135,7 +137,7 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     assert "10:00:00" in shown.stdout
     printed = dkd("logs", "mine", "--follow")
     assert printed.stdout.count("made by a test") == 3
-    assert "=== Step 1: + 5 classes / Train" in printed.stdout
+    assert printed.stdout.endswith("=== Step 1: + 5 classes / Train\nmade by a test\n  epoch 1/2\n")
     assert dkd("logs", "mine", "--task", "prepare").stdout.count("===") == 1
     assert "no task 'nothing'" in refused(dkd, "logs", "mine", "--task", "nothing")
     assert "has ended: succeeded" in dkd("cancel", "mine").stdout
@@ -143,6 +145,57 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     assert "told to end" in dkd("cancel", "other").stdout
     assert kfp.runs[0]["state"] == "CANCELED"
     assert "no run 'nothing'" in refused(dkd, "cancel", "nothing")
+
+
+def test_logs_through_the_ui(dkd: Command, kfp: FakeKfp) -> None:
+    """It does not serve the API server's address of them, but one of its own."""
+    kfp.is_ui = True
+    dkd("submit", *VOC, "--run-name", "mine")
+    assert dkd("logs", "mine", "--follow").stdout.count("made by a test") == 3
+
+
+@pytest.mark.parametrize("command", [("status", "mine", "--watch"), ("logs", "mine", "--follow")])
+def test_following_outlives_an_endpoint_that_does_not_answer(
+    dkd: Command, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    dkd("submit", *VOC, "--run-name", "mine")
+    answer = kfp.answer
+
+    def away_after(looks: int, times: int) -> None:
+        def answer_then_go(method: str, path: str, query: Any, body: Any) -> Any:
+            given = answer(method, path, query, body)
+            if path.startswith("v1beta1/runs/") and list(kfp.asked.values()) == [looks]:
+                kfp.away = times
+            return given
+
+        kfp.asked.clear()
+        monkeypatch.setattr(kfp, "answer", answer_then_go)
+
+    away_after(looks=2, times=2)
+    done = dkd(*command)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("504 no answer; trying again, the run goes on\n") == 1
+    assert done.stdout.count(" answers again\n") == 1
+    kfp.runs[0]["state"] = "RUNNING"
+    away_after(looks=2, times=1000)
+    monkeypatch.setattr(runs, "PATIENCE", 0.2)
+    assert "504 no answer" in refused(dkd, *command)
+
+
+@pytest.mark.parametrize(
+    ("driver", "title"),
+    [
+        ("root-driver", "Start (driver)"),
+        ("root.step-0-driver", "Step 0: 15 classes (driver)"),
+        ("root.step-0.step-0-train-driver", "Step 0: 15 classes / Train (driver)"),
+    ],
+)
+def test_a_driver_that_failed_is_told(dkd: Command, kfp: FakeKfp, driver: str, title: str) -> None:
+    kfp.driver = driver
+    done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
+    assert f"run mine failed at {title}: main: Error (exit code 1) (http" in done.stderr
+    assert f"failed     {title}: main: Error" in dkd("status", "mine").stdout
+    assert "made by a test" in dkd("logs", "mine", "--task", "driver").stdout
 
 
 def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp) -> None:

@@ -120,9 +120,14 @@ def command(
             identity = made["recurring_run_id"]
             click.echo(f"recurring run {name}: {there.link(f'recurringrun/details/{identity}')}")
             return
-        told(there, made)
+        told(there, made, forwarded or "")
         if watch:
             follow(there, made)
+        elif forwarded:
+            click.echo(
+                f"for the link: kubectl port-forward -n {forwarded} svc/ml-pipeline-ui "
+                f"{there.url.rpartition(':')[2]}:80"
+            )
 
 
 def scenario_label(scenario: str, variant: str | None) -> str:
@@ -140,16 +145,24 @@ def _refuse_compile_options(*given: Any) -> None:
         )
 
 
-def told(there: "Endpoint", run: "Object") -> None:
-    """Prints where a run can be watched."""
+def told(there: "Endpoint", run: "Object", forwarded: str = "") -> None:
+    """Prints where a run can be watched.
+
+    Args:
+        there: where it runs.
+        run: the run.
+        forwarded: namespace of Kubeflow Pipelines that kubectl forwards to, if it does.
+    """
     identity = run["run_id"]
-    inside = there.namespace or "kubeflow"
+    inside = there.namespace or forwarded or "kubeflow"
+    again = identity + " --port-forward" * bool(forwarded)
+    again += f" {forwarded}" * (forwarded not in ("", "kubeflow"))
     click.echo(f"run {run['display_name']}: {there.link(f'runs/details/{identity}')}")
     click.echo(
         f"kubectl logs -f -n {inside} -l pipeline/runid={identity} -c main --prefix "
         "--max-log-requests 20"
     )
-    click.echo(f"dkd status {identity}; dkd logs {identity} --follow; dkd cancel {identity}")
+    click.echo(f"dkd status {again}; dkd logs {again} --follow; dkd cancel {again}")
 
 
 def follow(there: "Endpoint", run: "Object") -> None:

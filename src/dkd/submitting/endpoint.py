@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,14 +130,25 @@ class Endpoint:
             return None
         return found
 
-    def log(self, run: str, pod: str) -> str | None:
-        """What a pod of a run has printed so far; None when it cannot be read any more."""
-        try:
-            response = self._request("GET", f"/apis/v1alpha1/runs/{run}/nodes/{pod}/log", {})
-        except UserError:
-            return None
-        text = response.data.decode(errors="replace")
-        return None if response.status != 200 or '"error_message"' in text[:40] else text
+    def log(self, run: str, pod: str, namespace: str, day: str) -> str | None:
+        """What a pod of a run has printed so far; None while, or when, it cannot be read.
+
+        Args:
+            run: its id.
+            pod: its name.
+            namespace: the pod's.
+            day: on which the pod started, as ``2026-11-24``: kept logs are looked up by it.
+        """
+        of_the_ui = {"podname": pod, "runid": run, "podnamespace": namespace, "createdat": day}
+        for path, query in (
+            (f"/apis/v1alpha1/runs/{run}/nodes/{pod}/log", {}),  # the API server's own
+            ("/k8s/pod/logs", of_the_ui),  # the UI does not hand the first one on
+        ):
+            response = self._request("GET", path, query)
+            text = response.data.decode(errors="replace")
+            if response.status == 200 and not text.startswith(('{"error', "<")):
+                return text
+        return None
 
     def _json(self, method: str, path: str, query: Mapping[str, str], **more: Any) -> Object:
         response = self._request(method, f"/apis/v2beta1/{path}", query, **more)
@@ -145,6 +157,8 @@ class Endpoint:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
+            if response.status >= 500:  # of a proxy before it, or the UI's without its API server
+                raise self._failure(response.status, {}, path)
             if response.status in (301, 302, 303, 307, 401, 403) or b"<html" in response.data[:500]:
                 raise self._not_let_in(response.status)
             raise UserError(
@@ -156,10 +170,12 @@ class Endpoint:
         raise self._failure(response.status, answer, path)
 
     def _failure(self, status: int, answer: Object, path: str) -> UserError:
-        message = str(answer.get("message") or answer.get("error_message") or answer)
+        message = str(answer.get("message") or answer.get("error_message") or answer or "no answer")
         reason = shortened(message)
         if status in (401, 403):
             return self._not_let_in(status, reason)
+        if status == 429 or status >= 500:
+            return NoAnswer(f"{self.url}: {path}: {status} {reason}")
         if status == 404 and "could not find the requested resource" not in message:
             return Missing(f"{self.url}: {path}: {reason}")
         if "unknown field" in message:
@@ -192,7 +208,7 @@ class Endpoint:
         try:
             return self._pool.request(method, self.url + path + tail, headers=headers, **more)
         except urllib3.exceptions.HTTPError as error:
-            raise UserError(
+            raise NoAnswer(
                 f"{self.url}: no answer from Kubeflow Pipelines ({_short(error)}); is it up, and "
                 "the address right?"
             ) from None
@@ -200,6 +216,10 @@ class Endpoint:
 
 class Missing(UserError):  # noqa: N818 - a state of the server
     """There is no such object."""
+
+
+class NoAnswer(UserError):  # noqa: N818
+    """None at all, or one that asks to try again."""
 
 
 def shortened(message: str, most: int = 300) -> str:
@@ -232,37 +252,59 @@ def _short(error: Exception) -> str:
 def port_forward(namespace: str, service: str = "ml-pipeline-ui") -> Iterator[str]:
     """The UI of a cluster's Kubeflow Pipelines at an address of this machine, by kubectl.
 
+    kubectl stops forwarding when the pod that it reached is gone; it is started again then.
+
     Args:
         namespace: where Kubeflow Pipelines is installed.
         service: the UI's.
 
     Raises:
-        UserError: kubectl is missing, or cannot forward.
+        UserError: kubectl is missing, or cannot forward at first.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["kubectl", "port-forward", "-n", namespace, f"svc/{service}", f"{port}:80"]
-    try:
-        process = subprocess.Popen(
+
+    def forward() -> subprocess.Popen[str]:
+        return subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
+
+    over = threading.Event()
+
+    def go_on(process: subprocess.Popen[str]) -> None:
+        while not over.is_set():
+            try:
+                process.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            if not over.wait(1):
+                process = forward()
+        process.terminate()
+        process.communicate()
+
+    try:
+        first = forward()
     except FileNotFoundError:
         raise UserError("--port-forward: kubectl is not installed; use --endpoint") from None
+    end = time.monotonic() + 30
+    while not _listens(port):
+        if first.poll() is not None:
+            said = " ".join(first.communicate()[1].split()) or "it ended"
+            raise UserError(f"--port-forward {namespace}: kubectl: {said}")
+        if time.monotonic() > end:
+            first.terminate()
+            first.communicate()
+            raise UserError(f"--port-forward {namespace}: kubectl does not get through")
+        time.sleep(0.1)
+    keeper = threading.Thread(target=go_on, args=(first,), daemon=True)
+    keeper.start()
     try:
-        end = time.monotonic() + 30
-        while not _listens(port):
-            if process.poll() is not None:
-                assert process.stderr is not None
-                said = " ".join(process.stderr.read().split()) or "it ended"
-                raise UserError(f"--port-forward {namespace}: kubectl: {said}")
-            if time.monotonic() > end:
-                raise UserError(f"--port-forward {namespace}: kubectl does not get through")
-            time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait()
+        over.set()
+        keeper.join()
 
 
 def _listens(port: int) -> bool:

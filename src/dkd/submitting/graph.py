@@ -11,11 +11,13 @@ class Node:
     """A task of a run that has started.
 
     Attributes:
-        title: as the graph shows it, after its step's.
+        title: as the graph shows it, after its step's; a driver's, which Kubeflow Pipelines runs
+            before a task, only if it failed or does not start.
         state: pending (its pod does not run yet), running, succeeded, failed, ...
         started: ISO time.
         ended: ISO time, or empty.
         pods: its pods' names, in the order in which they started.
+        namespace: theirs.
         message: what it waits for or failed of, in the cluster's words.
     """
 
@@ -24,6 +26,7 @@ class Node:
     started: str
     ended: str
     pods: tuple[str, ...]
+    namespace: str
     message: str
 
     def __str__(self) -> str:
@@ -66,23 +69,29 @@ def nodes(workflow: Object, spec: Object) -> list[Node]:
         spec: of the pipeline, whose tasks they are.
     """
     name = workflow["metadata"]["name"]
+    namespace = workflow["metadata"].get("namespace", "")
     known = (workflow.get("status") or {}).get("nodes") or {}
     found = []
     for node in known.values():
-        place = node["name"].split(".")
-        title = _title(place[2:], spec) if place[:2] == [name, "root"] else None
+        place = node["name"].split(".")[1:]
+        pods = [node]
+        title: str | None
+        if _is_driver_in_trouble(node):
+            title = _driver_title(place, spec)
+        else:
+            title = _title(place[1:], spec) if place[:1] == ["root"] else None
+            pods = sorted(
+                (
+                    each
+                    for each in known.values()
+                    if each["type"] == "Pod" and each["name"].startswith(f"{node['name']}.executor")
+                ),
+                key=lambda each: each.get("startedAt") or "",
+            )
         if title is None:
             continue
-        pods = sorted(
-            (
-                each
-                for each in known.values()
-                if each["type"] == "Pod" and each["name"].startswith(f"{node['name']}.executor")
-            ),
-            key=lambda each: each.get("startedAt") or "",
-        )
         messages = [each.get("message") for each in (*reversed(pods), node)]
-        waits = pods and pods[-1]["phase"] == "Pending" and node["phase"] == "Running"
+        waits = pods and pods[-1]["phase"] == "Pending" and node["phase"] in ("Running", "Pending")
         found.append(
             Node(
                 title=title,
@@ -90,26 +99,45 @@ def nodes(workflow: Object, spec: Object) -> list[Node]:
                 started=node.get("startedAt") or "",
                 ended=node.get("finishedAt") or "",
                 pods=tuple(_pod_name(name, each) for each in pods),
+                namespace=namespace,
                 message=next(filter(None, messages), ""),
             )
         )
     return sorted(found, key=lambda node: (node.started, node.title))
 
 
+def _is_driver_in_trouble(node: Object) -> bool:
+    """Whether it is a driver's pod that failed, or waits for something that has a name."""
+    if node["type"] != "Pod" or not node["name"].endswith("-driver"):
+        return False
+    waits = node["phase"] == "Pending" and ": " in (node.get("message") or "")
+    return waits or node["phase"] in ("Failed", "Error")
+
+
+def _driver_title(place: Sequence[str], spec: Object) -> str:
+    """E.g. ``Step 0: 15 classes / Train (driver)``; the whole run's is ``Start (driver)``."""
+    *above, last = place
+    found = _at([*above[1:], last.removesuffix("-driver")], spec)
+    return f"{found[0] if found else 'Start'} (driver)"
+
+
 def _title(place: Sequence[str], spec: Object) -> str | None:
     """Title of the task at a place; None if there is no component's task."""
+    found = _at(place, spec)
+    return None if found is None or "dag" in found[1] else found[0]
+
+
+def _at(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
+    """Title and component of the task at a place; None if there is none."""
     titles = []
-    dag = spec["root"]["dag"]
-    for depth, part in enumerate(place):
-        task = dag["tasks"].get(part)
+    component: Object = spec["root"]
+    for part in place:
+        task = component.get("dag", {}).get("tasks", {}).get(part)
         if task is None:
             return None
         titles.append(task["taskInfo"]["name"])
         component = spec["components"][task["componentRef"]["name"]]
-        if "dag" not in component:
-            return " / ".join(titles) if depth == len(place) - 1 else None
-        dag = component["dag"]
-    return None
+    return " / ".join(titles), component
 
 
 def _pod_name(workflow: str, node: Object) -> str:

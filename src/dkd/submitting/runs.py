@@ -7,11 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from dkd.errors import UserError
-from dkd.submitting.endpoint import Endpoint, Object
-from dkd.submitting.graph import graph
+from dkd.submitting.endpoint import Endpoint, NoAnswer, Object
+from dkd.submitting.graph import Node, graph
 from dkd.submitting.uploads import Version
 
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
+POLL = 3.0
+"""Seconds between two looks at a run that is followed."""
+PATIENCE = 600.0
+"""Seconds for which following goes on without an answer from the endpoint."""
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -131,15 +135,12 @@ def now() -> str:
     return f"{datetime.now():%Y-%m-%d %H:%M}"
 
 
-def watch(
-    endpoint: Endpoint, identity: str, say: Callable[[str], None], poll: float = 3.0
-) -> Object:
+def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Object:
     """Follows a run to its end, one line for every change; returns it as it ended."""
     told: dict[str, str] = {}
     said = set()
-    while True:
-        run = endpoint.get(f"runs/{identity}")
-        for node in graph(endpoint, run):
+    for run, nodes in _looks(endpoint, identity, say):
+        for node in nodes:
             # What a pod waits for alternates (ErrImagePull, ImagePullBackOff): each is said once.
             if told.get(node.title) != node.state or str(node) not in said:
                 say(f"{datetime.now():%H:%M:%S}  {node}")
@@ -148,7 +149,35 @@ def watch(
         if run.get("state") in FINISHED:
             say(f"{datetime.now():%H:%M:%S}  {run['state'].lower():<10} {run['display_name']}")
             return run
-        time.sleep(poll)
+    raise AssertionError("looking never ends")
+
+
+def _looks(
+    endpoint: Endpoint, identity: str, say: Callable[[str], None]
+) -> Iterator[tuple[Object, list[Node]]]:
+    """A run and its tasks, again and again; waits while the endpoint does not answer.
+
+    Raises:
+        NoAnswer: it has not answered for :data:`PATIENCE` seconds, or not once.
+    """
+    since: float | None = None
+    seen = False
+    while True:
+        try:
+            run = endpoint.get(f"runs/{identity}")
+            nodes = graph(endpoint, run)
+        except NoAnswer as error:
+            if not seen or (since is not None and time.monotonic() - since > PATIENCE):
+                raise
+            if since is None:
+                say(f"{datetime.now():%H:%M:%S}  {error}; trying again, the run goes on")
+                since = time.monotonic()
+        else:
+            if since is not None:
+                say(f"{datetime.now():%H:%M:%S}  {endpoint.url} answers again")
+            since, seen = None, True
+            yield run, nodes
+        time.sleep(POLL)
 
 
 def why(endpoint: Endpoint, run: Object) -> str:
@@ -157,11 +186,15 @@ def why(endpoint: Endpoint, run: Object) -> str:
     state = run["state"].lower()
     for node in graph(endpoint, run):
         if node.state in ("failed", "error"):
-            printed = endpoint.log(run["run_id"], node.pods[-1]) if node.pods else None
+            printed = _log(endpoint, run["run_id"], node, node.pods[-1]) if node.pods else None
             told = [each for each in (printed or "").splitlines() if each.startswith("dkd: ")]
             reason = told[-1].removeprefix("dkd: ") if told else node.message
             return f"run {run['display_name']} {state} at {node.title}: {reason} ({link})"
     return f"run {run['display_name']} {state} ({link})"
+
+
+def _log(endpoint: Endpoint, identity: str, node: Node, pod: str) -> str | None:
+    return endpoint.log(identity, pod, node.namespace, node.started[:10])
 
 
 def logs(
@@ -171,7 +204,6 @@ def logs(
     say: Callable[[str], None],
     *,
     follow: bool,
-    poll: float = 3.0,
 ) -> None:
     """Prints what a run's tasks have printed, task by task, each line once.
 
@@ -181,25 +213,30 @@ def logs(
         wanted: only tasks with this in their title; all if empty.
         say: prints a line.
         follow: go on until the run ends.
-        poll: seconds between two looks.
 
     Raises:
         UserError: no task has such a title.
     """
     printed: dict[str, int] = {}
     last = ""
-    while True:
-        run = endpoint.get(f"runs/{identity}")
-        chosen = [node for node in graph(endpoint, run) if wanted.lower() in node.title.lower()]
+    for run, nodes in _looks(endpoint, identity, say):
+        chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
+        missed = False
         for node in chosen:
             for pod in node.pods:
-                text = endpoint.log(identity, pod)
+                try:
+                    text = _log(endpoint, identity, node, pod)
+                except NoAnswer:
+                    if not follow:
+                        raise
+                    missed = True
+                    continue
                 if text is None:
-                    if pod not in printed:
+                    if node.ended and pod not in printed:
                         printed[pod] = 0
                         say(f"=== {node.title}: pod {pod} has no log any more")
                     continue
-                lines = [each for each in text.splitlines() if not _KFP.match(each)]
+                lines = list(own_lines(text))
                 # An unfinished last line is printed once it is whole.
                 whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
                 fresh = lines[printed.get(pod, 0) : whole]
@@ -209,7 +246,7 @@ def logs(
                 for each in fresh:
                     say(each)
                 printed[pod] = max(whole, printed.get(pod, 0))
-        if not follow or run.get("state") in FINISHED:
+        if not follow or (run.get("state") in FINISHED and not missed):
             if not chosen:
                 raise UserError(
                     f"run {run['display_name']}: no task {wanted!r} has started"
@@ -217,8 +254,22 @@ def logs(
                     else f"run {run['display_name']}: nothing has started"
                 )
             return
-        time.sleep(poll)
 
 
-# What KFP's launcher and executor say around a component's own lines.
-_KFP = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"\d{4}-")
+def own_lines(text: str) -> Iterator[str]:
+    """A pod's log without what KFP's launcher and executor and Argo say around the component's.
+
+    Some of it is JSON of many lines, up to the brace that closes it at a line's beginning.
+    """
+    inside = False
+    for line in text.splitlines():
+        if inside and (not line or line[0] in " {}"):
+            inside = line != "}"
+        elif _AROUND.match(line):
+            inside = line.endswith(("{", "Got executor_input:"))
+        else:
+            inside = False
+            yield line
+
+
+_AROUND = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"?\d{4}-")
