@@ -46,6 +46,26 @@ def test_bad_input_is_one_line_and_not_tried_again(stage: Stage) -> None:
     assert stage.api.requests.count(("create", stage.plural)) == 1
 
 
+def test_bad_input_is_final_though_the_operator_was_faster(trainjob: Stage) -> None:
+    """JobSet had started all ranks again before the launching task looked."""
+
+    def no_pods(verb: str, resource: str) -> None:
+        if resource == "pods":
+            raise fake_api.Error(500, "etcdserver: request timed out", "", "InternalError")
+
+    launched = trainjob.launch(max_restarts=3)
+    trainjob.created()
+    trainjob.api.fault = no_pods
+    line = "training.lr: the loss is no longer finite at iteration 15; use a lower rate"
+    words = last_words(1, line, bad_input=True)
+    trainjob.pod(1, "Failed", containers=[terminated(1, message=words)])
+    trainjob.pod(1, attempt=1)
+    trainjob.api.fault = lambda verb, resource: None
+    assert launched.failure() == line
+    assert trainjob.api.deleted == [(trainjob.plural, trainjob.name)]
+    assert not any("start again" in line for line in launched.said)
+
+
 def test_a_rank_out_of_memory(stage: Stage) -> None:
     launched = stage.launch(max_restarts=0)
     stage.created()

@@ -54,6 +54,7 @@ class FakeKfp:
         self.recurring: list[Object] = []
         self.asked: dict[str, int] = {}
         self.fails = False
+        self.last = "dkd: it is broken; mend it\n"
         self.refuses = False
         self.stuck = ""
         self.driver = ""
@@ -132,7 +133,8 @@ class FakeKfp:
         assert found, path
         run = self._found(next((r for r in self.runs if r["run_id"] == found[2]), None), "run")
         if found[3] == ":terminate":
-            run["state"] = "CANCELED"
+            run["state"] = "FAILED"
+            run["state_history"] = [{"state": "RUNNING"}, {"state": "CANCELING"}]
             return {}
         if found[4]:
             return self._log(self._found(None if self.is_ui else found[4], "log"))
@@ -142,7 +144,7 @@ class FakeKfp:
 
     def _log(self, pod: str) -> str:
         failed = self.fails and "2" in pod
-        own = "made by a test\n  epoch 1/2\n" + "dkd: it is broken; mend it\n" * failed
+        own = "made by a test\n  epoch 1/2\n" + self.last * failed
         return f"{BEFORE}{own}{AFTER}"
 
     def _workflow(self, run: Object) -> Object:

@@ -143,7 +143,11 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     assert "has ended: succeeded" in dkd("cancel", "mine").stdout
     dkd("submit", *VOC, "--run-name", "other")
     assert "told to end" in dkd("cancel", "other").stdout
-    assert kfp.runs[0]["state"] == "CANCELED"
+    assert kfp.runs[0]["state"] == "FAILED"
+    assert f"{kfp.runs[0]['run_id'][:8]}  canceled   " in dkd("status").stdout
+    kfp.fails = True
+    kfp.asked[kfp.runs[0]["run_id"]] = 2
+    assert "run other was told to end (http" in refused(dkd, "status", "other", "--watch")
     assert "no run 'nothing'" in refused(dkd, "cancel", "nothing")
 
 
@@ -193,7 +197,9 @@ def test_following_outlives_an_endpoint_that_does_not_answer(
 def test_a_driver_that_failed_is_told(dkd: Command, kfp: FakeKfp, driver: str, title: str) -> None:
     kfp.driver = driver
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
-    assert f"run mine failed at {title}: main: Error (exit code 1) (http" in done.stderr
+    assert (
+        f"run mine failed at {title}: main: Error (exit code 1); it printed last: " in done.stderr
+    )
     assert f"failed     {title}: main: Error" in dkd("status", "mine").stdout
     assert "made by a test" in dkd("logs", "mine", "--task", "driver").stdout
 
@@ -204,6 +210,30 @@ def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp) -> None:
     assert done.exit_code == 2
     assert "run mine failed at Step 1: " in done.stderr
     assert "/ Train: it is broken; mend it (http" in done.stderr
+    assert "/ Train: it is broken; mend it (http" in dkd("status", "mine").stdout
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (
+            "/usr/bin/python3: Error while finding module specification for "
+            "'kfp.dsl.executor_main' (ModuleNotFoundError: No module named 'kfp')",
+            "the component's image lacks the launcher (--launcher-image): /usr/bin/python3: Error",
+        ),
+        ("Killed", "main: Error (exit code 2); it printed last: Killed (http"),
+        (
+            "F1127 00:31:07.228923      16 main.go:127] KFP driver: cannot write",
+            "main: Error (exit code 2); it printed last: KFP driver: cannot write (http",
+        ),
+    ],
+)
+def test_what_a_component_printed_last_is_told(
+    dkd: Command, kfp: FakeKfp, last: str, told: str
+) -> None:
+    kfp.fails, kfp.last = True, f"{last}\nError: exit status 1\n"
+    done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
+    assert f"/ Train: {told}" in done.stderr
 
 
 def test_what_a_task_waits_for_is_told(dkd: Command, kfp: FakeKfp) -> None:

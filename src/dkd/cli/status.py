@@ -45,3 +45,5 @@ def command(
             return
         for node in graph(there, found):
             click.echo(f"  {node.times:<19}  {node}")
+        if runs.state(found) in ("failed", "canceled"):
+            click.echo(runs.why(there, found))

@@ -128,9 +128,7 @@ class Following:
             self._list()  # deaths since the last watch
             self._log.finish()
             raise self._failure(status)
-        if bad := next((each for each in self._deaths.values() if each.bad_input), None):
-            self._log.finish()
-            raise Lost(self._death_message(bad), give_up=True, final=True)
+        self._refuse_bad_input()
         self._check_deadline(status)
         self._say_states(status)
         self._look_for_problems(status)
@@ -204,6 +202,7 @@ class Following:
 
     def _say_restart(self, attempt: int) -> None:
         """The operator has started all ranks again."""
+        self._refuse_bad_input()  # it may have been faster than we looked
         why = "a rank or a machine was lost"
         if self._deaths:
             first = pods.first_death(self._deaths.values())
@@ -289,6 +288,12 @@ class Following:
         self._problems = current
 
     # ---- how it ends
+
+    def _refuse_bad_input(self) -> None:
+        """Gives the job up if one of its ranks said that trying again is no use."""
+        if bad := next((each for each in self._deaths.values() if each.bad_input), None):
+            self._log.finish()
+            raise Lost(self._death_message(bad), give_up=True, final=True)
 
     def _check_deadline(self, status: Status) -> None:
         if status.state == "suspended":

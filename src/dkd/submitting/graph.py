@@ -88,7 +88,7 @@ def nodes(workflow: Object, spec: Object) -> list[Node]:
                 ),
                 key=lambda each: each.get("startedAt") or "",
             )
-        if title is None:
+        if title is None or node["phase"] in ("Omitted", "Skipped"):
             continue
         messages = [each.get("message") for each in (*reversed(pods), node)]
         waits = pods and pods[-1]["phase"] == "Pending" and node["phase"] in ("Running", "Pending")

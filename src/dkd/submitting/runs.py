@@ -126,8 +126,14 @@ def newest(endpoint: Endpoint) -> Iterator[Object]:
 def line(run: Object) -> str:
     """A run on one line: id, state, when, name."""
     when = str(run.get("created_at", ""))[:16].replace("T", " ")
-    state = run.get("state", "PENDING").lower()
-    return f"{run['run_id'][:8]}  {state:<10} {when}  {run['display_name']}"
+    return f"{run['run_id'][:8]}  {state(run):<10} {when}  {run['display_name']}"
+
+
+def state(run: Object) -> str:
+    """One word; a run that was told to end has failed, in the words of the API (2.17)."""
+    known = str(run.get("state", "PENDING"))
+    told = any(each.get("state") == "CANCELING" for each in run.get("state_history", []))
+    return ("CANCELED" if told and known == "FAILED" else known).lower()
 
 
 def now() -> str:
@@ -147,7 +153,7 @@ def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Obje
             told[node.title] = node.state
             said.add(str(node))
         if run.get("state") in FINISHED:
-            say(f"{datetime.now():%H:%M:%S}  {run['state'].lower():<10} {run['display_name']}")
+            say(f"{datetime.now():%H:%M:%S}  {state(run):<10} {run['display_name']}")
             return run
     raise AssertionError("looking never ends")
 
@@ -183,14 +189,31 @@ def _looks(
 def why(endpoint: Endpoint, run: Object) -> str:
     """Why a run did not succeed, on one line: the first failed task and its own last words."""
     link = endpoint.link(f"runs/details/{run['run_id']}")
-    state = run["state"].lower()
+    if state(run) == "canceled":
+        return f"run {run['display_name']} was told to end ({link})"
     for node in graph(endpoint, run):
         if node.state in ("failed", "error"):
             printed = _log(endpoint, run["run_id"], node, node.pods[-1]) if node.pods else None
-            told = [each for each in (printed or "").splitlines() if each.startswith("dkd: ")]
-            reason = told[-1].removeprefix("dkd: ") if told else node.message
-            return f"run {run['display_name']} {state} at {node.title}: {reason} ({link})"
-    return f"run {run['display_name']} {state} ({link})"
+            reason = _reason(printed or "", node.message)
+            return f"run {run['display_name']} {state(run)} at {node.title}: {reason} ({link})"
+    return f"run {run['display_name']} {state(run)} ({link})"
+
+
+def _reason(printed: str, message: str) -> str:
+    """Why a task failed.
+
+    Args:
+        printed: its pod's log. A component says it on a line of its own.
+        message: the cluster's words, for what could not do that.
+    """
+    lines = list(own_lines(printed))
+    if told := [each for each in lines if each.startswith("dkd: ")]:
+        return told[-1].removeprefix("dkd: ")
+    if missing := next((each for each in lines if "No module named 'kfp" in each), ""):
+        return f"the component's image lacks the launcher (--launcher-image): {missing}"
+    fatal = re.findall(r"^F\d{4} [^\]]*\] (.+)", printed, re.MULTILINE)  # of KFP's own programs
+    last = [each.strip() for each in lines if not each.startswith("Error: exit")]
+    return "; it printed last: ".join(filter(None, (message, *(fatal or last)[-1:])))
 
 
 def _log(endpoint: Endpoint, identity: str, node: Node, pod: str) -> str | None:
