@@ -26,7 +26,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         launch: what the form proposes.
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
-    new_step = step_pipeline("new-step", on_cluster=on_cluster)
+    new_step = step_pipeline("new-step", "Evaluate the new model", on_cluster=on_cluster)
 
     def add_classes(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))

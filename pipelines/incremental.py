@@ -39,11 +39,13 @@ def named(component: Any, name: str) -> Any:
     return other
 
 
-def step_pipeline(name: str, *, on_cluster: bool) -> Any:
+def step_pipeline(name: str, evaluation: str, *, on_cluster: bool) -> Any:
     """The sub-DAG of one step: train, evaluate, choose exemplars.
 
     Args:
         name: of the step's task, unlike any other's in the pipeline.
+        evaluation: how the evaluation is called; the UI puts it over its metrics where it
+            compares runs, and says nothing of the step there.
         on_cluster: else under the local runner: nothing is tried again.
     """
 
@@ -74,7 +76,7 @@ def step_pipeline(name: str, *, on_cluster: bool) -> Any:
         chosen = choose(checkpoint=checkpoint, memory=memory, **inputs)
         for each, title in (
             (trained, "Train"),
-            (evaluated, "Evaluate"),
+            (evaluated, evaluation),
             (chosen, "Choose exemplars"),
         ):
             place(each, LAUNCHING, s3_secret, on_cluster=on_cluster).set_display_name(title)
@@ -92,7 +94,10 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
     alone = scenario.model_copy(update={"variants": {}})
-    steps = [step_pipeline(f"step-{n}", on_cluster=on_cluster) for n in range(scenario.steps)]
+    steps = [
+        step_pipeline(f"step-{n}", f"Evaluate step {n}", on_cluster=on_cluster)
+        for n in range(scenario.steps)
+    ]
 
     def incremental(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))

@@ -5,6 +5,7 @@ holds no torch, and start jobs of the training image.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,7 +167,7 @@ def prepare_extension(
     teachers = parse(
         {
             **document,
-            "name": f"add-{digest([checkpoint.digest, fresh])[:8]}",
+            "name": _name(fresh, checkpoint.digest),
             "label": "",
             "data": data.model_dump(),
             "task": task.steps,
@@ -179,6 +180,12 @@ def prepare_extension(
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
+
+
+def _name(classes: Sequence[str], teacher: str) -> str:
+    """What adding classes to a teacher is called, e.g. ``add-sheep-d2a161ac``."""
+    readable = re.sub(r"[^a-z0-9]+", "-", "-".join(classes).lower())[:24].strip("-")
+    return "-".join(filter(None, ("add", readable, digest([teacher, classes])[:8])))
 
 
 def has_test_images(spec: StepSpec) -> bool:

@@ -107,7 +107,7 @@ def test_inside_a_step_the_model_is_trained_first() -> None:
     }
     assert waits == {
         "Train": [],
-        "Evaluate": ["step-0-train"],
+        "Evaluate step 0": ["step-0-train"],
         "Choose exemplars": ["step-0-train"],
     }
 

@@ -44,7 +44,9 @@ def test_a_run_is_submitted_and_watched(dkd: Command, kfp: FakeKfp) -> None:
     done = dkd("submit", *VOC, "-p", "training_nodes=2", "--run-name", "mine", "--watch")
     assert done.exit_code == 0, done.output
     (run,) = kfp.runs
-    assert run["runtime_config"]["parameters"] == {"training_nodes": 2}
+    given = run["runtime_config"]["parameters"]
+    assert given["training_nodes"] == 2
+    assert given["seed"] == 1  # the form's default, which the UI shows and compares
     assert run["pipeline_version_reference"]["pipeline_id"] == "p0"
     assert f"/#/runs/details/{run['run_id']}" in done.stdout
     assert f"kubectl logs -f -n kubeflow -l pipeline/runid={run['run_id']}" in done.stdout

@@ -133,6 +133,8 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
 def form_values(content: bytes, given: Mapping[str, Any]) -> dict[str, Any]:
     """A form's values for a run, checked as far as the form says: names, kinds and choices.
 
+    Defaults are among them, as when the UI sends them: it shows and compares what a run was given.
+
     Args:
         content: the compiled pipeline.
         given: values by name, as parsed from YAML.
@@ -141,7 +143,11 @@ def form_values(content: bytes, given: Mapping[str, Any]) -> dict[str, Any]:
         UserError: the first that does not fit.
     """
     known = _parameters(content)
-    values = {}
+    values = {
+        name: parameter["defaultValue"]
+        for name, parameter in known.items()
+        if "defaultValue" in parameter
+    }
     for name, value in given.items():
         if name not in known:
             raise UserError(f"-p {name}: the form has no such field; it has {', '.join(known)}")
@@ -189,7 +195,6 @@ def check(content: bytes, values: Mapping[str, Any]) -> None:
         if missing:
             raise UserError(f"-p {missing[0]}=...: add-classes needs it")
         return
-    defaults = {name: parameter["defaultValue"] for name, parameter in _parameters(content).items()}
     document = prepared["inputs"]["parameters"]["scenario"]["runtimeValue"]["constant"]
     scenario = parse(json.loads(document), source="scenario")
-    form.fill_in(scenario, form.INCREMENTAL, {**defaults, **values})
+    form.fill_in(scenario, form.INCREMENTAL, values)
