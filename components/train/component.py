@@ -29,18 +29,23 @@ def train(
         dataset: URI of the data set artifact.
         artifact_root: where results lie.
         run_name: name of the run.
-        model: KFP's record of the checkpoint: where it lies and what it was made of.
+        model: KFP's record of the checkpoint: where it lies and what it was made of. The same
+            is its content, because the UI previews that and shows no metadata beside a graph.
         teacher: URI of the previous step's checkpoint; empty at step 0.
         memory: URI of the exemplar memory; empty without.
 
     Returns:
         URI of the checkpoint.
     """
+    from pathlib import Path
+
     from dkd import stages
     from dkd.errors import told
 
     with told():
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
         outcome = stages.ensure(spec, "train", run_name)
-    model.metadata.update(stages.lineage(outcome.manifest))
+        lineage = stages.lineage(outcome.manifest)
+        Path(model.path).write_text("".join(f"{key}: {lineage[key]}\n" for key in lineage))
+    model.metadata.update(lineage)
     return outcome.manifest.uri

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import dsl
 
-from dkd import catalogue
+from dkd import catalogue, stages
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
+from dkd.components.train.component import train
 from dkd.pipelines import form
 from dkd.scenario import Launch, parse
+from dkd.storage import artifacts
 
 
 def arguments(root: Path, **values: Any) -> dict[str, Any]:
@@ -78,3 +81,22 @@ def test_an_extension_needs_a_checkpoint(
     with pytest.raises(SystemExit):
         prepare_extension.python_func(**values)
     assert f"dkd: {tmp_path}/checkpoints/none" in capsys.readouterr().err
+
+
+def test_a_model_is_recorded_by_uri_and_origins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In KFP's metadata, and as the content that the UI previews, the URI first."""
+    teacher = {"uri": "s3://b/checkpoints/t", "digest": "0" * 64}
+    made = artifacts.publish(
+        str(tmp_path / "checkpoints/k"), {"x": b"1"}, kind="test", metadata={"teacher": teacher}
+    )
+    monkeypatch.setattr(stages, "ensure", lambda *_: stages.Outcome(made, found=True))
+    model = dsl.Model(uri=str(tmp_path / "model"))
+    given = arguments(tmp_path)
+    uri = train.python_func(given["scenario"], [["one"]], 0, "d", "r", "mine", model)
+    assert uri == made.uri
+    assert model.metadata["teacher_uri"] == teacher["uri"]
+    lines = (tmp_path / "model").read_text().splitlines()
+    assert lines[:2] == [f"uri: {made.uri}", f"digest: {made.digest}"]
+    assert f"teacher_uri: {teacher['uri']}" in lines

@@ -150,6 +150,8 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     kfp.fails = True
     kfp.asked[kfp.runs[0]["run_id"]] = 2
     assert "run other was told to end (http" in refused(dkd, "status", "other", "--watch")
+    kfp.runs[0]["state_history"] += [{"state": "FAILED"}, {"state": "RUNNING"}, {"state": "FAILED"}]
+    assert "it is broken" in refused(dkd, "status", "other", "--watch")
     assert "no run 'nothing'" in refused(dkd, "cancel", "nothing")
 
 

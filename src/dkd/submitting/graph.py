@@ -30,7 +30,8 @@ class Node:
     message: str
 
     def __str__(self) -> str:
-        why = f": {self.message}" if self.state != "running" and ": " in self.message else ""
+        told = self.state not in ("running", "succeeded") and ": " in self.message
+        why = f": {self.message}" if told else ""
         return f"{self.state:<10} {self.title}{why}"
 
     @property

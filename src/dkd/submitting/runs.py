@@ -132,7 +132,8 @@ def line(run: Object) -> str:
 def state(run: Object) -> str:
     """One word; a run that was told to end has failed, in the words of the API (2.17)."""
     known = str(run.get("state", "PENDING"))
-    told = any(each.get("state") == "CANCELING" for each in run.get("state_history", []))
+    before = [each.get("state") for each in run.get("state_history", [])]
+    told = [each for each in before if each != "FAILED"][-1:] == ["CANCELING"]  # and not retried
     return ("CANCELED" if told and known == "FAILED" else known).lower()
 
 
