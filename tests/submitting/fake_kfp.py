@@ -46,6 +46,7 @@ class FakeKfp:
     def __init__(self) -> None:
         self.health: Object = {"tag_name": "2.17.0", "multi_user": False}
         self.token = ""
+        self.refusal = 401
         self.page: bytes | None = None
         self.pipelines: dict[str, Object] = {}
         self.versions: dict[str, list[Object]] = {}
@@ -223,7 +224,9 @@ def serving(fake: FakeKfp) -> Iterator[str]:
             if fake.page is not None:
                 return self._reply(200, fake.page, "text/html")
             if fake.token and self.headers.get("Authorization") != f"Bearer {fake.token}":
-                return self._json(401, {"code": 16, "message": "Request header error: no identity"})
+                return self._json(
+                    fake.refusal, {"code": 16, "message": "Request header error: no identity"}
+                )
             url = urlsplit(self.path)
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             body: Any = None

@@ -258,6 +258,8 @@ def test_the_token_is_sent(dkd: Command, kfp: FakeKfp, monkeypatch: pytest.Monke
     line = refused(dkd, "status")
     assert "the token was refused, or has expired: 401" in line
     assert "wrong" not in line
+    kfp.refusal = 403
+    assert "the token's account may not do this: 403" in refused(dkd, "status")
     Path("token").write_text("secret\n")
     monkeypatch.delenv("DKD_KFP_TOKEN")
     monkeypatch.setenv("DKD_KFP_TOKEN_FILE", "token")

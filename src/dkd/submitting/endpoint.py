@@ -187,6 +187,11 @@ class Endpoint:
 
     def _not_let_in(self, status: int, reason: str = "") -> UserError:
         why = f" ({reason})" if reason else ""
+        if self._headers and status == 403:
+            return UserError(
+                f"{self.url}: the token's account may not do this: 403{why}; ask for the right, or "
+                f"put another token into {TOKEN} or the file that {TOKEN_FILE} names"
+            )
         if self._headers:
             return UserError(
                 f"{self.url}: the token was refused, or has expired: {status}{why}; put a new one "
@@ -208,6 +213,11 @@ class Endpoint:
         try:
             return self._pool.request(method, self.url + path + tail, headers=headers, **more)
         except urllib3.exceptions.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise UserError(
+                    f"{self.url}: its certificate is not trusted here; let SSL_CERT_FILE name the "
+                    "file of the authority that signed it"
+                ) from None
             raise NoAnswer(
                 f"{self.url}: no answer from Kubeflow Pipelines ({_short(error)}); is it up, and "
                 "the address right?"
@@ -291,8 +301,9 @@ def port_forward(namespace: str, service: str = "ml-pipeline-ui") -> Iterator[st
     end = time.monotonic() + 30
     while not _listens(port):
         if first.poll() is not None:
-            said = " ".join(first.communicate()[1].split()) or "it ended"
-            raise UserError(f"--port-forward {namespace}: kubectl: {said}")
+            raise UserError(
+                f"--port-forward {namespace}: kubectl: {_without_log(first.communicate()[1])}"
+            )
         if time.monotonic() > end:
             first.terminate()
             first.communicate()
@@ -305,6 +316,12 @@ def port_forward(namespace: str, service: str = "ml-pipeline-ui") -> Iterator[st
     finally:
         over.set()
         keeper.join()
+
+
+def _without_log(said: str) -> str:
+    """What kubectl says to people, without its log lines (``E1127 01:24:35.778376 ...``)."""
+    lines = [line for line in said.splitlines() if not re.match(r"[IWEF]\d{4} \d\d:", line)]
+    return " ".join(" ".join(lines).split()) or "it ended"
 
 
 def _listens(port: int) -> bool:
