@@ -58,14 +58,15 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
 
     def launch(account: str = ACCOUNT, **settings: Any) -> Task:
         dotted = {f"launch.{key}": value for key, value in settings.items()}
+        run = f"bad-{time.time_ns()}"
         task = tasks.inside(poor, account).start(
             "train",
             scenario=scenario.override(dotted).model_dump_json(),
             task=[list(names) for names in scenario.task],
             step=0.0,
             dataset=scenario.data.root,
-            artifact_root=f"{store}/bad",
-            run_name=f"bad-{time.time_ns()}",
+            artifact_root=f"{store}/{run}",  # a quota that is lifted lets its job succeed
+            run_name=run,
             teacher="",
             memory="",
         )
@@ -75,6 +76,9 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
     yield launch
     for task in launched:
         delete("pod", task.name, task.namespace, "--now", "--wait=true")
+    if get("crd", "trainjobs.trainer.kubeflow.org", poor):
+        kubectl("delete", "trainjobs", "--all", "-n", poor, "--wait=false")
+        wait_until(lambda: not get_all("trainjobs", poor), 60, "the end of the test's jobs")
 
 
 def said(task: Task, words: str) -> str:
