@@ -2,8 +2,9 @@
 
 Every result is *content-addressed*: its place under the artifact root is a digest of all that
 changes it. So a step that was trained once is found by every task, method and memory size that
-shares it, on a laptop as on a cluster, and never trained twice. The name of a run, the number
-of machines and the interval of saving are not part of a key.
+shares it, and never trained twice. The name of a run, the number of machines and the interval of
+saving are not part of a key; the image that a cluster's jobs run is, for what it holds is not
+known here.
 """
 
 import hashlib
@@ -152,13 +153,20 @@ class Step:
 
     # ---- identities: everything that changes a result, and nothing else
 
+    @property
+    def _program(self) -> dict[str, Any]:
+        """What computes: this version of the format, and the image where jobs have one."""
+        launch = self.scenario.launch
+        image = {"image": launch.image} if launch.backend != "local" else {}
+        return {"format": KEY_FORMAT, **image}
+
     @cached_property
     def checkpoint_identity(self) -> dict[str, Any]:
         """What the trained model depends on; independent of the task's later steps."""
         training, number = self.scenario.training, self.number
         network = self.scenario.network
         return {
-            "format": KEY_FORMAT,
+            **self._program,
             "kind": "checkpoint",
             "classes": [list(names) for names in self.task.steps[: number + 1]],
             "images": records_digest(self.training_records),
@@ -212,7 +220,7 @@ class Step:
 
     def evaluation_identity(self, checkpoint: Manifest) -> dict[str, Any]:
         return {
-            "format": KEY_FORMAT,
+            **self._program,
             "kind": "evaluation",
             "checkpoint": checkpoint.digest,
             "images": records_digest(self.test_records),
@@ -227,7 +235,7 @@ class Step:
 
     def memory_identity(self, checkpoint: Manifest) -> dict[str, Any]:
         return {
-            "format": KEY_FORMAT,
+            **self._program,
             "kind": "memory",
             "checkpoint": checkpoint.digest,
             "images": records_digest(self.training_records),
