@@ -162,7 +162,7 @@ def test_a_rank_raises_an_error(begin: Any, undisturbed: str) -> None:
     """Its loader is killed, as for lack of memory; PyTorch raises an error in the rank."""
     step = begin(settings={"training.loader_workers": 1})
     end_process(step.workers[1]["metadata"]["name"], "node", step.namespace, LOADER)
-    step.task.wait_for("DataLoader worker", 60)
+    step.task.wait_for("node 1 failed in rank 1", 60)
     step.task.wait_for("all ranks start again from the last save (restart 1 of 3)", 60)
     assert step.checkpoint() == undisturbed
     assert "resumed from s3://" in step.task.log
@@ -172,7 +172,7 @@ def test_the_job_is_deleted_by_somebody(begin: Any, tasks: Tasks, undisturbed: s
     step = begin()
     kubectl("delete", "trainjob", step.name, "-n", step.namespace, "--wait=false")
     message = step.task.failure()
-    assert f"job {step.name} was deleted by someone else" in message
+    assert f"TrainJob {step.name} was deleted by someone else" in message
     assert len(message.splitlines()) == 1
     again = tasks.start("train", **step.arguments, teacher="", memory="")
     assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
