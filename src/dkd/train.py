@@ -129,17 +129,19 @@ class StepJob:
         if not self.ranks.first:
             return {}, {}
         last = trainer.curve.points[-1] if trainer.curve.points else {}
+        identity = dict(step.checkpoint_identity)
+        image = identity.pop("image", None)  # the same weights have one digest, whoever made them
         description = {
-            "identity": step.checkpoint_identity,
-            "classes": step.checkpoint_identity["classes"],
+            "identity": identity,
+            "classes": identity["classes"],
             "step": step.number,
             "dataset": {"name": step.dataset.name, "digest": step.dataset.digest},
             "method": "dkd" if step.weights.distils else step.scenario.method,
-            "losses": step.checkpoint_identity["losses"],
+            "losses": identity["losses"],
             "network": step.scenario.network.model_copy(
                 update={"weights": "", "weights_sha256": ""}
             ).model_dump(),
-            "training": step.checkpoint_identity["training"],
+            "training": identity["training"],
             "protocol": step.scenario.protocol,
             "metrics": {k: v for k, v in last.items() if k != "iteration"},
             "parent": step.teacher.digest if step.teacher else None,
@@ -152,6 +154,7 @@ class StepJob:
             "scenario": step.scenario.model_dump(
                 mode="json", exclude={"speed", "launch", "variants"}
             ),
+            "image": image,
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }

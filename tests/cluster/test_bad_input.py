@@ -56,8 +56,9 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
     """Launches a step whose launching is wrong in some way."""
     launched: list[Task] = []
 
-    def launch(account: str = ACCOUNT, **settings: Any) -> Task:
+    def launch(account: str = ACCOUNT, *, epochs: int = 2, **settings: Any) -> Task:
         dotted = {f"launch.{key}": value for key, value in settings.items()}
+        dotted["training.epochs.first"] = epochs
         run = f"bad-{time.time_ns()}"
         task = tasks.inside(poor, account).start(
             "train",
@@ -196,7 +197,7 @@ def test_an_evicted_worker(launch: Any, poor: str) -> None:
     with existing(
         poor, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": limits}
     ):
-        task = launch(max_restarts=0)
+        task = launch(epochs=200, max_restarts=0)  # for longer than the kubelet needs to look
         job = task.wait_for("node 0 running", 180).split(":")[0]
         (victim,) = (
             each["metadata"]["name"]

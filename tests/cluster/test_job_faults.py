@@ -55,7 +55,7 @@ class Step:
 @pytest.fixture(scope="module")
 def long(scenario: Scenario) -> Scenario:
     """A step of about a minute, on two nodes with a rank each."""
-    epochs = {"first": int(os.environ.get("DKD_TEST_EPOCHS", "20")), "later": 1}
+    epochs = {"first": int(os.environ.get("DKD_TEST_EPOCHS", "60")), "later": 1}
     return scenario.override(
         {
             "training.epochs": epochs,
