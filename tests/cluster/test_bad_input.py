@@ -1,7 +1,7 @@
 """Bad input on a cluster: one line within 30 s, with the object's name and the next command."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,11 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
     """Launches a step whose launching is wrong in some way."""
     launched: list[Task] = []
 
-    def launch(account: str = ACCOUNT, *, epochs: int = 2, **settings: Any) -> Task:
+    def launch(
+        account: str = ACCOUNT, *, training: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Task:
         dotted = {f"launch.{key}": value for key, value in settings.items()}
-        dotted["training.epochs.first"] = epochs
+        dotted |= {f"training.{key}": value for key, value in (training or {}).items()}
         run = f"bad-{time.time_ns()}"
         task = tasks.inside(poor, account).start(
             "train",
@@ -186,6 +188,13 @@ def test_a_bucket_that_workers_cannot_write(launch: Any, poor: str) -> None:
     assert "s3://mlpipeline" in message
 
 
+def test_a_training_that_diverges(launch: Any, poor: str) -> None:
+    message = launch(training={"lr.first": 1e9}).failure(180)
+    assert len(message.splitlines()) == 1
+    assert "training.lr: the loss is no longer finite at iteration" in message
+    wait_until(lambda: not get_all("trainjobs", poor), 30, "the job's end")
+
+
 def test_a_rank_out_of_memory(launch: Any) -> None:
     message = launch(memory="400Mi", shared_memory="64Mi", max_restarts=0).failure(180)
     assert "ran out of memory (limit 400Mi); kubectl logs" in message
@@ -197,7 +206,8 @@ def test_an_evicted_worker(launch: Any, poor: str) -> None:
     with existing(
         poor, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": limits}
     ):
-        task = launch(epochs=200, max_restarts=0)  # for longer than the kubelet needs to look
+        longer = {"epochs.first": 200}  # than the kubelet needs to look
+        task = launch(training=longer, max_restarts=0)
         job = task.wait_for("node 0 running", 180).split(":")[0]
         (victim,) = (
             each["metadata"]["name"]
