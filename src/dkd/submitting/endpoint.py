@@ -298,17 +298,12 @@ def port_forward(namespace: str, service: str = "ml-pipeline-ui") -> Iterator[st
         first = forward()
     except FileNotFoundError:
         raise UserError("--port-forward: kubectl is not installed; use --endpoint") from None
-    end = time.monotonic() + 30
-    while not _listens(port):
-        if first.poll() is not None:
-            raise UserError(
-                f"--port-forward {namespace}: kubectl: {_without_log(first.communicate()[1])}"
-            )
-        if time.monotonic() > end:
-            first.terminate()
-            first.communicate()
-            raise UserError(f"--port-forward {namespace}: kubectl does not get through")
-        time.sleep(0.1)
+    try:
+        _await_listener(first, port, namespace)
+    except BaseException:
+        first.terminate()
+        first.wait()
+        raise
     keeper = threading.Thread(target=go_on, args=(first,), daemon=True)
     keeper.start()
     try:
@@ -316,6 +311,17 @@ def port_forward(namespace: str, service: str = "ml-pipeline-ui") -> Iterator[st
     finally:
         over.set()
         keeper.join()
+
+
+def _await_listener(kubectl: subprocess.Popen[str], port: int, namespace: str) -> None:
+    end = time.monotonic() + 30
+    while not _listens(port):
+        if kubectl.poll() is not None:
+            said = _without_log(kubectl.communicate()[1])
+            raise UserError(f"--port-forward {namespace}: kubectl: {said}")
+        if time.monotonic() > end:
+            raise UserError(f"--port-forward {namespace}: kubectl does not get through")
+        time.sleep(0.1)
 
 
 def _without_log(said: str) -> str:
