@@ -245,15 +245,14 @@ def logs(
     last = ""
     for run, nodes in _looks(endpoint, identity, say):
         chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
-        missed = False
+        ended = run.get("state") in FINISHED
         for node in chosen:
             for pod in node.pods:
                 try:
                     text = _log(endpoint, identity, node, pod)
                 except NoAnswer:
-                    if not follow:
+                    if ended or not follow:  # there is no next look
                         raise
-                    missed = True
                     continue
                 if text is None:
                     if node.ended and pod not in printed:
@@ -270,7 +269,7 @@ def logs(
                 for each in fresh:
                     say(each)
                 printed[pod] = max(whole, printed.get(pod, 0))
-        if not follow or (run.get("state") in FINISHED and not missed):
+        if ended or not follow:
             if not chosen:
                 raise UserError(
                     f"run {run['display_name']}: no task {wanted!r} has started"
