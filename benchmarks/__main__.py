@@ -1,6 +1,6 @@
 """Every figure of this project's speed, each beside its baseline in the same run.
 
-    python -m benchmarks [--quick] [--only training_step,losses] [--json build/bench.json]
+    python -m benchmarks [--quick] [--only training_step,losses] [--on GPU] [--json FILE]
 
 Each part runs in a process of its own, one after the other, on one thread if not said
 otherwise: about ten minutes on two CPU cores. Figures of a GPU are measured where there is one.
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.rows import Row, read, table, write
+from benchmarks.rows import CPU, GPU, Row, read, table, with_measured, write
 
 PARTS = (
     "loading",
@@ -57,6 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only show that everything runs")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--on", choices=[CPU, GPU], help="only the figures of a CPU, or a GPU")
+    parser.add_argument("--gpu-rows", type=Path, help="JSON of a run --on GPU on another machine")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--table", type=Path, help="write the table here too, as Markdown")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
@@ -64,17 +66,22 @@ def main() -> None:
     parts = given.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {min(unknown)}; there are {', '.join(PARTS)}")
+    on = (given.on,) if given.on else (CPU, GPU)
     started = about()
     rows: list[Row] = []
     for part in parts:
         began = time.monotonic()
         if given.quick or given.in_process:
             torch.set_num_threads(1)
-            rows += import_module(f"benchmarks.{part}").rows(given.quick)
+            rows += import_module(f"benchmarks.{part}").rows(given.quick, on)
         else:
-            rows += in_a_process(part)
+            rows += in_a_process(part, given.on)
         print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    write(given.json, rows, {**started, "load_at_the_end": os.getloadavg()[0]})
+        # After every part: a GPU may be lent for minutes, and what was measured is not lost.
+        write(given.json, rows, {**started, "load_at_the_end": os.getloadavg()[0]})
+    if given.gpu_rows:
+        rows = with_measured(rows, read(given.gpu_rows))
+        write(given.json, rows, {**started, "load_at_the_end": os.getloadavg()[0]})
     if given.in_process:
         return
     machine = (
@@ -90,10 +97,11 @@ def main() -> None:
         sys.exit(f"{len(missed)} limits are missed")
 
 
-def in_a_process(part: str) -> list[Row]:
+def in_a_process(part: str, on: str | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         command = [sys.executable, "-m", "benchmarks", "--in-process", "--only", part]
+        command += ["--on", on] if on else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*command, "--json", str(file)], check=True, env=environment)
         return read(file)

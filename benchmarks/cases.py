@@ -1,11 +1,14 @@
 """The steps that are measured: VOC 15-1 and ADE20K 100-10, step 1, in the paper's protocol."""
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from dkd.data import labels
 from dkd.data.index import Dataset, Record
@@ -63,25 +66,50 @@ class Size:
 PLAIN: dict[str, Any] = {
     "channels_last": False,
     "fold_norms": False,
+    "triton_pooling": False,
+    "unshuffled_stem": False,
+    "recorded": False,
     "block_losses": False,
+    "triton_losses": False,
     "fused_optimiser": False,
     "device_transforms": False,
     "prefetch": False,
-    "compile": False,
 }
 """Every means off."""
 
 
 def models(case: Case, size: Size) -> tuple[SegmentationModel, SegmentationModel]:
-    """Teacher and student, the same every time; statistics are not those of a fresh model."""
+    """Teacher and student, the same every time, with statistics of what they are given.
+
+    Without these, and with blocks that add as much as they get, random weights blow up over a
+    hundred layers, and arithmetic on infinities is no measure of anything.
+    """
+    if torch.empty(0).device.type == "meta":
+        return _made(case, size)
+    return copy.deepcopy(_cached(case, size))
+
+
+def _made(case: Case, size: Size) -> tuple[SegmentationModel, SegmentationModel]:
     torch.manual_seed(1)
     teacher = build(Network(backbone=size.backbone, aspp_channels=size.aspp_channels), [case.old])
-    for module in teacher.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
+    if next(teacher.parameters()).device.type != "meta":
+        for block in teacher.modules():
+            if isinstance(block, (BasicBlock, Bottleneck)):
+                torch.nn.init.constant_(getattr(block, "bn3", block.bn2).weight, 0.2)
+        norms = [m for m in teacher.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        with torch.no_grad():
+            teacher(torch.randn(4, 3, 64, 64))
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
     student = grow(teacher, case.new)
     freeze_for_later_step(student)
     return teacher, student
+
+
+_cached = cache(_made)
 
 
 def trainer(
@@ -92,6 +120,7 @@ def trainer(
     ranks: Ranks,
     number: int = 1,
     precision: str = "bf16",
+    lr: float = 1e-7,
 ) -> Trainer:
     """The real training loop of a step, without its data.
 
@@ -102,6 +131,7 @@ def trainer(
         ranks: this process's place.
         number: 1, or 0 for the step before it.
         precision: on a GPU.
+        lr: of the backbone; random weights diverge at usual rates.
     """
     names = tuple(f"class {k}" for k in range(1, 1 + case.old + case.new))
     scenario = parse(
@@ -115,7 +145,7 @@ def trainer(
                 "epochs": {"first": 1000, "later": 1000},
                 "batch_size": size.batch,
                 "crop": size.crop,
-                "lr": {"first": 1e-3, "later": 1e-4},
+                "lr": {"first": lr, "later": lr},
                 "pos_weight": {"first": 2, "later": case.pos_weight},
                 "precision": precision,
             },

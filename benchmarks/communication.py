@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch.distributed as dist
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cases import CASES, Size, batch, models, trainer
-from benchmarks.rows import GPU, Row
+from benchmarks.rows import CPU, GPU, Row
 from dkd.distributed import ranks
 from dkd.training import Trainer
 
@@ -154,7 +155,9 @@ def gradient_bytes(later: bool) -> int:
     return sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool, on: Sequence[str] = (CPU, GPU)) -> list[Row]:
+    if CPU not in on:
+        return []
     size = Size("demo", 32, 4, 16) if quick else Size("resnet18", 192, 4)
     found = []
     for number, name in ((0, "step 0"), (1, "a later step")):

@@ -7,7 +7,8 @@ smallest: a ratio of at least 1 is linear or better. A tenth is allowed for nois
 """
 
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from benchmarks import losses
 from benchmarks.cases import CASES, Size, alone, models
 from benchmarks.loading import made
-from benchmarks.rows import Row, cpu_seconds
+from benchmarks.rows import CPU, GPU, Row, cpu_seconds
 from dkd.data.loading import Draw, EvaluationImages, StepBatches
 from dkd.evaluation import confusion_matrix
 from dkd.memory import Candidate, choose
@@ -76,7 +77,7 @@ def order(base: int) -> Row:
     """An epoch's order and batches."""
     return grown(
         "an epoch's order", "us/image", 1e6,
-        lambda count: list(StepBatches(count, 32, seed=1).batches(0)),
+        lambda count: deque(StepBatches(count, 32, seed=1).batches(0), maxlen=0),  # none is kept
         [base * factor for factor in FACTORS],
     )  # fmt: skip
 
@@ -124,7 +125,9 @@ def loss(crop: int, counts: list[int]) -> Row:
     return grown("losses", "ms/class", 1e3, once, counts, note=f"one crop of {crop}")
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool, on: Sequence[str] = (CPU, GPU)) -> list[Row]:
+    if CPU not in on:
+        return []
     if quick:
         found = [order(100), evaluation(1, Size("demo", 32, 1, 16)), memory(50, 20)]
         return [*found, loss(32, [4, 8])]

@@ -11,7 +11,7 @@ to those sizes; without any, photograph-like noise is drawn.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from benchmarks.cases import PHOTOGRAPHS
-from benchmarks.rows import GPU, Row, cpu_seconds
+from benchmarks.rows import CPU, GPU, Row, cpu_seconds
 from dkd.data import on_device, transforms
 from dkd.data.index import Record
 from dkd.data.loading import Draw, Source, StepImages
@@ -217,6 +217,9 @@ def device_milliseconds(images: StepImages, count: int, size: int) -> float:
     return start.elapsed_time(end) / 20 / 32
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool, on: Sequence[str] = (CPU, GPU)) -> list[Row]:
     count, crop, repeats = (2, 64, 1) if quick else (48, 512, 5)
-    return [row for name in SIZES for row in measure(name, count, crop, repeats)]
+    if CPU not in on:
+        count, repeats = min(count, 8), 1
+    found = [row for name in SIZES for row in measure(name, count, crop, repeats)]
+    return [row for row in found if row.device in on]

@@ -7,6 +7,8 @@ arithmetic (meta tensors). With what is known of the rest, that gives the peak o
 under bf16 autocast; the largest batches that follow are predictions, not measurements.
 """
 
+import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.cases import CASES, Case, Size, models
 from benchmarks.plain_step import naive_loss
-from benchmarks.rows import GPU, Row
+from benchmarks.rows import CPU, GPU, Row
 from dkd.network.deeplab import Output, SegmentationModel
 from dkd.network.folding import fold_student
 
@@ -24,6 +26,8 @@ LIMIT = 1 / 0.6
 CARDS = (24, 80, 141)  # GB
 # What the CUDA context, the libraries' workspaces and gaps between allocations take, in bytes.
 RESERVED = 1.5e9
+# The context alone: PyTorch counts the rest.
+CONTEXT = 0.6e9
 # Blocks of 256 MiB that the losses have at a time (logits, sigmoid, comparison, two products).
 BLOCKS = 5 * 2**28
 
@@ -31,8 +35,10 @@ BLOCKS = 5 * 2**28
 def reset_peak(device: str) -> int:
     """Starts to look for a peak; bytes that there are now."""
     if device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
+        return torch.cuda.memory_reserved()
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak of resident memory to now
     return peak_since(device, 0)
 
@@ -40,7 +46,8 @@ def reset_peak(device: str) -> int:
 def peak_since(device: str, base: int) -> int:
     """Bytes at the peak above the base."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated() - base
+        # Reserved, not allocated: what recordings keep for their next time counts too.
+        return torch.cuda.max_memory_reserved() - base
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return int(line.split()[1]) * 1024 - base
 
@@ -144,7 +151,14 @@ def predicted(case: Case, size: Size, ours: bool) -> Peak:
     return Peak(fixed, each)
 
 
-def rows(quick: bool) -> list[Row]:
+def largest(case: Case, card: int) -> str:
+    """The name of a row."""
+    return f"{case.name}, largest batch on {card} GB"
+
+
+def rows(quick: bool, on: Sequence[str] = (CPU, GPU)) -> list[Row]:
+    if CPU not in on:
+        return []
     found = []
     for case in CASES.values():
         size = Size("demo", 64, 4, 16) if quick else Size("resnet101", 512, case.batch)
@@ -167,7 +181,7 @@ def rows(quick: bool) -> list[Row]:
         found += [
             Row(
                 GROUP,
-                f"{case.name}, largest batch on {card} GB",
+                largest(case, card),
                 "images",
                 device=GPU,
                 predicted=ours.largest(card),

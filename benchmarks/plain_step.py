@@ -33,9 +33,9 @@ class PlainStep:
         heads = [*self.student.aspp.parameters(), *self.student.cls.parameters()]
         groups = [
             {"params": [p for p in self.student.backbone.parameters() if p.requires_grad]},
-            {"params": [p for p in heads if p.requires_grad], "lr": 1e-3},
+            {"params": [p for p in heads if p.requires_grad], "lr": 1e-6},
         ]
-        self.optimiser = torch.optim.SGD(groups, lr=1e-4, momentum=0.9, nesterov=True)
+        self.optimiser = torch.optim.SGD(groups, lr=1e-7, momentum=0.9, nesterov=True)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.gpu)
 
     def train_step(self, batch: dict[str, Tensor]) -> Tensor:

@@ -115,6 +115,15 @@ def read(path: Path) -> list[Row]:
     return [Row(**{k: v for k, v in d.items() if k not in ("ratio", "reached")}) for d in documents]
 
 
+def with_measured(rows: Sequence[Row], elsewhere: Sequence[Row]) -> list[Row]:
+    """Rows, with those of a GPU that another machine has measured instead of "not measured"."""
+    measured = [row for row in elsewhere if row.device == GPU and row.ours is not None]
+    names = {(row.group, row.what) for row in measured}
+    kept = [row for row in rows if row.device == CPU or (row.group, row.what) not in names]
+    groups = list(dict.fromkeys(row.group for row in [*kept, *measured]))
+    return sorted([*kept, *measured], key=lambda row: groups.index(row.group))
+
+
 def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
     """Least CPU time of one call, of this process with all its threads.
 
@@ -129,10 +138,16 @@ def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def in_turns(
-    works: Mapping[str, Callable[[], object]], repeats: int, seconds: Callable[..., float]
+    works: Mapping[str, Callable[[], object]],
+    repeats: int,
+    seconds: Callable[..., float],
+    warm: bool = False,
 ) -> dict[str, float]:
-    """Each work's median time, all of them in turns, so that a busy moment hits every one."""
-    for work in works.values():
+    """Each work's median time, all of them in turns, so that a busy moment hits every one.
+
+    Before, each is done once, unless it is ``warm`` already.
+    """
+    for work in () if warm else works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):

@@ -9,10 +9,10 @@ means is that with one switch on.
 """
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,27 +30,50 @@ SMALL = Size("resnet18", 192, 2)
 TINY = Size("demo", 32, 2, 16)
 
 # Switches that are on in a variant; "precision" is for a GPU.
+ALL = {
+    "block_losses": True,
+    "fold_norms": True,
+    "channels_last": True,
+    "unshuffled_stem": True,
+    "fused_optimiser": True,
+}
 MEANS: dict[str, dict[str, Any]] = {
     "all off": {},
     "losses by blocks": {"block_losses": True},
     "normalisation folded": {"fold_norms": True},
     "channels last": {"channels_last": True},
+    "unshuffled stem": {"unshuffled_stem": True},
     "fused optimiser": {"fused_optimiser": True},
-    "torch.compile": {"compile": True},
-    "all": {
-        "block_losses": True,
-        "fold_norms": True,
-        "channels_last": True,
-        "fused_optimiser": True,
-    },
-    "all, compiled": {
-        "block_losses": True,
-        "fold_norms": True,
-        "channels_last": True,
-        "fused_optimiser": True,
-        "compile": True,
+    "all": ALL,
+}
+# On a GPU there are more, and what each brings shows when it alone is left out.
+ALL_ON_GPU = {**ALL, "triton_losses": True, "triton_pooling": True, "recorded": True}
+GPU_MEANS: dict[str, dict[str, Any]] = {
+    **MEANS,
+    "losses in one kernel": {"block_losses": True, "triton_losses": True},
+    "recorded": {"recorded": True},
+    "all": ALL_ON_GPU,
+    **{
+        f"all but {told}": {**ALL_ON_GPU, switch: False}
+        for told, switch in (
+            ("normalisation folded", "fold_norms"),
+            ("channels last", "channels_last"),
+            ("unshuffled stem", "unshuffled_stem"),
+            ("losses in one kernel", "triton_losses"),
+            ("pooling in one kernel", "triton_pooling"),
+            ("fused optimiser", "fused_optimiser"),
+            ("recorded", "recorded"),
+        )
     },
 }
+# Of these the peak is told.
+IN_MEMORY = (
+    "losses by blocks",
+    "losses in one kernel",
+    "normalisation folded",
+    "all",
+    "all but recorded",
+)
 GPU_LIMITS = {"voc": 2.5, "ade": 3.0}
 GPU_PREDICTED = {"voc": 2.1, "ade": 2.3}
 GPU_RATE_PREDICTED = {"voc": 39.0, "ade": 32.0}  # percent
@@ -59,32 +82,40 @@ GFLOP_PER_IMAGE = 406 + 136
 
 
 def measure(case: Case, size: Size, variant: str, device: str, repeats: int) -> dict[str, float]:
-    """Seconds per image of the fastest iteration, bytes at the peak, and the first loss.
+    """Seconds per image, bytes at the peak, and the first loss.
 
-    Bytes are what the iterations add to what models and batch take (on a GPU: all of it).
+    On a CPU of the fastest iteration; on a GPU of the fastest of three rounds of iterations that
+    nothing separates, as in training. Bytes are on a CPU what the iterations add to what models
+    and batch take; on a GPU all that PyTorch holds of its memory.
     """
     torch.set_num_threads(1)
+    gpu = device == "cuda"
+    reset_peak(device)
     data = batch(case, size, size.batch, torch.device(device))
     if variant == "plain":
         plain = PlainStep(case, size, device)
         step = lambda: plain.train_step(data)  # noqa: E731
     else:
         precision = "fp16" if variant == "all off" else "bf16"
-        ours = trainer(
-            case, size, {**PLAIN, **MEANS[variant]}, ranks=alone(device), precision=precision
-        )
+        switches = {**PLAIN, **(GPU_MEANS if gpu else MEANS)[variant]}
+        ours = trainer(case, size, switches, ranks=alone(device), precision=precision)
         step = lambda: ours.train_step(data)["total"]  # noqa: E731
     base = reset_peak(device)
     first = float(step())
-    if device == "cuda":
-        for _ in range(5):
+    if gpu:
+        for _ in range(2):
             step()
-        seconds = min(wall_seconds(step) for _ in range(repeats))
+
+        def some() -> None:
+            for _ in range(repeats):
+                step()
+
+        seconds = min(wall_seconds(some) for _ in range(3)) / repeats
     else:
         seconds = cpu_seconds(step, repeats)
     return {
         "seconds": seconds / size.batch,
-        "bytes": peak_since(device, 0 if device == "cuda" else base),
+        "bytes": peak_since(device, 0 if gpu else base),
         "loss": first,
     }
 
@@ -93,23 +124,22 @@ def in_a_process(
     name: str, size: Size, variant: str, device: str, repeats: int
 ) -> dict[str, float]:
     job = json.dumps([name, vars(size), variant, device, repeats])
-    environment = {
-        "TORCHINDUCTOR_CACHE_DIR": str(Path("build/compiled").resolve()),
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    }
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.training_step", job],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | environment,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def rows(quick: bool) -> list[Row]:
-    found = work_rows(quick)
-    found += measured_rows("cpu", quick)
+def rows(quick: bool, on: Sequence[str] = (CPU, GPU)) -> list[Row]:
+    found = []
+    if CPU in on:
+        found += work_rows(quick)
+        found += measured_rows("cpu", quick)
+    if GPU not in on:
+        return found
     if torch.cuda.is_available():
         found += measured_rows("cuda", quick)
         return found
@@ -152,13 +182,14 @@ def measured_rows(device: str, quick: bool) -> list[Row]:
     rate = matrix_rate() if gpu else None
     for name, case in CASES.items():
         size = PUBLISHED[name] if gpu else SMALL
-        variants = ["plain", *MEANS]
+        variants = ["plain", *(GPU_MEANS if gpu else MEANS)]
         if quick:
             size, variants = TINY, ["plain", "all"]
             results = {v: measure(case, size, v, device, 1) for v in variants}
-        else:
-            repeats = 10 if gpu else 3
-            results = {v: in_a_process(name, size, v, device, repeats) for v in variants}
+        elif gpu:
+            results = {v: measure(case, size, v, device, 4) for v in variants}
+        else:  # each in a process of its own, for its peak
+            results = {v: in_a_process(name, size, v, device, 3) for v in variants}
         plain = results.pop("plain")
         for variant, result in results.items():
             gap = abs(result["loss"] - plain["loss"]) / abs(plain["loss"])
@@ -179,7 +210,7 @@ def measured_rows(device: str, quick: bool) -> list[Row]:
                     note=size.told(),
                 )
             )
-            if variant in ("losses by blocks", "normalisation folded", "all"):
+            if variant in IN_MEMORY:
                 found.append(
                     Row(
                         "memory",
@@ -208,7 +239,30 @@ def measured_rows(device: str, quick: bool) -> list[Row]:
                     note=f"{rate / 1e12:.0f} TFLOP/s measured",
                 )
             )
+            found += largest_rows(case, size, results["all"]["bytes"])
     return found
+
+
+def largest_rows(case: Case, size: Size, peak: float) -> list[Row]:
+    """The largest batch that a card holds, from the peaks at one batch and at four times that."""
+    more = measure(case, replace(size, batch=4 * size.batch), "all", "cuda", 1)["bytes"]
+    each = (more - peak) / (3 * size.batch)
+    fixed = peak - size.batch * each
+    on_paper = memory.predicted(case, size, True)
+    return [
+        Row(
+            "memory",
+            memory.largest(case, card),
+            "images",
+            int((card * 1e9 - memory.CONTEXT - fixed) // each),
+            device=GPU,
+            predicted=on_paper.largest(card),
+            better="more",
+            note=f"{fixed / 1e9:.1f} GB and {each / 1e6:.0f} MB an image, measured with "
+            f"{size.batch} and {4 * size.batch}",
+        )
+        for card in memory.CARDS
+    ]
 
 
 def less_memory(case: Case, size: Size) -> float:

@@ -1,9 +1,14 @@
 """Fixtures of the whole suite."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+# Triton's kernels run in its interpreter where there is no GPU. It looks when it is imported.
+if not any(Path("/dev").glob("nvidia*")):
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A shell that starts the suite in the background has SIGINT ignored, and programs inherit that:
 # those which the tests interrupt must hear it.

@@ -126,10 +126,10 @@ def test_a_run_is_cut_at_its_lines() -> None:
 
 
 def test_the_extrapolation_counts_the_published_images() -> None:
-    beside, inside = outside(rate=542.0, start=0.0, publish=0.0, fetch=0.0)
+    beside, inside = outside(rate=542.0, scored=100.0, start=0.0, publish=0.0, fetch=0.0)
     first, later = 9568 // 32 * 32 * 60, [487, 299, 491, 500, 548]
     trained = sum((n + 100) // 32 * 32 * 60 for n in later)
     assert inside == pytest.approx((first * 406 / 542 + trained) / 542)
     tested = 1240 + 1277 + 1329 + 1353 + 1421 + 1449
     scored = tested + sum(n + 100 for n in later)
-    assert beside == pytest.approx(6 * 4.0 + scored * 136 * 2 / 542 / 542)
+    assert beside == pytest.approx(6 * 4.0 + scored / 100)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dkd import __version__, places, storage
+from dkd import __version__, kernels, places, storage
 from dkd.errors import UserError
 
 GIB = 1 << 30
@@ -117,7 +117,25 @@ def _gpus() -> list[Finding]:
         return [Finding("GPUs", f"none; training runs on CPU ({built})")]
     cards = [torch.cuda.get_device_properties(index) for index in range(count)]
     names = ", ".join(f"{each.name} {each.total_memory / GIB:.0f} GiB" for each in cards)
-    return [Finding("GPUs", f"{names}; {built}"), _nccl(torch, count)]
+    return [Finding("GPUs", f"{names}; {built}"), _nccl(torch, count), _kernels()]
+
+
+def _kernels() -> Finding:
+    """Whether Triton can compile the kernels of :mod:`dkd.kernels`; one small one is tried."""
+    if lacking := kernels.missing():
+        hint = "training takes the slower way; install it in the image"
+        return Finding("Triton", f"{lacking}: {hint}", "warning")
+    import torch
+
+    from dkd.kernels.pooling import pooled
+
+    norm = torch.nn.BatchNorm2d(16, device="cuda").eval()
+    try:
+        pooled(norm, torch.zeros(1, 16, 4, 4, device="cuda")).sum().item()
+    except Exception as error:
+        hint = "set speed.triton_losses and speed.triton_pooling to false, or mend it"
+        return Finding("Triton", f"{' '.join(str(error).split())[:300]}; {hint}", "bad")
+    return Finding("Triton", f"{importlib.metadata.version('triton')}; a kernel compiles and runs")
 
 
 def _nccl(torch: Any, count: int) -> Finding:

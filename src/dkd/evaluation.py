@@ -17,7 +17,7 @@ from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.distributed import Ranks
 from dkd.metrics import LOGITS_BYTES, ConfusionMatrix, predict
 from dkd.network.deeplab import SegmentationModel
-from dkd.network.preparation import layout, prepare_frozen
+from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.scenario import Speed
 from dkd.steps import Step
 
@@ -49,7 +49,7 @@ def confusion_matrix(
     )
     done = 0
     for batch in batches:
-        image = batch["image"].contiguous(memory_format=layout(speed))
+        image = prepare_images(batch["image"], model, speed)
         label = batch["label"]
         matrix.add(segment(model, image, (label.shape[-2], label.shape[-1])), label)
         done += len(label)

@@ -27,7 +27,7 @@ from dkd.errors import UserError
 from dkd.evaluation import jpeg, png
 from dkd.memory import Candidate, choose
 from dkd.network.deeplab import SegmentationModel
-from dkd.network.preparation import layout, prepare_frozen
+from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.pseudo_labels import pseudo_classes
 from dkd.steps import Step
 
@@ -291,7 +291,7 @@ def _seen_in_background(
             ranks.device,
             bool(speed.prefetch),
         ):
-            features = model.features(batch["image"].contiguous(memory_format=layout(speed)))
+            features = model.features(prepare_images(batch["image"], model, speed))
             logits = model.logits(features, (features.shape[-2], features.shape[-1]))
             seen.append(pseudo_classes(logits, batch["label"]))
             numbers += [alike[ranks.rank + i * ranks.world_size] for i in batch["index"].tolist()]

@@ -60,6 +60,7 @@ def total(
     void_is_negative: bool = False,
     covered: Tensor | None = None,
     average: Callable[[Tensor], Tensor] | None = None,
+    fused: bool = False,
 ) -> Losses:
     """The loss of a batch, with every term that has a weight.
 
@@ -81,6 +82,7 @@ def total(
         average: averages a tensor over ranks. With it, every pixel counts alike even if some
             ranks have more images, or less void, than others: the mean of the ranks' losses is
             the loss of their batches together. One small vector is communicated per call.
+        fused: takes a GPU's kernel for the full-resolution terms (:mod:`dkd.kernels.losses`).
 
     Raises:
         ValueError: the weights ask for distillation, but there is no teacher.
@@ -91,7 +93,7 @@ def total(
         logits = _wide(student.logits)
         old = _wide(teacher.logits)[:, 1:] if teacher and weights.kd else logits[:, :0].detach()
         targets = _targets(label, logits, covers, covered, void_is_negative, average)
-        loss, mbce, kd, ac = _FullResolution.apply(logits, old, targets, weights, pos_weight)
+        loss, mbce, kd, ac = _FullResolution.apply(logits, old, targets, weights, pos_weight, fused)
         terms = {"mbce": mbce, "kd": kd, "ac": ac}
         if teacher and weights.dkd_pos:
             term = _SoftTargets.apply(
@@ -110,10 +112,8 @@ class _Targets(NamedTuple):
     """What the full-resolution terms are compared with, and how much each pixel counts.
 
     Attributes:
-        label: ``N x 1 x H x W`` in the logits' type: comparing floats is what CPUs are fast at.
-            Void is -1, no channel.
-        veil: ``N x 1 x H x W``, what to add to a pixel's logits: 0, or so little where void that
-            the pixel is gone from softplus and sigmoid alike; None if void pixels count.
+        label: ``N x H x W``, channel numbers and :data:`VOID`.
+        void_counts: whether void pixels count, as of no class.
         image_share: scalar, weight of an image in a mean over images.
         share: scalar, weight of a pixel in a mean over all images' pixels.
         coverage: ``N x (1 + K)``, weight of a pixel of an image in a class's mBCE, 0 where the
@@ -122,7 +122,7 @@ class _Targets(NamedTuple):
     """
 
     label: Tensor
-    veil: Tensor | None
+    void_counts: bool
     image_share: Tensor
     share: Tensor
     coverage: Tensor
@@ -145,29 +145,25 @@ def _targets(
     else:
         table[:, 1:] = covered
         covers = range(1, logits.shape[1])
-    void = label[:, None] == VOID
     if void_is_negative:
-        veil = None
         pixels = table.new_full((len(label),), label.shape[1] * label.shape[2])
     else:
-        veil = void.to(table.dtype) * (-2 * _LARGEST)
-        pixels = (~void).sum((1, 2, 3)).to(table.dtype)
+        pixels = (label != VOID).sum((1, 2)).to(table.dtype)
     counts = torch.cat([pixels @ table, table.new_full((1,), len(label))])
     if average is not None:
         counts = average(counts)
     shares = torch.where(counts > 0, 1 / counts, 0)
     coverage = table * shares[:-1]
     coverage[:, 0] = 0
-    number = label[:, None].to(table.dtype).masked_fill_(void, -1)
-    return _Targets(number, veil, shares[-1], shares[0], coverage, covers)
+    return _Targets(label, void_is_negative, shares[-1], shares[0], coverage, covers)
 
 
 class _FullResolution(torch.autograd.Function):
     """mBCE, KD and AC of logits ``N x (1 + K) x h x w`` at the labels' resolution.
 
     Args of ``apply``: the student's logits, the teacher's for classes 1..D (D = 0: no KD), the
-    targets, the weights and the mBCE's positive weight. Returns the weighted sum of the three
-    and then each, without gradient.
+    targets, the weights, the mBCE's positive weight, and whether to use a GPU's kernel. Returns
+    the weighted sum of the three and then each, without gradient.
     """
 
     @staticmethod
@@ -178,46 +174,27 @@ class _FullResolution(torch.autograd.Function):
         targets: _Targets,
         weights: LossWeights,
         pos_weight: float,
+        fused: bool,
     ) -> tuple[Tensor, ...]:
-        label, veil, _, share, coverage, covers = targets
+        share, coverage, covers = targets.share, targets.coverage, targets.covers
         old = range(1, 1 + teacher.shape[1])
-        # What a pixel's untargeted cross-entropy weighs on a channel, all terms together, and
-        # the mBCE's part of it, for only the mBCE has hard targets.
+        # What the derivative of a pixel's untargeted cross-entropy weighs on a channel, all terms
+        # together; the mBCE alone has hard targets.
         weight = weights.mbce * coverage
         weight[:, 1 : old.stop] += weights.kd * share
         weight[:, 0] += weights.ac * share
-        hard = torch.where(weight > 0, weights.mbce * coverage / weight, 0)
+        needed = {*old, *(covers if weights.mbce else ()), *((0,) if weights.ac else ())}
 
         logits, teacher = (x.clamp(-_LARGEST, _LARGEST).contiguous() for x in (logits, teacher))
-        grid = _Grid.between(logits, label)
-        sums, gradient = torch.zeros_like(weight), torch.zeros_like(logits)
-        mbce = torch.zeros_like(share)
-        needed = {*old, *(covers if weights.mbce else ()), *((0,) if weights.ac else ())}
-        for images, channels in _blocks(sorted(needed), logits.shape[0], label):
-            x = grid.up(logits[images, channels], veil, images)
-            probability = x.sigmoid()
-            if channels.start < covers.stop and covers.start < channels.stop:
-                # Made where it is needed: a copy from the host would wait for the device.
-                numbers = torch.arange(
-                    channels.start, channels.stop, dtype=label.dtype, device=label.device
-                )
-                here = torch.eq(label[images], numbers.view(-1, 1, 1), out=torch.empty_like(x))
-                cross_entropy, change = _hard_targets(x, probability, here, pos_weight)
-                mbce += (coverage[images, channels] * cross_entropy).sum()
-                probability += change * hard[images, channels, None, None]
-            sums[images, channels] = _softplus_sums(x)
-            gradient[images, channels] = grid.down(probability)
-        mbce += (coverage * sums).sum()
-        gradient *= weight[:, :, None, None]
+        grid = _Grid.between(logits, targets.label)
+        way = _in_one_pass if fused else _by_blocks
+        of_pixels = _PixelWeights(weight, weights.mbce * coverage, weights.kd * share, pos_weight)
+        sums, gradient = way(logits, teacher, targets, grid, of_pixels, sorted(needed))
+        softplus, change, soft = sums.unbind(-1)
 
-        kd = share * sums[:, 1 : old.stop].sum()
-        for images, channels in _blocks([k - 1 for k in old], logits.shape[0], label):
-            target = share * grid.down(grid.up(teacher[images, channels], veil, images).sigmoid_())
-            ours = slice(channels.start + 1, channels.stop + 1)
-            kd -= (logits[images, ours] * target).sum()
-            gradient[images, ours] -= weights.kd * target
-        ac = share * sums[:, 0].sum()
-
+        mbce = (coverage * (softplus + change)).sum()
+        kd = share * (softplus - soft)[:, 1 : old.stop].sum()
+        ac = share * softplus[:, 0].sum()
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(mbce, kd, ac)
         return weights.mbce * mbce + weights.kd * kd + weights.ac * ac, mbce, kd, ac
@@ -226,7 +203,100 @@ class _FullResolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None
+        return gradient * grad, None, None, None, None, None
+
+
+class _PixelWeights(NamedTuple):
+    """What a pixel's parts of the gradient weigh.
+
+    Attributes:
+        sigmoid: ``N x (1 + K)``, of the sigmoid of its logit.
+        hard: ``N x (1 + K)``, of what the target 1 changes.
+        soft: scalar, of the sigmoid of the teacher's logit, which is subtracted.
+        positive: of the target 1 within ``hard``.
+    """
+
+    sigmoid: Tensor
+    hard: Tensor
+    soft: Tensor
+    positive: float
+
+
+def _by_blocks(
+    logits: Tensor,
+    teacher: Tensor,
+    targets: _Targets,
+    grid: "_Grid",
+    weights: _PixelWeights,
+    needed: list[int],
+) -> tuple[Tensor, Tensor]:
+    """Sums over pixels and the gradient, block by block, on any device.
+
+    Returns:
+        ``N x (1 + K) x 3``: sums of softplus(Ux), of what the target 1 changes of that, and of
+        Ux sigmoid(Ut); and the gradient, ``N x (1 + K) x h x w``.
+    """
+    covers = targets.covers
+    void = targets.label[:, None] == VOID
+    # Comparing floats is what CPUs are fast at; void is -1, no channel.
+    label = targets.label[:, None].to(logits.dtype).masked_fill_(void, -1)
+    # So little is added to a void pixel's logits that it is gone from softplus and sigmoid alike.
+    veil = None if targets.void_counts else void.to(logits.dtype) * (-2 * _LARGEST)
+    hard = torch.where(weights.sigmoid > 0, weights.hard / weights.sigmoid, 0)
+
+    gradient = torch.zeros_like(logits)
+    sums = logits.new_zeros(*logits.shape[:2], 3)
+    for images, channels in _blocks(needed, logits.shape[0], label):
+        x = grid.up(logits[images, channels], veil, images)
+        probability = x.sigmoid()
+        if channels.start < covers.stop and covers.start < channels.stop:
+            # Made where it is needed: a copy from the host would wait for the device.
+            numbers = torch.arange(
+                channels.start, channels.stop, dtype=label.dtype, device=label.device
+            )
+            here = torch.eq(label[images], numbers.view(-1, 1, 1), out=torch.empty_like(x))
+            sums[images, channels, 1], change = _hard_targets(
+                x, probability, here, weights.positive
+            )
+            probability += change * hard[images, channels, None, None]
+        sums[images, channels, 0] = _softplus_sums(x)
+        gradient[images, channels] = grid.down(probability)
+    gradient *= weights.sigmoid[:, :, None, None]
+
+    for images, channels in _blocks(list(range(teacher.shape[1])), logits.shape[0], label):
+        target = grid.down(grid.up(teacher[images, channels], veil, images).sigmoid_())
+        ours = slice(channels.start + 1, channels.stop + 1)
+        sums[images, ours, 2] = (logits[images, ours] * target).sum((2, 3))
+        gradient[images, ours] -= weights.soft * target
+    return sums, gradient
+
+
+def _in_one_pass(
+    logits: Tensor,
+    teacher: Tensor,
+    targets: _Targets,
+    grid: "_Grid",
+    weights: _PixelWeights,
+    needed: list[int],
+) -> tuple[Tensor, Tensor]:
+    """As :func:`_by_blocks`, by a kernel of a GPU if it takes these shapes and types."""
+    from dkd.kernels import losses as kernel
+
+    if not kernel.fits(logits, targets.label):
+        return _by_blocks(logits, teacher, targets, grid, weights, needed)
+    return kernel.terms(
+        logits,
+        teacher,
+        targets.label,
+        grid,
+        weights.sigmoid,
+        weights.hard,
+        weights.soft,
+        covers=targets.covers,
+        needed=needed,
+        pos_weight=weights.positive,
+        void_counts=targets.void_counts,
+    )
 
 
 def _hard_targets(

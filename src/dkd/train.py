@@ -8,6 +8,7 @@ again with the same arguments, the job goes on from there.
 """
 
 import argparse
+import gc
 import os
 import platform
 import sys
@@ -72,6 +73,7 @@ class StepJob:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"dkd-{stage}-") as work:
             parts, details = self._stages[stage](Path(work))
+            gc.collect()  # recorded passes hold a GPU's memory in cycles of references
             if self.ranks.first:
                 seconds = round(time.monotonic() - started, 3)
                 manifest = artifacts.publish(

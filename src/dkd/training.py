@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from dkd.distributed import Ranks
 from dkd.errors import UserError
 from dkd.events import EventLog
 from dkd.network.deeplab import SegmentationModel
-from dkd.network.preparation import layout, prepare_frozen, prepare_student
+from dkd.network.preparation import prepare_frozen, prepare_images, prepare_student, record
 from dkd.saves import Saver
 from dkd.steps import Step
 
@@ -97,7 +98,11 @@ class Trainer:
             if teacher
             else None
         )
-        self.losses = losses.total if self.speed.block_losses else plain_losses.total
+        self.losses = (
+            partial(losses.total, fused=bool(self.speed.triton_losses))
+            if self.speed.block_losses
+            else plain_losses.total
+        )
         self.batches = StepBatches(
             n=len(images),
             batch_size=training.batch_size,
@@ -118,6 +123,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             ranks.device.type, enabled=self.autocast_type is torch.float16
         )
+        self.recorded = bool(self.speed.recorded) and self.student.statistics_frozen
+        if self.recorded:
+            self._record()  # before DistributedDataParallel hooks onto the parameters
         self.model: nn.Module = self.student
         if ranks.world_size > 1:
             self.model = DistributedDataParallel(
@@ -178,12 +186,10 @@ class Trainer:
 
     def _loss(self, batch: dict[str, Tensor]) -> losses.Losses:
         step = self.step
-        image = batch["image"].contiguous(memory_format=layout(self.speed))
+        image = self._prepared(batch["image"])
         distils = step.weights.distils
         old = self.teacher.classes if self.teacher is not None else 0
-        with torch.autocast(
-            self.ranks.device.type, self.autocast_type, enabled=self.autocast_type is not None
-        ):
+        with self._autocast():
             student = self.model(image, decomposed=old if distils else 0)
             teacher = None
             if self.teacher is not None and distils:
@@ -200,6 +206,25 @@ class Trainer:
             void_is_negative=step.protocol.void_is_negative,
             average=self.ranks.average,
         )
+
+    def _record(self) -> None:
+        """Records the models' passes, for batches of this rank's size."""
+        crop = self.step.scenario.training.crop
+        images = torch.zeros(self.batches.of_a_rank, 3, crop, crop, device=self.ranks.device)
+        taught = [self.teacher] if self.teacher is not None and self.step.weights.distils else []
+        with self._autocast(caches=False):
+            record([self.student, *taught], self._prepared(images))
+
+    def _autocast(self, caches: bool = True) -> torch.autocast:
+        return torch.autocast(
+            self.ranks.device.type,
+            self.autocast_type,
+            enabled=self.autocast_type is not None,
+            cache_enabled=caches,
+        )
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return prepare_images(images, self.student, self.speed, self.autocast_type)
 
     def _load(self) -> Iterator[dict[str, Tensor]]:
         """This rank's batches of the iterations that are left, on its device."""
@@ -224,10 +249,13 @@ class Trainer:
         crop = self.step.scenario.training.crop
         before = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
         random = torch.get_rng_state()
-        images = torch.zeros(2, 3, crop, crop, device=self.ranks.device)
-        labels = torch.zeros(2, crop, crop, dtype=torch.uint8, device=self.ranks.device)
+        count = self.batches.of_a_rank if self.recorded else 2
+        images = torch.zeros(count, 3, crop, crop, device=self.ranks.device)
+        labels = torch.zeros(count, crop, crop, dtype=torch.uint8, device=self.ranks.device)
         for _ in range(2):
-            covered = torch.ones(2, self.student.classes, dtype=torch.bool, device=images.device)
+            covered = torch.ones(
+                count, self.student.classes, dtype=torch.bool, device=images.device
+            )
             batch = {"image": images, "label": labels, "covered": covered}
             self._loss(batch).total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.zero_grad(set_to_none=True)

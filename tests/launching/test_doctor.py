@@ -55,6 +55,14 @@ def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert doctor._shared_memory(tmp_path / "absent").state == "bad"
 
 
+def test_kernels_that_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.kernels, "missing", lambda: "no C compiler (gcc, clang, or CC)")
+    finding = doctor._kernels()
+    assert finding.state == "warning"
+    assert finding.text.startswith("no C compiler")
+    assert "install it" in finding.text
+
+
 @pytest.mark.parametrize(
     ("files", "cpus", "memory"),
     [

@@ -207,6 +207,11 @@ class StepBatches:
         self.rank, self.world_size = rank, world_size
 
     @property
+    def of_a_rank(self) -> int:
+        """Images of a batch that are this rank's."""
+        return self.batch_size // self.world_size
+
+    @property
     def per_epoch(self) -> int:
         """Iterations of an epoch."""
         return max(1, self.n // self.batch_size)

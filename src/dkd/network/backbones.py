@@ -7,9 +7,11 @@ All but ``demo`` are torchvision's networks without their classifier, brought to
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
@@ -36,15 +38,116 @@ class Backbone:
     dilations: tuple[int, int, int] = (6, 12, 18)
 
 
-class _ResNetFeatures(ResNet):  # type: ignore[misc]  # torchvision has no types
-    def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> None:
+class Stem(nn.Conv2d):
+    """The first convolution of a ResNet, of 7x7 pixels at every second one.
+
+    Three channels are too few for tensor cores. With :attr:`unshuffled` set, each 2x2 pixels are
+    taken for one of 12 channels (filled up to 16), of which the same convolution reads 4x4.
+    """
+
+    unshuffled = False
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__(3, convolution.out_channels, 7, 2, 3, bias=False, device="meta")
+        self.weight = convolution.weight
+
+    @staticmethod
+    def unshuffle(images: Tensor, kind: torch.dtype | None = None) -> Tensor:
+        """Images as the convolution of 4x4 pixels takes them; those that are so already, as is.
+
+        Args:
+            images: ``N x 3 x H x W``.
+            kind: type of the result; None is the images'.
+
+        Returns:
+            ``N x 16 x (ceil(H / 2) + 3) x (ceil(W / 2) + 3)``, padded, channels last.
+        """
+        if images.shape[1] != 3:
+            return images
+        count, _, height, width = images.shape
+        if height % 2 or width % 2:
+            images = F.pad(images, (0, width % 2, 0, height % 2))
+        images = images.contiguous()
+        squares = images.view(count, 3, (height + 1) // 2, 2, (width + 1) // 2, 2)
+        squares = squares.permute(0, 2, 4, 1, 3, 5)
+        # 7 taps from -3 to 3 become 8 from -4 on, in pairs 4 from -2 on.
+        shape = (count, squares.shape[1] + 3, squares.shape[2] + 3, 16)
+        padded = torch.zeros(shape, dtype=kind or images.dtype, device=images.device)
+        padded[:, 2:-1, 2:-1, :12].view(*squares.shape).copy_(squares)
+        return padded.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def unshuffle_weight(weight: Tensor) -> Tensor:
+        """``K x 3 x 7 x 7`` to the ``K x 16 x 4 x 4`` that do the same."""
+        weight = F.pad(F.pixel_unshuffle(F.pad(weight, (1, 0, 1, 0)), 2), (0, 0, 0, 0, 0, 4))
+        return weight.contiguous(memory_format=torch.channels_last)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.unshuffled:
+            return F.conv2d(self.unshuffle(x), self.unshuffle_weight(weight), bias)
+        return cast(Tensor, super()._conv_forward(x, weight, bias))
+
+
+def convolved(convolution: Any, norm: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """``relu(norm(convolution(x)) + residual)``, all ``N x C x h x w``.
+
+    Args:
+        convolution: a convolution, or what :mod:`dkd.network.folding` made of it.
+        norm: the batch normalisation behind it.
+        x: what is convolved.
+        residual: what is added, if anything.
+    """
+    if isinstance(norm, BatchNorm2d) and norm.folded:
+        return cast(Tensor, convolution.convolve(x, residual, relu=True))
+    y: Tensor = norm(convolution(x))
+    if residual is not None:
+        y += residual
+    return F.relu(y, inplace=True)
+
+
+class _BasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's, with one call for a convolution and what follows it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = x if self.downsample is None else self.downsample(x)
+        out = convolved(self.conv1, self.bn1, x)
+        return convolved(self.conv2, self.bn2, out, residual)
+
+
+class _Bottleneck(Bottleneck):  # type: ignore[misc]
+    """Likewise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = x if self.downsample is None else self.downsample(x)
+        out = convolved(self.conv1, self.bn1, x)
+        out = convolved(self.conv2, self.bn2, out)
+        return convolved(self.conv3, self.bn3, out, residual)
+
+
+class ResNetFeatures(ResNet):  # type: ignore[misc]
+    """torchvision's ResNet without its classifier, of output stride 16.
+
+    Attributes:
+        pooled_by_kernel: the stem's normalisation, ReLU and pooling are one kernel of a GPU; only
+            where the normalisation is frozen.
+    """
+
+    pooled_by_kernel = False
+
+    def __init__(self, block: type[_BasicBlock] | type[_Bottleneck], layers: list[int]) -> None:
         # BasicBlock cannot be dilated by the constructor; both are dilated below, alike.
         super().__init__(block, layers, norm_layer=_norm)
         del self.avgpool, self.fc
+        self.conv1: nn.Conv2d = Stem(self.conv1)
         _dilate(self.layer4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        if self.pooled_by_kernel:
+            from dkd.kernels.pooling import pooled
+
+            x = pooled(self.bn1, self.conv1(x))
+        else:
+            x = self.maxpool(convolved(self.conv1, self.bn1, x))
         return cast(Tensor, self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
 
@@ -116,9 +219,9 @@ def _dilate(stage: nn.Module) -> None:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "resnet101": Backbone(partial(_ResNetFeatures, Bottleneck, [3, 4, 23, 3]), channels=2048),
-    "resnet50": Backbone(partial(_ResNetFeatures, Bottleneck, [3, 4, 6, 3]), channels=2048),
-    "resnet18": Backbone(partial(_ResNetFeatures, BasicBlock, [2, 2, 2, 2]), channels=512),
+    "resnet101": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 23, 3]), channels=2048),
+    "resnet50": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 6, 3]), channels=2048),
+    "resnet18": Backbone(partial(ResNetFeatures, _BasicBlock, [2, 2, 2, 2]), channels=512),
     "mobilenet_v2": Backbone(_MobileNetV2Features, channels=320),
     "demo": Backbone(_DemoFeatures, channels=48, stride=4, dilations=(2, 4, 6)),
 }
