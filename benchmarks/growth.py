@@ -9,7 +9,6 @@ smallest: a ratio of at least 1 is linear or better. A tenth is allowed for nois
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,9 @@ def grown(
 ) -> Row:
     """Cost of a unit at the largest amount beside the smallest; all are in the note.
 
+    Each amount is done as often as makes the largest, so that all have the same luck; the least of
+    three rounds counts.
+
     Args:
         what: is measured.
         unit: of the cost.
@@ -48,8 +50,15 @@ def grown(
         amounts: ascending.
         more: of the row.
     """
+
+    def round_of(amount: int) -> float:
+        often = amounts[-1] // amount
+        seconds = cpu_seconds(lambda: [work(amount) for _ in range(often)], 1)
+        return scale * seconds / (often * amount)
+
     work(amounts[0])
-    each = [scale * cpu_seconds(partial(work, n), 3) / n for n in amounts]
+    rounds = [[round_of(amount) for amount in amounts] for _ in range(3)]
+    each = [min(costs) for costs in zip(*rounds, strict=True)]
     told = ", ".join(f"{n:,}: {cost:.3g}" for n, cost in zip(amounts, each, strict=True))
     return Row(
         GROUP, what, unit, each[-1], baseline=each[0], limits="ratio", limit=LEAST, predicted=1.0,
