@@ -188,7 +188,7 @@ class _FullResolution(torch.autograd.Function):
         logits, teacher = (x.clamp(-_LARGEST, _LARGEST).contiguous() for x in (logits, teacher))
         grid = _Grid.between(logits, targets.label)
         way = _in_one_pass if fused else _by_blocks
-        of_pixels = _PixelWeights(weight, weights.mbce * coverage, weights.kd * share, pos_weight)
+        of_pixels = _PixelWeights(weight, weights.mbce * coverage, weights.kd, share, pos_weight)
         sums, gradient = way(logits, teacher, targets, grid, of_pixels, sorted(needed))
         softplus, change, soft = sums.unbind(-1)
 
@@ -212,13 +212,15 @@ class _PixelWeights(NamedTuple):
     Attributes:
         sigmoid: ``N x (1 + K)``, of the sigmoid of its logit.
         hard: ``N x (1 + K)``, of what the target 1 changes.
-        soft: scalar, of the sigmoid of the teacher's logit, which is subtracted.
+        soft: of a mean over pixels of the sigmoid of the teacher's logit, which is subtracted.
+        share: scalar, of a pixel in that mean.
         positive: of the target 1 within ``hard``.
     """
 
     sigmoid: Tensor
     hard: Tensor
-    soft: Tensor
+    soft: float
+    share: Tensor
     positive: float
 
 
@@ -267,7 +269,7 @@ def _by_blocks(
         target = grid.down(grid.up(teacher[images, channels], veil, images).sigmoid_())
         ours = slice(channels.start + 1, channels.stop + 1)
         sums[images, ours, 2] = (logits[images, ours] * target).sum((2, 3))
-        gradient[images, ours] -= weights.soft * target
+        gradient[images, ours] -= weights.soft * (weights.share * target)
     return sums, gradient
 
 
@@ -291,7 +293,7 @@ def _in_one_pass(
         grid,
         weights.sigmoid,
         weights.hard,
-        weights.soft,
+        weights.soft * weights.share,
         covers=targets.covers,
         needed=needed,
         pos_weight=weights.positive,

@@ -67,9 +67,12 @@ class ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``N x inputs x h x w`` to ``N x channels x h x w``, at least 0."""
-        # The last first: its gradient, of another layout, is then the last to be added.
-        branches = [branch(x) for branch in reversed(self.convs)]
-        x = self.project(torch.cat(branches[::-1], dim=1))
+        branches = list(self.convs)
+        if x.is_cuda:
+            # The last first: its gradient, of another layout, is then the last to be added.
+            branches.reverse()
+        found = {branch: branch(x) for branch in branches}
+        x = self.project(torch.cat([found[branch] for branch in self.convs], dim=1))
         return cast(Tensor, self.last_conv(x))
 
 
