@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import memory
 from benchmarks.cases import CASES, Size, models
 from benchmarks.communication import efficiency
-from benchmarks.rows import Row, read, table, write
+from benchmarks.rows import Row, read, table, with_measured, write
 from benchmarks.whole_run import Line, outside, phases
 
 
@@ -46,6 +46,27 @@ def test_every_part_gives_rows(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         assert not [row.what for row in rows if row.device == "GPU" and row.ours is not None]
         assert "not measured" in done.stdout
+
+
+def test_a_gpus_rows_from_elsewhere_take_the_place_of_what_was_not_measured() -> None:
+    here = [
+        Row("loading", "decoding", "ms", 1.0),
+        Row("loading", "copying", "ms", device="GPU"),
+        Row("loading", "resizing", "ms", device="GPU"),
+        Row("losses", "time", "ms", 3.0),
+    ]
+    elsewhere = [
+        Row("loading", "decoding", "ms", 9.0),
+        Row("loading", "copying", "ms", 2.0, device="GPU"),
+        Row("loading", "resizing", "ms", device="GPU"),
+    ]
+    found = with_measured(here, elsewhere)
+    assert [(row.group, row.what, row.ours) for row in found] == [
+        ("loading", "decoding", 1.0),
+        ("loading", "resizing", None),
+        ("loading", "copying", 2.0),
+        ("losses", "time", 3.0),
+    ]
 
 
 def test_a_row_says_whether_its_limit_is_reached(tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ class FoldedConv2d(nn.Conv2d):
             if self.bias is not None:
                 self.shift.add_(self.bias * scale)
 
-    def settle(self, kind: torch.dtype | None) -> None:
-        """Multiplies the weights for good, in a type; they are no checkpoint's any more."""
+    def settle(self) -> None:
+        """Multiplies the weights for good; they are no checkpoint's any more."""
         weight = self.weight.detach() * cast(Tensor, self.scale)
-        self.weight = nn.Parameter(weight.to(kind or weight.dtype), requires_grad=False)
+        self.weight = nn.Parameter(weight, requires_grad=False)
         self.scale = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,20 +180,17 @@ def fold_student(model: SegmentationModel, but: Iterable[nn.Module] = ()) -> Non
     model.register_load_state_dict_post_hook(_refresh_all)  # type: ignore[no-untyped-call]
 
 
-def fold_teacher(
-    model: SegmentationModel, kind: torch.dtype | None = None, but: Iterable[nn.Module] = ()
-) -> None:
+def fold_teacher(model: SegmentationModel, but: Iterable[nn.Module] = ()) -> None:
     """Folds the batch normalisation of a model that learns nothing, in place and for good.
 
     Args:
         model: in eval mode. Its convolutions get other weights: it is no longer a checkpoint's.
-        kind: type of these; None is the present one.
         but: normalisations that are left.
     """
     _fold(model, but)
     for module in model.modules():
         if isinstance(module, FoldedConv2d):
-            module.settle(kind)
+            module.settle()
 
 
 def _fold(model: nn.Module, but: Iterable[nn.Module]) -> None:

@@ -39,7 +39,7 @@ def prepare_frozen(
     model.eval().requires_grad_(False)
     _prepare_stem(model, speed, frozen=True)
     if speed.fold_norms:
-        fold_teacher(model, autocast_type, but=_done_by_kernel(model))
+        fold_teacher(model, but=_done_by_kernel(model))
     if autocast_type is not None:
         # Once, instead of a copy of every weight at every iteration. The heads stay wide.
         for module in (*model.backbone.modules(), *model.aspp.modules()):
