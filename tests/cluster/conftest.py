@@ -69,7 +69,7 @@ def pulled(smoke: str, training_image: str, launcher_image: str) -> None:
         status = {name: get("pod", name.removeprefix("pod/"), smoke)["status"] for name in names}
         for name, each in status.items():
             if each["phase"] == "Failed":  # no use in waiting
-                pytest.fail(f"{name}: {each.get('reason')}, {each.get('message')}", pytrace=False)
+                pytest.fail(f"{name}: {json.dumps(each)}", pytrace=False)
         return all(each["phase"] == "Succeeded" for each in status.values())
 
     wait_until(ended, 1200, "both images on every machine")
