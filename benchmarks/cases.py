@@ -13,13 +13,13 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from dkd.data import labels
 from dkd.data.index import Dataset, Record
 from dkd.data.loading import Source, StepImages
-from dkd.distributed import Ranks
-from dkd.network import build, freeze_for_later_step, grow, synchronise
-from dkd.network.deeplab import SegmentationModel
-from dkd.scenario import Network, parse
-from dkd.steps import Step, StepSpec
-from dkd.tasks import Task
-from dkd.training import Trainer
+from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
+from dkd.network.normalisation import synchronise
+from dkd.scenario.schema import Network, parse
+from dkd.scenario.tasks import Task
+from dkd.steps.step import Step, StepSpec
+from dkd.training.loop import Trainer
+from dkd.training.ranks import Ranks
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "voc_subset"
 """Real photographs beside the checkout, where there are some (VOC's layout)."""

@@ -26,8 +26,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.cases import CASES, Size, batch, models, trainer
 from benchmarks.rows import CPU, GPU, Row
-from dkd.distributed import ranks
-from dkd.training import Trainer
+from dkd.training.loop import Trainer
+from dkd.training.ranks import ranks
 
 GROUP = "communication"
 CASE = CASES["voc"]

@@ -26,10 +26,11 @@ from benchmarks.rows import CPU, GPU, Row, in_turns, seconds_on
 from dkd.data import transforms
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
-from dkd.evaluation import confusion_matrix
+from dkd.evaluation.evaluator import confusion_matrix
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
-from dkd.scenario import Speed
+from dkd.network.speed import decided
+from dkd.scenario.schema import Speed
 
 GROUP = "evaluation"
 LIMIT = 10.0  # times, on a GPU
@@ -83,7 +84,7 @@ def measure(
     model = spread(models(case, size)[0], min(size.crop, 128)).to(device)
     fast = spread(models(case, size)[0], min(size.crop, 128)).to(device)
     fast.load_state_dict(model.state_dict())
-    speed = Speed(evaluation_batch=size.batch).decided(gpu=device == "cuda")
+    speed = decided(Speed(evaluation_batch=size.batch), gpu=device == "cuda")
     if device == "cpu":
         speed = speed.model_copy(update={"fold_norms": True})
     fast = prepare_frozen(fast, speed)

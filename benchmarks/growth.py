@@ -19,10 +19,11 @@ from benchmarks.cases import CASES, Size, alone, models
 from benchmarks.loading import made
 from benchmarks.rows import CPU, GPU, Row, cpu_seconds
 from dkd.data.loading import Draw, EvaluationImages, StepBatches
-from dkd.evaluation import confusion_matrix
-from dkd.memory import Candidate, choose
+from dkd.evaluation.evaluator import confusion_matrix
+from dkd.memory.selection import Candidate, choose
 from dkd.network.preparation import prepare_frozen
-from dkd.scenario import Speed
+from dkd.network.speed import decided
+from dkd.scenario.schema import Speed
 
 GROUP = "growth"
 FACTORS = (1, 2, 4, 8)
@@ -93,7 +94,7 @@ def order(base: int) -> Row:
 
 def evaluation(base: int, size: Size) -> Row:
     case = CASES["voc"]
-    speed = Speed().decided(gpu=False)
+    speed = decided(Speed(), gpu=False)
     model = prepare_frozen(models(case, size)[0], speed)
     with tempfile.TemporaryDirectory() as place:
         _, records, _ = made(Path(place), "VOC", 4, size.crop)

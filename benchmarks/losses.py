@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.memory import peak_since, reset_peak
 from benchmarks.plain_step import naive_loss
 from benchmarks.rows import CPU, GPU, Row
-from dkd import losses
+from dkd.losses import blockwise
 from dkd.methods import LossWeights
 from dkd.network.deeplab import Output
 
@@ -42,10 +42,10 @@ def inputs(classes: int, images: int, crop: int, device: str) -> tuple[Output, O
         return (2 * values - 3).to(device).requires_grad_(grad)
 
     blocks = torch.randint(0, 1 + classes, (images, side, side), generator=generator)
-    label = blocks.to(torch.uint8 if classes < losses.VOID else torch.int16)
+    label = blocks.to(torch.uint8 if classes < blockwise.VOID else torch.int16)
     label = label.repeat_interleave(STRIDE, 1).repeat_interleave(STRIDE, 2)
-    label[label == losses.VOID] = 0
-    label[:, :4] = losses.VOID
+    label[label == blockwise.VOID] = 0
+    label[:, :4] = blockwise.VOID
     none = torch.zeros(images, 0, side, side, device=device)
     student = Output(none, made(1 + classes, True), made(old, True), made(old, True))
     teacher = Output(none, made(1 + old, False), made(old, False), made(old, False))
@@ -58,7 +58,7 @@ def old_classes(classes: int) -> int:
 
 def ours(student: Output, teacher: Output, label: Tensor) -> Tensor:
     old, classes = teacher.logits.shape[1], student.logits.shape[1]
-    return losses.total(
+    return blockwise.total(
         student,
         teacher,
         label,

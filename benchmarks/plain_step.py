@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.cases import Case, Size, models
-from dkd.losses import VOID
+from dkd.losses.blockwise import VOID
 from dkd.network.deeplab import Output
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.rows import CPU, GPU, Row
-from dkd import catalogue
+from dkd.scenario import catalogue
 from dkd.storage import artifacts, join
 from dkd.storage.embedded import EmbeddedStore
 

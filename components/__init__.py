@@ -1,4 +1,4 @@
-"""The pipeline's components, one folder each. They are thin: each calls :mod:`dkd.stages`.
+"""The pipeline's components, one folder each. They are thin: each calls :mod:`dkd.steps.stages`.
 
 They run in the launcher image, which holds kfp and the cluster's client but no torch; whatever
 needs torch is a job that they start.

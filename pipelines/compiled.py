@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from dkd.pipelines import extension, form, incremental
-from dkd.scenario import Launch, Scenario, slug
+from dkd.pipelines import extension, incremental
+from dkd.scenario import form
+from dkd.scenario.names import slug
+from dkd.scenario.schema import Launch, Scenario
 
 ADD_CLASSES = "add-classes"
 """Name of the pipeline that adds classes to a model, beside those of scenarios."""

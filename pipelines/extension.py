@@ -11,10 +11,10 @@ from kfp import dsl
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
-from dkd.pipelines import form
 from dkd.pipelines.incremental import named, step_pipeline
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
-from dkd.scenario import Launch
+from dkd.scenario import form
+from dkd.scenario.schema import Launch
 
 NAME = "dkd-add-classes"
 

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
-from dkd import catalogue
 from dkd.components.choose_exemplars.component import choose_exemplars
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.report.component import report
 from dkd.components.train.component import train
-from dkd.pipelines import form
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
-from dkd.scenario import Scenario
+from dkd.scenario import catalogue, form
+from dkd.scenario.schema import Scenario
 
 
 class StepOutputs(NamedTuple):

@@ -2,7 +2,7 @@
 
 KFP's cache is off: it goes by the image's name and the parameters, does not see whether what a
 URI points to is still there, and is kept per pipeline. Results are found by what they are made
-of instead (:mod:`dkd.steps`), whichever pipeline made them, and checked when they are used.
+of instead (:mod:`dkd.steps.step`), whichever pipeline made them, and checked when they are used.
 """
 
 import json

@@ -14,6 +14,13 @@ if not any(Path("/dev").glob("nvidia*")):
 # those which the tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = [
+    "fixtures.cluster_api",
+    "fixtures.command_line",
+    "fixtures.data_sets",
+    "fixtures.stores",
+]
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from dkd import stages
-from dkd.distributed import Ranks
-from dkd.scenario import Scenario, parse
-from dkd.steps import StepSpec
+from dkd.scenario.schema import Scenario, parse
+from dkd.steps import stages
+from dkd.steps.step import StepSpec
 from dkd.storage import artifacts
-from dkd.train import StepJob
+from dkd.training.ranks import Ranks
+from dkd.worker.job import StepJob
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"), None)
 

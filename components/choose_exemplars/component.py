@@ -29,8 +29,8 @@ def choose_exemplars(
     Returns:
         URI of the memory; empty if the scenario keeps none.
     """
-    from dkd import stages
     from dkd.errors import told
+    from dkd.steps import stages
 
     with told():
         spec = stages.step_spec(

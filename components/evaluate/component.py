@@ -37,8 +37,9 @@ def evaluate(
     """
     from pathlib import Path
 
-    from dkd import results, stages
     from dkd.errors import told
+    from dkd.report import collect
+    from dkd.steps import stages
 
     with told():
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, checkpoint=checkpoint)
@@ -46,12 +47,12 @@ def evaluate(
             print(f"step {spec.step} evaluate: no test image shows a class of this model")
             return ""
         outcome = stages.ensure(spec, "evaluate", run_name)
-        shown = results.shown(outcome.manifest, spec)
+        shown = collect.shown(outcome.manifest, spec)
         Path(step_page.path).write_text(
-            results.step_page(spec, outcome.manifest, run_name), encoding="utf-8"
+            collect.step_page(spec, outcome.manifest, run_name), encoding="utf-8"
         )
     for name, value in shown.metrics.items():
         metrics.log_metric(name, value)
-    if len(shown.channels) <= results.READABLE_CHANNELS:
+    if len(shown.channels) <= collect.READABLE_CHANNELS:
         confusion_matrix.log_confusion_matrix(list(shown.channels), shown.confusion)
     return outcome.manifest.uri

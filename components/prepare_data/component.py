@@ -70,9 +70,9 @@ def prepare_data(
     import os
     from collections import namedtuple
 
-    from dkd import stages
     from dkd.errors import told
-    from dkd.pipelines import form
+    from dkd.scenario import form
+    from dkd.steps import stages
 
     with told():
         form.require_secret(s3_secret, os.environ)

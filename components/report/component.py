@@ -33,12 +33,13 @@ def report(
     """
     from pathlib import Path
 
-    from dkd import results, stages
     from dkd.errors import told
+    from dkd.report import collect
+    from dkd.steps import stages
 
     with told():
         resolved, steps = stages.parsed(scenario, task)
-        result = results.gather(resolved, steps, dataset, run_name, evaluations, memories)
-        uri = results.publish(result, artifact_root, run_name)
-        Path(report_page.path).write_text(results.page([result]), encoding="utf-8")
+        result = collect.gather(resolved, steps, dataset, run_name, evaluations, memories)
+        uri = collect.publish(result, artifact_root, run_name)
+        Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
     return uri

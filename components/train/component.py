@@ -39,8 +39,8 @@ def train(
     """
     from pathlib import Path
 
-    from dkd import stages
     from dkd.errors import told
+    from dkd.steps import stages
 
     with told():
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)

@@ -1,7 +1,7 @@
 """Methods: which losses act on what. A small open set; the training loop asks only these fields.
 
 A new method is a new entry of :data:`METHODS`; a new loss term is a new weight in
-:class:`LossWeights` and its term in :mod:`dkd.losses`.
+:class:`LossWeights` and its term in :mod:`dkd.losses.blockwise`.
 """
 
 from dataclasses import dataclass, field, fields

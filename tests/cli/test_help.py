@@ -25,7 +25,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_what_compile_and_scenarios_need_holds_no_torch() -> None:
-    code = "import dkd.cli.compile, dkd.pipelines.incremental, dkd.catalogue, dkd.cli.scenarios\n"
+    code = (
+        "import dkd.cli.compile, dkd.pipelines.incremental, dkd.cli.scenarios\n"
+        "import dkd.scenario.catalogue\n"
+    )
     assert not imported_by(code) & {"torch", "torchvision", "boto3"}
 
 

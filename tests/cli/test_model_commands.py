@@ -13,10 +13,10 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from dkd import checkpoint, stages
 from dkd.cli import main
-from dkd.network import deeplab
-from dkd.scenario import Data, Network
+from dkd.network import checkpoint, deeplab
+from dkd.scenario.schema import Data, Network
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 Command = Callable[..., Result]

@@ -18,7 +18,7 @@ from commands import Object, dkd, get, get_all, kubectl, program, wait_until
 from namespaces import ACCOUNT, KEYS, ROOT, copy_keys
 from tasks import Tasks, compiled
 
-from dkd.scenario import Scenario, parse
+from dkd.scenario.schema import Scenario, parse
 
 NAMESPACE = "dkd-smoke"
 BUCKET = "mlpipeline"

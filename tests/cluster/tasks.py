@@ -18,7 +18,7 @@ import yaml
 from commands import Object, get, kubectl, run_in, wait_until
 from namespaces import KEYS
 
-from dkd.scenario import Scenario
+from dkd.scenario.schema import Scenario
 
 OUTPUTS = "/tmp/outputs"
 KILL_COMMAND = "workflows.argoproj.io/kill-cmd-main"

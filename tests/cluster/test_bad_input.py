@@ -22,8 +22,8 @@ from namespaces import ACCOUNT, apply_base, copy_keys
 from tasks import Task, Tasks
 
 from dkd.errors import UserError
-from dkd.launching import Job, launcher
-from dkd.scenario import Scenario
+from dkd.launching.interface import Job, launcher
+from dkd.scenario.schema import Scenario
 
 SOON = 30.0
 """Seconds within which the launching task must say what the cluster knows."""

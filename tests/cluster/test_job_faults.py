@@ -14,7 +14,8 @@ from commands import delete, dkd, get, get_all, has_hooks, hook, kubectl, run_in
 from tasks import Task, Tasks
 
 from dkd import storage
-from dkd.scenario import Scenario, dump
+from dkd.scenario.parsing import dump
+from dkd.scenario.schema import Scenario
 from dkd.storage import artifacts
 
 WORKERS = "app.kubernetes.io/component=worker"

@@ -9,7 +9,8 @@ from namespaces import apply_base, copy_keys
 from tasks import Tasks
 
 from dkd import storage
-from dkd.scenario import Scenario, dump, parse
+from dkd.scenario.parsing import dump
+from dkd.scenario.schema import Scenario, parse
 from dkd.storage import artifacts
 
 STAGES = ("checkpoints", "evaluations", "memories")

@@ -10,7 +10,7 @@ from commands import apply, delete, get, kubectl, wait_until
 from namespaces import ROOT, apply_base, copy_keys
 from tasks import Tasks
 
-from dkd.scenario import Scenario
+from dkd.scenario.schema import Scenario
 from dkd.storage import artifacts
 
 CRD = "clusterqueues.kueue.x-k8s.io"

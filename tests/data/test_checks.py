@@ -8,7 +8,8 @@ import pytest
 from dkd.data import checks, formats
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario import Data
+from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
+from dkd.scenario.schema import Data
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -25,7 +26,7 @@ def published() -> Dataset:
         )
         for split, key in (("train", "train"), ("validation", "val"))
     }
-    return Dataset("voc", "voc", "/", formats.VOC_CLASSES, {}, False, splits)
+    return Dataset("voc", "voc", "/", VOC_CLASSES, {}, False, splits)
 
 
 def test_the_lists_are_the_authors_but_for_the_two_with_gaps() -> None:
@@ -81,7 +82,7 @@ def test_missing_ade20k_images_are_named() -> None:
         "ade20k",
         "ade20k",
         "/",
-        formats.ADE20K_CLASSES,
+        ADE20K_CLASSES,
         {},
         True,
         {"train": records, "validation": validation},

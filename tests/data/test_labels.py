@@ -6,18 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.data import formats, index, labels
+from dkd.data import index, labels
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario import Data
-from dkd.tasks import Task
+from dkd.scenario.class_names import VOC_CLASSES
+from dkd.scenario.schema import Data
+from dkd.scenario.tasks import Task
 
 
 def dataset(classes: dict[int, str], future_is_void: bool = False) -> Dataset:
     return Dataset("d", "voc", "/", classes, {}, future_is_void, {"train": (), "validation": ()})
 
 
-VOC = dataset(formats.VOC_CLASSES)
+VOC = dataset(VOC_CLASSES)
 
 
 def test_training_shows_the_new_classes_alone() -> None:

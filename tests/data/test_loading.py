@@ -12,8 +12,8 @@ from dkd.data.index import Dataset
 from dkd.data.loading import Draw, EvaluationImages, Source, StepBatches, StepImages, load
 from dkd.data.transforms import SCALE
 from dkd.errors import UserError
-from dkd.scenario import Data
-from dkd.tasks import Task
+from dkd.scenario.schema import Data
+from dkd.scenario.tasks import Task
 
 
 @pytest.fixture(scope="module")

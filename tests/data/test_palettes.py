@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dkd.data import formats, palettes
+from dkd.data import palettes
+from dkd.scenario.class_names import ADE20K_CLASSES
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,9 @@ def test_voc_colours_are_those_of_the_real_masks(shared: Path) -> None:
 
 
 def test_colours_are_distinct_and_stay_the_same() -> None:
-    colours = palettes.distinct_colours(formats.ADE20K_CLASSES)
+    colours = palettes.distinct_colours(ADE20K_CLASSES)
     assert len(set(colours.values())) == 150
     assert (0, 0, 0) not in colours.values()
-    assert colours == palettes.distinct_colours(reversed(formats.ADE20K_CLASSES))
+    assert colours == palettes.distinct_colours(reversed(ADE20K_CLASSES))
     taken = colours[1]
     assert palettes.distinct_colours([1], taken=[taken])[1] != taken

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dkd.data import formats, index, splits
+from dkd.data import index, splits
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario import Data, Setting
-from dkd.tasks import Task
+from dkd.scenario.class_names import VOC_CLASSES
+from dkd.scenario.schema import Data, Setting
+from dkd.scenario.tasks import Task
 
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 VOC_TASKS = {"19-1": [19, 1], "15-5": [15, 5], "15-1": [15] + 5 * [1]}
@@ -35,7 +36,7 @@ def of_presence(presence: dict[str, dict[str, list[int]]]) -> Dataset:
         name="voc",
         format="voc",
         root="/",
-        classes=formats.VOC_CLASSES,
+        classes=VOC_CLASSES,
         palette={},
         future_is_void=False,
         splits={

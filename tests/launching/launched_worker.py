@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dkd.launching.worker import follow_parent
+from dkd.launching.rank import follow_parent
 
 RANK = int(os.environ["RANK"])
 

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from dkd.launching import Job, launcher
-from dkd.scenario import Launch
+from dkd.launching.interface import Job, launcher
+from dkd.scenario.schema import Launch
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

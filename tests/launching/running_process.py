@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 
-from dkd.launching.runs import run_processes
+from dkd.kubeflow.local_processes import run_processes
 
 if __name__ == "__main__":
     with run_processes():

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dkd.errors import UserError
-from dkd.launching import Interrupted, Job, JobFailed, launcher, local, processes
-from dkd.scenario import Launch
+from dkd.launching import local, processes
+from dkd.launching.interface import Interrupted, Job, JobFailed, launcher
+from dkd.scenario.schema import Launch
 from dkd.storage import artifacts
 
 HERE = Path(__file__).parent

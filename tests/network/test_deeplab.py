@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from dkd.network import build, freeze_for_later_step, grow
 from dkd.network.backbones import BACKBONES
-from dkd.network.deeplab import SegmentationModel
-from dkd.scenario import Network
+from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
+from dkd.scenario.schema import Network
 
 DEMO = Network(backbone="demo", aspp_channels=16)
 

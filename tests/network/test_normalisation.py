@@ -9,9 +9,9 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dkd.network import build, freeze_for_later_step, synchronise
-from dkd.network.normalisation import BatchNorm2d
-from dkd.scenario import Network
+from dkd.network.deeplab import build, freeze_for_later_step
+from dkd.network.normalisation import BatchNorm2d, synchronise
+from dkd.scenario.schema import Network
 
 NETWORK = Network(backbone="demo", aspp_channels=8)
 

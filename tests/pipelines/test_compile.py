@@ -16,12 +16,12 @@ import pytest
 import yaml
 from kfp import components
 
-from dkd import catalogue
 from dkd.cli.compile import load
-from dkd.launching import nodes
-from dkd.pipelines import compiled, form
+from dkd.launching.kubernetes import nodes
+from dkd.pipelines import compiled
 from dkd.pipelines.incremental import step_title
-from dkd.scenario import Launch, Scenario
+from dkd.scenario import catalogue, form
+from dkd.scenario.schema import Launch, Scenario
 
 DAGS = Path(__file__).with_name("dags.yaml")
 NAMES = [name for name in catalogue.documents() if name != "demo"]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from kfp import dsl
 
-from dkd import catalogue, stages
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.train.component import train
-from dkd.pipelines import form
-from dkd.scenario import Launch, parse
+from dkd.scenario import catalogue, form
+from dkd.scenario.schema import Launch, parse
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 

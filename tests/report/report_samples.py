@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from dkd.report.results import (
+from dkd.report.model import (
     ArtifactRef,
     Colour,
     Curve,

@@ -14,7 +14,7 @@ def command(run: str, endpoint: str | None, forwarded: str | None, namespace: st
     RUN is the run's id, the beginning of it, or its name. The training job under way saves its
     state and is deleted; started again, the run goes on from there.
     """
-    from dkd.submitting import runs
+    from dkd.kubeflow import runs
 
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
         found = runs.find(there, run)

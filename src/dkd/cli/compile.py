@@ -10,7 +10,7 @@ from dkd.cli import options
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.scenario import Scenario
+    from dkd.scenario.schema import Scenario
 
 PLACEHOLDER = "s3://your-bucket/datasets/{}"
 
@@ -86,8 +86,9 @@ def command(
     dkd compile my-scenario.yaml -o pipeline.yaml
     dkd compile --all pipelines-yaml
     """
-    from dkd import catalogue, storage
-    from dkd.scenario import slug
+    from dkd import storage
+    from dkd.scenario import catalogue
+    from dkd.scenario.names import slug
 
     use_launcher_image(launcher_image)
     if folder is not None:
@@ -149,7 +150,7 @@ def load(
 
 
 def _on_cluster(assignments: Sequence[str], training_image: str | None) -> dict[str, Any]:
-    from dkd.scenario import parse_assignments
+    from dkd.scenario.parsing import parse_assignments
 
     defaults = {"launch.backend": "trainjob"}
     if training_image:
@@ -160,7 +161,8 @@ def _on_cluster(assignments: Sequence[str], training_image: str | None) -> dict[
 
 def compiled(scenario: "Scenario", root: str | None) -> bytes:
     """A scenario's pipeline as YAML."""
-    from dkd.pipelines import compiled, form
+    from dkd.pipelines import compiled
+    from dkd.scenario import form
 
     return compiled.of_scenario(scenario, root or form.ARTIFACT_ROOT)
 
@@ -169,8 +171,10 @@ def compiled_extension(
     assignments: Sequence[str], root: str | None, training_image: str | None
 ) -> bytes:
     """The pipeline ``add-classes`` as YAML; only fields of ``launch`` can be set beforehand."""
-    from dkd.pipelines import compiled, form
-    from dkd.scenario import Launch, parse_assignments, parse_part
+    from dkd.pipelines import compiled
+    from dkd.scenario import form
+    from dkd.scenario.parsing import parse_assignments
+    from dkd.scenario.schema import Launch, parse_part
 
     given = parse_assignments(assignments) | _on_cluster(assignments, training_image)
     fields = {path.removeprefix("launch."): value for path, value in given.items()}

@@ -10,7 +10,7 @@ from dkd.errors import UserError
 
 if TYPE_CHECKING:
     from dkd.data.index import Dataset
-    from dkd.scenario import Data
+    from dkd.scenario.schema import Data
 
 _layout = click.option(
     "--format",
@@ -120,9 +120,9 @@ def index(root: Path, uri: str, format_: str, train: str | None, validation: str
     \b
     dkd data index /mnt/VOC2012 s3://bucket/datasets/voc --format voc
     """
-    from dkd.data import packing
+    from dkd.data import packed
 
-    manifest = packing.publish_index(_index(_data(root, format_, train, validation)), uri)
+    manifest = packed.publish_index(_index(_data(root, format_, train, validation)), uri)
     click.echo(f"{uri}: {_counts(manifest.metadata)}, images stay in {root}")
 
 
@@ -165,10 +165,10 @@ def pack(
     """
     import tempfile
 
-    from dkd.data import packing
+    from dkd.data import packed
 
     dataset = _index(_data(root, format_, train, validation))
-    manifest = packing.pack(
+    manifest = packed.pack(
         dataset,
         uri,
         work or Path(tempfile.gettempdir()),
@@ -194,7 +194,7 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
     dkd data check scenes --format folder
     """
     from dkd.data import digits
-    from dkd.scenario import Data
+    from dkd.scenario.schema import Data
 
     settings = Data.Digits(train=train, validation=validation, size=size, seed=seed)
     digits.make(folder, settings)
@@ -202,7 +202,7 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
 
 
 def _data(root: Path, format_: str, train: str | None, validation: str | None) -> "Data":
-    from dkd.scenario import Data
+    from dkd.scenario.schema import Data
 
     fields = {"format": format_, "root": str(root), "train": train, "validation": validation}
     return Data.model_validate(fields)
@@ -210,7 +210,7 @@ def _data(root: Path, format_: str, train: str | None, validation: str | None) -
 
 def _index(data: "Data") -> "Dataset":
     from dkd.data import index
-    from dkd.places import dataset_cache
+    from dkd.storage.cache import dataset_cache
 
     return index.build(data, dataset_cache(), progress("scanning"))
 

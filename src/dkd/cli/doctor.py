@@ -18,7 +18,7 @@ def command(root: str | None) -> None:
     With --root it also writes, reads and deletes a small object there. Exit status 1 if
     something would keep a step from running (marked with !!).
     """
-    from dkd import doctor
+    from dkd.worker import doctor
 
     os.environ.setdefault("DKD_S3_GIVE_UP_SECONDS", "15")  # somebody is looking on
     findings = doctor.examine(root)

@@ -10,7 +10,7 @@ from dkd.cli import options
 from dkd.cli.progress import progress
 
 if TYPE_CHECKING:
-    from dkd.protocols import ProtocolName
+    from dkd.scenario.protocols import ProtocolName
 
 
 @click.command("evaluate")
@@ -58,18 +58,20 @@ def command(
     from contextlib import ExitStack
     from functools import partial
 
-    from dkd import checkpoint as checkpoints
-    from dkd import local, scoring, storage
+    from dkd import storage
     from dkd.data import index
-    from dkd.distributed import ranks
-    from dkd.places import dataset_cache
-    from dkd.protocols import PROTOCOLS
-    from dkd.scenario import Data
+    from dkd.evaluation import any_dataset
+    from dkd.kubeflow import local_runner
+    from dkd.network import checkpoint as checkpoints
+    from dkd.scenario.protocols import PROTOCOLS
+    from dkd.scenario.schema import Data
+    from dkd.storage.cache import dataset_cache
+    from dkd.training.ranks import ranks
 
     described = Data.model_validate({"format": format_, "root": data, split: list_})
     with ExitStack() as stack:
         tell = partial(click.echo, err=True)
-        stack.enter_context(local.reachable([checkpoint, data], workspace, tell))
+        stack.enter_context(local_runner.reachable([checkpoint, data], workspace, tell))
         place = stack.enter_context(ranks())
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
@@ -77,7 +79,7 @@ def command(
             lambda: index.build(described, dataset_cache(), progress("scanning", quiet))
         )
         model, description = checkpoints.fetch(checkpoint)
-        result = scoring.score(
+        result = any_dataset.score(
             model,
             description,
             dataset,
@@ -88,7 +90,7 @@ def command(
         )
     if not place.first:
         return
-    for line in scoring.table(result):
+    for line in any_dataset.table(result):
         click.echo(line)
     counted = f"{result.images} {split} images of {dataset.name}, protocol {protocol}"
     click.echo(f"\n{counted}, {checkpoint}")

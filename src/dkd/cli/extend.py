@@ -59,16 +59,17 @@ def command(
     \b
     dkd extend --teacher s3://dkd/checkpoints/1f... --classes sheep --data new-images/
     """
-    from dkd import local
-    from dkd.scenario import Data, parse_assignments, parse_part
+    from dkd.kubeflow import local_runner
+    from dkd.scenario.parsing import parse_assignments
+    from dkd.scenario.schema import Data, parse_part
 
     described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    planned = local.plan_extension(
+    planned = local_runner.plan_extension(
         teacher, names, described, memory, parse_assignments(assignments), run_name
     )
     report = report_file or workspace / "extension.html"
-    for result in local.run([planned], root, workspace, report, click.echo):
+    for result in local_runner.run([planned], root, workspace, report, click.echo):
         click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")
 
 

@@ -10,7 +10,7 @@ from dkd.cli import options
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.scenario import Scenario
+    from dkd.scenario.schema import Scenario
 
 
 @click.command("import")
@@ -55,7 +55,7 @@ def command(
     """
     from functools import partial
 
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     if (task is None) == (not classes):
         raise UserError("--task or --classes: name the published task, or the classes by step")
@@ -67,10 +67,11 @@ def command(
             raise UserError("--step: belongs to --task; give --classes once for every step")
         fields = {"dataset": {"name": dataset, "digest": ""}, "training": {"crop": crop}}
         scenario = catalogue.scenario("voc-15-1", {"data.root": ".", "training.crop": crop})
-    from dkd import imported, local
+    from dkd.kubeflow import local_runner
+    from dkd.steps import importing
 
-    with local.reachable([output], workspace, partial(click.echo, err=True)):
-        manifest = imported.publish(file, names, fields, scenario, output)
+    with local_runner.reachable([output], workspace, partial(click.echo, err=True)):
+        manifest = importing.publish(file, names, fields, scenario, output)
     click.echo(f"{manifest.uri}: {sum(map(len, names))} classes in {len(names)} steps")
 
 
@@ -78,9 +79,9 @@ def _published(
     name: str, step: int | None
 ) -> tuple[tuple[tuple[str, ...], ...], dict[str, Any], "Scenario"]:
     """Class names by step, what the scenario says of data set and training, and the scenario."""
-    from dkd import catalogue
-    from dkd.data.formats import ADE20K_CLASSES, VOC_CLASSES
-    from dkd.tasks import Task
+    from dkd.scenario import catalogue
+    from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
+    from dkd.scenario.tasks import Task
 
     if name not in catalogue.published():
         raise UserError(f"--task {name}: none of {', '.join(catalogue.published())}")

@@ -9,7 +9,7 @@ import click
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.submitting.endpoint import Endpoint
+    from dkd.kubeflow.client import Endpoint
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,9 +46,9 @@ def connected(endpoint: str | None, forwarded: str | None, namespace: str) -> It
     """The endpoint that the options name.
 
     Raises:
-        UserError: see :class:`dkd.submitting.endpoint.Endpoint`.
+        UserError: see :class:`dkd.kubeflow.client.Endpoint`.
     """
-    from dkd.submitting.endpoint import Endpoint, port_forward
+    from dkd.kubeflow.client import Endpoint, port_forward
 
     if forwarded is None:
         yield Endpoint(endpoint, namespace)

@@ -27,7 +27,7 @@ def command(
     \b
     dkd logs 5f0c --task "Step 3" --follow
     """
-    from dkd.submitting import runs
+    from dkd.kubeflow import runs
 
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
         found = runs.find(there, run)

@@ -30,12 +30,12 @@ def show(uri: str, images: bool, workspace: Path) -> None:
     """
     from functools import partial
 
-    from dkd import local
     from dkd.errors import UserError
-    from dkd.steps import read_json
+    from dkd.kubeflow import local_runner
+    from dkd.steps.step import read_json
     from dkd.storage import artifacts
 
-    with local.reachable([uri], workspace, partial(click.echo, err=True)):
+    with local_runner.reachable([uri], workspace, partial(click.echo, err=True)):
         manifest = artifacts.load(uri)
         if manifest.kind != "memory":
             raise UserError(f"{uri}: is a {manifest.kind}, not an exemplar memory")
@@ -88,12 +88,14 @@ def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path
     """
     from functools import partial
 
-    from dkd import forgetting, local, upkeep
+    from dkd.kubeflow import local_runner
+    from dkd.memory import erasure
+    from dkd.steps import retention
 
-    with local.artifact_root(
+    with local_runner.artifact_root(
         root, workspace, partial(click.echo, err=True), must_exist=True
     ) as place:
-        plan = forgetting.plan(upkeep.survey(place), images)
+        plan = erasure.plan(retention.survey(place), images)
         for held in plan.memories:
             click.echo(
                 f"memory    {held.manifest.uri}: holds {len(held.rows)} of them among "
@@ -114,7 +116,7 @@ def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path
         if not yes:
             click.echo("nothing is changed without --yes")
             return
-        forgetting.apply(plan)
+        erasure.apply(plan)
         click.echo(
             f"forgotten in {len(plan.memories)} memories; other machines may hold copies in their "
             "caches (DKD_CACHE/artifacts)"

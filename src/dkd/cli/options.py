@@ -9,7 +9,7 @@ import click
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.scenario import Scenario
+    from dkd.scenario.schema import Scenario
 
 scenario = click.argument("scenario", metavar="SCENARIO")
 data = click.option("--data", metavar="PATH_OR_URI", help="Where the data set is (data.root).")
@@ -49,8 +49,8 @@ def load_scenario(
     Raises:
         UserError: no such scenario, or a bad field.
     """
-    from dkd import catalogue
-    from dkd.scenario import load, parse_assignments
+    from dkd.scenario import catalogue
+    from dkd.scenario.parsing import load, parse_assignments
 
     values = parse_assignments(items)
     path = Path(name)

@@ -54,11 +54,12 @@ def command(
     """
     import torch
 
-    from dkd import checkpoint as checkpoints
-    from dkd import local, predict
+    from dkd.evaluation import predict
+    from dkd.kubeflow import local_runner
+    from dkd.network import checkpoint as checkpoints
 
     found = predict.sources(images)
-    with local.reachable([checkpoint], workspace, _tell):
+    with local_runner.reachable([checkpoint], workspace, _tell):
         model, description = checkpoints.fetch(checkpoint)
     cuda = torch.cuda.is_available() and not cpu
     predict.predict(

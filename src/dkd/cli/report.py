@@ -34,28 +34,32 @@ def command(
     from contextlib import ExitStack
     from functools import partial
 
-    from dkd import local, results, storage
-    from dkd.report import markdown_table, table
+    from dkd import storage
+    from dkd.kubeflow import local_runner
+    from dkd.report import collect
+    from dkd.report.tables import markdown_table, table
 
     tell = partial(click.echo, err=True)
     with ExitStack() as stack:
         place = ""
         if any(_is_name(run) for run in runs):
-            place = stack.enter_context(local.artifact_root(root, workspace, tell, must_exist=True))
+            place = stack.enter_context(
+                local_runner.artifact_root(root, workspace, tell, must_exist=True)
+            )
         else:
-            stack.enter_context(local.reachable(runs, workspace, tell))
+            stack.enter_context(local_runner.reachable(runs, workspace, tell))
         uris = [
-            storage.join(place, "runs", run, results.RESULT)
+            storage.join(place, "runs", run, collect.RESULT)
             if _is_name(run)
             else run
             if run.endswith(".json")
-            else storage.join(run, results.RESULT)
+            else storage.join(run, collect.RESULT)
             for run in runs
         ]
-        finished = [results.load(uri) for uri in uris]
+        finished = [collect.load(uri) for uri in uris]
     shown = markdown_table(finished) if markdown else table(finished)
     target = output or workspace / "report.html"
-    storage.write_bytes(str(target), results.page(finished).encode())
+    storage.write_bytes(str(target), collect.page(finished).encode())
     click.echo(shown, nl=False)
     click.echo(f"report: {target}", err=True)
 

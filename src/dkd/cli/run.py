@@ -58,8 +58,8 @@ def command(
     dkd run demo --all-variants
     dkd run voc-15-1 --data ~/VOC2012 --set training.precision=fp32 --seeds 1,2,3
     """
-    from dkd import local
+    from dkd.kubeflow import local_runner
 
     chosen = options.load_scenario(scenario, data, assignments)
-    plan = local.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
-    local.run(plan, root, workspace, report_file or workspace / "report.html", click.echo)
+    plan = local_runner.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
+    local_runner.run(plan, root, workspace, report_file or workspace / "report.html", click.echo)

@@ -26,12 +26,13 @@ def command(context: click.Context, root: str | None, workspace: Path) -> None:
     if context.invoked_subcommand is not None:
         context.obj = (root, workspace)
         return
-    from dkd import local, upkeep
+    from dkd.kubeflow import local_runner
+    from dkd.steps import retention
 
-    with local.artifact_root(
+    with local_runner.artifact_root(
         root, workspace, partial(click.echo, err=True), must_exist=True
     ) as place:
-        lines = upkeep.summaries(upkeep.survey(place))
+        lines = retention.summaries(retention.survey(place))
     if not lines:
         click.echo(f"{place}: no runs")
         return
@@ -88,13 +89,16 @@ def remove(
     """
     from datetime import UTC, datetime
 
-    from dkd import local, upkeep
+    from dkd.kubeflow import local_runner
+    from dkd.steps import retention
 
     at = root or outer[0]
     where = outer[1] if workspace == Path("dkd-workspace") else workspace
-    with local.artifact_root(at, where, partial(click.echo, err=True), must_exist=True) as place:
-        found = upkeep.survey(place)
-        chosen = upkeep.removal(found, name, datetime.now(UTC), stopped=stopped)
+    with local_runner.artifact_root(
+        at, where, partial(click.echo, err=True), must_exist=True
+    ) as place:
+        found = retention.survey(place)
+        chosen = retention.removal(found, name, datetime.now(UTC), stopped=stopped)
         for what, places in (("goes", chosen.places), ("left over", chosen.leftovers)):
             for each in places:
                 click.echo(f"{what:<9}  {size(found.size([each])):>10}  {each}")
@@ -106,7 +110,7 @@ def remove(
         if not yes:
             click.echo(f"{freed} would go; nothing is removed without --yes")
             return
-        upkeep.remove(place, chosen)
+        retention.remove(place, chosen)
         click.echo(f"removed, {freed}")
 
 

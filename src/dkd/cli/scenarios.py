@@ -10,7 +10,7 @@ from dkd.cli import options
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.scenario import Scenario
+    from dkd.scenario.schema import Scenario
 
 FOLDERS = {"voc": "/path/to/VOCdevkit/VOC2012", "ade20k": "/path/to/ADEChallengeData2016"}
 """What stands for the data set's folder until a person says where it is."""
@@ -32,7 +32,7 @@ def command(name: str | None, data: str | None, as_yaml: bool) -> None:
     dkd scenarios voc-15-1
     dkd scenarios voc-15-1 --yaml > my-scenario.yaml
     """
-    from dkd.scenario import dump
+    from dkd.scenario.parsing import dump
 
     if name is None:
         if as_yaml:
@@ -51,7 +51,7 @@ def command(name: str | None, data: str | None, as_yaml: bool) -> None:
 
 
 def _load(name: str, data: str | None) -> "Scenario":
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     documents = catalogue.documents()
     if name not in documents:
@@ -61,7 +61,7 @@ def _load(name: str, data: str | None) -> "Scenario":
 
 
 def _overview() -> Iterator[str]:
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     scenarios = [_load(name, None) for name in catalogue.documents()]
     for _, group in itertools.groupby(scenarios, key=lambda s: s.data.format):
@@ -86,7 +86,7 @@ _FIGURES = ("DKD", "DKD-M")
 
 
 def _in_full(scenario: "Scenario") -> Iterator[str]:
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     name, counts = scenario.name, catalogue.counts(scenario.name)
     yield f"{name}: {_data_set(scenario)}, setting {scenario.setting}, protocol {scenario.protocol}"
@@ -175,14 +175,14 @@ def _runs(numbers: Sequence[int]) -> str:
 
 
 def _figure(scenario: "Scenario", variant: str) -> str:
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     figure = catalogue.PUBLISHED.get((scenario.name, variant))
     return f"{figure.hiou:.2f} / {figure.miou_all:.2f}" if figure else ""
 
 
 def _named(scenario: "Scenario", items: Sequence[int | str], most: int = 20) -> str:
-    from dkd import catalogue
+    from dkd.scenario import catalogue
 
     names = catalogue.label_names(scenario)
     shown = [names.get(item, str(item)) for item in items]

@@ -29,8 +29,8 @@ def command(
     dkd status 5f0c --watch
     """
     from dkd.cli.submit import follow
-    from dkd.submitting import runs
-    from dkd.submitting.graph import graph
+    from dkd.kubeflow import runs
+    from dkd.kubeflow.graph import graph
 
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
         if run is None:

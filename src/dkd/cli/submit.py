@@ -10,7 +10,7 @@ from dkd.cli import kubeflow
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.submitting.endpoint import Endpoint, Object
+    from dkd.kubeflow.client import Endpoint, Object
 
 
 @click.command("submit")
@@ -79,8 +79,8 @@ def command(
     dkd submit add-classes -p add_classes=[sheep] -p add_to_teacher_uri=s3://... \\
         -p data_set_uri=s3://... --port-forward
     """
-    from dkd.scenario import parse_assignments
-    from dkd.submitting import runs, uploads
+    from dkd.kubeflow import runs, uploads
+    from dkd.scenario.parsing import parse_assignments
 
     compiling.use_launcher_image(launcher_image)
     if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
@@ -171,7 +171,7 @@ def follow(there: "Endpoint", run: "Object") -> None:
     Raises:
         UserError: it did not succeed.
     """
-    from dkd.submitting import runs
+    from dkd.kubeflow import runs
 
     ended = runs.watch(there, run["run_id"], click.echo)
     if ended["state"] != "SUCCEEDED":

@@ -10,7 +10,7 @@ from dkd.cli import options
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.steps import Stage
+    from dkd.steps.step import Stage
 
 _OPTIONS = (
     options.scenario,
@@ -72,12 +72,13 @@ def perform(
     """
     from functools import partial
 
-    from dkd import local, stages
-    from dkd.data import packing
-    from dkd.scenario import slug
-    from dkd.steps import Step, StepSpec
+    from dkd.data import packed
+    from dkd.kubeflow import local_runner
+    from dkd.scenario.names import slug
+    from dkd.scenario.tasks import Task
+    from dkd.steps import stages
+    from dkd.steps.step import Step, StepSpec
     from dkd.storage import artifacts
-    from dkd.tasks import Task
 
     placeholder = dataset or ""  # a data set artifact stands for the folder
     whole = options.load_scenario(scenario, data, assignments, placeholder)
@@ -91,12 +92,12 @@ def perform(
         raise UserError(f"--teacher: {needed}")
     if stage == "memory" and chosen.memory_size == 0:
         raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
-    with local.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
+    with local_runner.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
         if dataset is None:
             prepared = stages.prepare(chosen, place, click.echo)
             task, dataset = prepared.task, prepared.dataset
         else:
-            task = Task.of(chosen.task, packing.open_dataset(dataset)[0].classes)
+            task = Task.of(chosen.task, packed.open_dataset(dataset)[0].classes)
         spec = StepSpec(
             scenario=chosen,
             task=task.steps,

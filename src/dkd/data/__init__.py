@@ -2,5 +2,5 @@
 
 Light modules (no torch): :mod:`~dkd.data.index`, :mod:`~dkd.data.formats`,
 :mod:`~dkd.data.digits`, :mod:`~dkd.data.splits`, :mod:`~dkd.data.labels`,
-:mod:`~dkd.data.packing`. With torch: :mod:`~dkd.data.transforms`, :mod:`~dkd.data.loading`.
+:mod:`~dkd.data.packed`. With torch: :mod:`~dkd.data.transforms`, :mod:`~dkd.data.loading`.
 """

@@ -15,8 +15,8 @@ from dkd.data import splits
 from dkd.data.formats import Layout
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario import Setting
-from dkd.tasks import Task
+from dkd.scenario.schema import Setting
+from dkd.scenario.tasks import Task
 
 SOURCES = {
     "voc": """\

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from dkd.errors import UserError
-from dkd.scenario import Data
+from dkd.scenario.schema import Data
 from dkd.storage.files import scratch
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

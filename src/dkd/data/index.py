@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dkd import scenario
 from dkd.data import digits, formats, scan
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
+from dkd.scenario.schema import Data
 
 BACKGROUND = 0
 VOID = 255
@@ -56,7 +56,7 @@ class Dataset:
 
     Attributes:
         name: for people.
-        format: ``voc``, ``ade20k``, ``folder`` or ``packed`` (:class:`dkd.scenario.Data`).
+        format: ``voc``, ``ade20k``, ``folder`` or ``packed`` (:class:`dkd.scenario.schema.Data`).
         root: absolute folder; for a packed data set the URI of its artifact.
         classes: name by label value (1..254), names being unique.
         palette: colour by label value, background and void included.
@@ -167,9 +167,7 @@ class Dataset:
         return dataset
 
 
-def build(
-    data: scenario.Data, cache: Path | None = None, progress: Progress | None = None
-) -> Dataset:
+def build(data: Data, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
     """Indexes a data set: finds its images and masks and scans every one of them.
 
     Every file is read and decoded once, in parallel; what was found is cached by path, size and
@@ -185,7 +183,7 @@ def build(
             not fit the others; a label value is none of the classes.
     """
     if data.format == "packed":
-        from dkd.data.packing import open_dataset  # which builds on this module
+        from dkd.data.packed import open_dataset  # which builds on this module
 
         return open_dataset(data.root)[0]
     layout = _layout(data, cache)
@@ -240,14 +238,14 @@ def safe_path(path: str, source: str) -> PurePosixPath:
     return pure
 
 
-def _layout(data: scenario.Data, cache: Path | None) -> formats.Layout:
+def _layout(data: Data, cache: Path | None) -> formats.Layout:
     if data.format != "digits":
         return formats.read(data)
     if not data.root and cache is None:
         raise UserError("data.root: name a folder for the digits data set")
     folder = Path(data.root) if data.root else digits.folder(cache or Path(), data.digits)
     digits.make(folder, data.digits)
-    return formats.read(scenario.Data(format="folder", root=str(folder)), name="digits")
+    return formats.read(Data(format="folder", root=str(folder)), name="digits")
 
 
 def _canonical(document: Any) -> bytes:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dkd.data.index import BACKGROUND, VOID, Dataset, Record
 from dkd.errors import UserError
-from dkd.tasks import Task
+from dkd.scenario.tasks import Task
 
 Table = npt.NDArray[np.uint8]
 """Channel number by label value, 256 entries."""

@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario import Setting
-from dkd.tasks import Task
+from dkd.scenario.schema import Setting
+from dkd.scenario.tasks import Task
 
 
 def training(dataset: Dataset, task: Task, setting: Setting, step: int) -> tuple[Record, ...]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from dkd.errors import UserError
-from dkd.launching import Interrupted, Job, JobFailed, processes, require_result
-from dkd.scenario import Launch
+from dkd.launching import processes
+from dkd.launching.interface import Interrupted, Job, JobFailed, require_result
+from dkd.scenario.schema import Launch
 
 MARK = "DKD_LAUNCH_ID"
 """Environment variable that marks a job's processes."""
@@ -59,7 +60,7 @@ class LocalLauncher:
         self._threads = launch.threads
 
     def run(self, job: Job) -> None:
-        """See :class:`dkd.launching.Launcher`."""
+        """See :class:`dkd.launching.interface.Launcher`."""
         grace = grace_seconds()
         with processes.owned(MARK) as (mark, folder), _signals() as received:
             ranks = _Ranks(job, self._ranks, self._threads, mark, folder, grace)

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from dkd.launching.worker import PARENT
+from dkd.launching.rank import PARENT
 
 
 def main() -> None:

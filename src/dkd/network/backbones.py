@@ -143,7 +143,7 @@ class ResNetFeatures(ResNet):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pooled_by_kernel:
-            from dkd.kernels.pooling import pooled
+            from dkd.network.pooling_kernel import pooled
 
             x = pooled(self.bn1, self.conv1(x))
         else:

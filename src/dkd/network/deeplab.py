@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dkd.network.backbones import BACKBONES
 from dkd.network.normalisation import BatchNorm2d
-from dkd.scenario import Network
+from dkd.scenario.schema import Network
 
 
 class Output(NamedTuple):

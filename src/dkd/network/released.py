@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dkd.checkpoint import load_strictly
 from dkd.errors import UserError
+from dkd.network.checkpoint import load_strictly
 from dkd.network.deeplab import SegmentationModel, build
-from dkd.scenario import Network
+from dkd.scenario.schema import Network
 
 NETWORK = Network(backbone="resnet101")
 

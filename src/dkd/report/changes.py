@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dkd.report.results import BACKGROUND, Scores
+from dkd.report.model import BACKGROUND, Scores
 
 SENTENCE_NAMES = 6
 

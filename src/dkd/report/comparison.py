@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dkd.errors import UserError
-from dkd.report.results import RunResult, Scores, StepResult
+from dkd.report.model import RunResult, Scores, StepResult
 
 
 @dataclass(frozen=True)

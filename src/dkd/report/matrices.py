@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from dkd.report.charts import number, shortened
 from dkd.report.comparison import Comparison, Variant
-from dkd.report.results import StepResult
+from dkd.report.model import StepResult
 
 MATRIX_MOST = 31
 """Channels up to which a confusion matrix is drawn; beyond, the top confusions are listed."""

@@ -11,7 +11,7 @@ from dkd.report.changes import percent, points
 from dkd.report.charts import key, look_class
 from dkd.report.comparison import compare
 from dkd.report.matrices import class_map
-from dkd.report.results import Colour, RunResult
+from dkd.report.model import Colour, RunResult
 
 FOLDED_CLASSES = 30
 """Classes of a step up to which they are listed openly; more are folded away."""

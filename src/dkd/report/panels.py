@@ -9,8 +9,8 @@ from dkd.report.changes import Changes, ClassChange, gained_and_forgotten
 from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
 from dkd.report.matrices import MATRIX_MOST, Confusion, confusion_chart, top_confusions
+from dkd.report.model import RunResult, StepResult
 from dkd.report.pictures import photograph
-from dkd.report.results import RunResult, StepResult
 
 THUMBNAIL_SIDE = 96
 THUMBNAILS = 180

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dkd.errors import UserError
-from dkd.report.results import Colour
+from dkd.report.model import Colour
 
 VOID = 255
 VOID_COLOUR: Colour = (224, 224, 192)

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from dkd.report.comparison import ALL, MEASURES, Comparison, compare
-from dkd.report.results import RunResult
+from dkd.report.model import RunResult
 
 WIDTH = 100
 

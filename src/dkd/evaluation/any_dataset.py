@@ -1,0 +1,147 @@
+"""Scoring any checkpoint on any data set that has some of its classes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dkd.data import labels, packed, splits
+from dkd.data.index import Dataset, Record
+from dkd.data.loading import EvaluationImages
+from dkd.errors import UserError
+from dkd.evaluation.evaluator import confusion_matrix
+from dkd.evaluation.scores import Scores, scores
+from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import prepare_frozen
+from dkd.network.speed import decided
+from dkd.scenario.protocols import Protocol
+from dkd.scenario.schema import Speed
+from dkd.scenario.tasks import Task
+from dkd.storage import artifacts
+from dkd.storage.cache import artifact_cache
+from dkd.training.ranks import Ranks
+
+# Loader processes per rank beside a GPU; a CPU is busy with the network.
+GPU_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was scored, and how well.
+
+    Attributes:
+        task: class names by step.
+        protocol: name of the protocol.
+        images: number of images that hold one of the classes.
+        absent: classes that the data set does not know.
+        confusion: pixel counts, rows truth, columns prediction, by channel.
+        scores: of it, in percent.
+    """
+
+    task: Task
+    protocol: str
+    images: int
+    absent: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    scores: Scores
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        classes = [list(names) for names in self.task.steps]
+        return asdict(self) | {"task": classes, "scores": asdict(self.scores)}
+
+
+def score(
+    model: SegmentationModel,
+    description: Mapping[str, Any],
+    dataset: Dataset,
+    split: str,
+    protocol: Protocol,
+    ranks: Ranks,
+    progress: Callable[[int, int], None],
+) -> Result:
+    """Scores a model on the images of a split that hold a class it knows.
+
+    Args:
+        model: the checkpoint's; it is prepared for speed in place.
+        description: likewise (:mod:`dkd.network.checkpoint`).
+        dataset: in a folder or packed; its classes are matched by name.
+        split: ``train`` or ``validation``.
+        protocol: how images and absent classes count.
+        ranks: this process's place; every rank has the result.
+        progress: called with this rank's images done and all of them.
+
+    Raises:
+        UserError: the data set has none of the classes, or no image of them.
+    """
+    task = Task(tuple(tuple(names) for names in description["classes"]))
+    last = len(task.steps) - 1
+    absent = tuple(name for name in task.classes if name not in dataset.values)
+    if len(absent) == len(task.classes):
+        raise UserError(
+            f"{dataset.name}: has none of the model's classes ({', '.join(task.classes[:10])}, ...)"
+        )
+    # What splits.test gives of the validation images, of any split.
+    tested = replace(dataset, splits={**dataset.splits, "validation": dataset.splits[split]})
+    records = splits.test(tested, task, last)
+    if not records:
+        raise UserError(f"{dataset.name}: no {split} image holds a class of the model")
+    images = EvaluationImages(
+        records,
+        _folder(dataset, records),
+        labels.test_table(dataset, task, last),
+        crop=int(description["training"]["crop"]),
+        whole=protocol.whole_image_evaluation,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    gpu = ranks.device.type == "cuda"
+    speed = decided(Speed(), gpu)
+    matrix = confusion_matrix(
+        prepare_frozen(model.to(ranks.device), speed),
+        images,
+        ranks,
+        speed,
+        workers=GPU_WORKERS if gpu else 0,
+        progress=progress,
+    )
+    counts = matrix.counts.tolist()
+    return Result(
+        task=task,
+        protocol=protocol.name,
+        images=len(records),
+        absent=absent,
+        confusion=tuple(map(tuple, counts)),
+        scores=scores(counts, task.counts, protocol.absent_classes_count),
+    )
+
+
+def table(result: Result) -> list[str]:
+    """Lines of a table: IoU of every class, then the means, in percent."""
+    rows: list[tuple[str, str, str]] = [("step", "class", "IoU")]
+    rows.append(("", "background", _percent(result.scores.iou[0])))
+    values = iter(result.scores.iou[1:])
+    for step, names in enumerate(result.task.steps):
+        rows += [(str(step), name, _percent(next(values))) for name in names]
+    found = result.scores
+    means = (
+        ("mIoU_old", found.miou_old),
+        ("mIoU_new", found.miou_new),
+        ("mIoU_all", found.miou_all),
+        ("hIoU", found.hiou),
+        ("pixel accuracy", found.pixel_accuracy),
+    )
+    rows += [("", name, _percent(value)) for name, value in means]
+    width = max(len(name) for _, name, _ in rows)
+    lines = [f"{step:>4}  {name:<{width}}  {value:>6}" for step, name, value in rows]
+    return [*lines[: -len(means)], "-" * len(lines[0]), *lines[-len(means) :]]
+
+
+def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:
+    if dataset.format != "packed":
+        return Path(dataset.root)
+    return packed.materialise(dataset, artifacts.load(dataset.root), records, artifact_cache())
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -1,0 +1,280 @@
+"""Running scenarios on this machine: the pipeline under KFP's local runner.
+
+Without an artifact root, an embedded S3 store runs for as long as the command does.
+"""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from io import TextIOBase
+from pathlib import Path
+from typing import Any, TextIO
+
+from dkd import storage
+from dkd.errors import UserError
+from dkd.kubeflow.local_processes import run_processes
+from dkd.report import collect
+from dkd.report.model import RunResult
+from dkd.report.tables import table
+from dkd.scenario.names import slug
+from dkd.scenario.schema import Data, Scenario
+from dkd.storage.embedded import EmbeddedStore
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a pipeline.
+
+    Attributes:
+        name: of the run.
+        build: makes the pipeline.
+        arguments: its parameters, but for artifact root and run name.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    arguments: Mapping[str, Any]
+
+
+def plan(
+    scenario: Scenario,
+    variants: Sequence[str],
+    all_variants: bool,
+    seeds: Sequence[int],
+    name: str | None,
+) -> list[Planned]:
+    """The runs that a command asks for: every variant with every seed.
+
+    Args:
+        scenario: to begin with.
+        variants: names of its variants; the scenario itself if none is given.
+        all_variants: take all of them.
+        seeds: the scenario's own if none is given.
+        name: prefix of the runs' names; the scenario's name by default.
+
+    Raises:
+        UserError: an unknown variant.
+    """
+    chosen = tuple(scenario.variants) if all_variants else tuple(variants)
+    varied = [(v, scenario.variant(v)) for v in chosen] or [
+        ("", scenario.override({"variants": {}}))
+    ]
+    runs = []
+    for label, one in varied:
+        for seed in seeds or (one.seed,):
+            run = slug(name or scenario.name, label, f"seed{seed}" if seeds else "")
+            seeded = one.override({"seed": seed})
+            runs.append(Planned(run, partial(_incremental, seeded), {}))
+    return runs
+
+
+def _incremental(scenario: Scenario) -> Any:
+    from dkd.pipelines.incremental import build
+
+    return build(scenario)
+
+
+def plan_extension(
+    teacher: str,
+    classes: Sequence[str],
+    data: Data,
+    memory: str,
+    overrides: Mapping[str, Any],
+    name: str | None,
+) -> Planned:
+    """The run that adds classes to a model; see :func:`dkd.steps.stages.prepare_extension`."""
+
+    def build() -> Any:
+        from dkd.pipelines.extension import build
+
+        return build()
+
+    described = data.model_dump(mode="json", exclude_none=True)
+    arguments = {
+        "add_to_teacher_uri": teacher,
+        "add_classes": list(classes),
+        "add_with_memory_uri": memory,
+        "data_set_uri": data.root,
+        "other_settings": {f"data.{name}": value for name, value in described.items()}
+        | dict(overrides),
+    }
+    return Planned(name or slug("add", *classes), build, arguments)
+
+
+def run(
+    runs: Sequence[Planned],
+    root: str | None,
+    workspace: Path,
+    report_file: Path,
+    say: Callable[[str], None],
+) -> list[RunResult]:
+    """Runs pipelines one after the other and writes one report over all of them.
+
+    Args:
+        runs: from :func:`plan`.
+        root: artifact root; an embedded store in the workspace if None.
+        workspace: folder for store, cache and logs.
+        report_file: where the HTML page goes.
+        say: prints a line.
+
+    Raises:
+        UserError: a component failed; its own line.
+    """
+    finished = []
+    with artifact_root(root, workspace, say) as place, run_processes():
+        for number, planned in enumerate(runs, start=1):
+            say(f"\n=== run {number}/{len(runs)}: {planned.name}")
+            _run_pipeline(planned, place, workspace)
+            uri = storage.join(place, "runs", planned.name, collect.RESULT)
+            finished.append(collect.load(uri))
+    report_file.parent.mkdir(parents=True, exist_ok=True)
+    report_file.write_text(collect.page(finished), encoding="utf-8")
+    say("\n" + table(finished))
+    say(f"\nreport: {report_file}")
+    return finished
+
+
+@contextmanager
+def artifact_root(
+    root: str | None, workspace: Path, say: Callable[[str], None], *, must_exist: bool = False
+) -> Iterator[str]:
+    """The artifact root of a command.
+
+    Without one of its own it is the workspace's S3 store, which runs for as long as the block
+    does; one that runs already is joined. The environment is then as it was before.
+
+    Args:
+        root: the root that was asked for.
+        workspace: folder for store, cache and logs.
+        say: prints a line.
+        must_exist: do not make a new, empty store: the command only reads.
+
+    Raises:
+        UserError: the workspace cannot be written, or the store does not start.
+    """
+    folder = workspace / "s3"
+    if root is None and must_exist and not folder.is_dir():
+        raise UserError(
+            f"{workspace}: no workspace of `dkd run`; name one (--workspace), or the artifact "
+            "root (--root)"
+        )
+    _writable(workspace)
+    before = dict(os.environ)
+    os.environ.setdefault("DKD_CACHE", str((workspace / "cache").absolute()))
+    try:
+        if root is not None:
+            yield root
+            return
+        say("starting the embedded S3 store")
+        with EmbeddedStore(folder) as store:
+            os.environ.update(store.environment())
+            say(f"artifact root s3://{store.bucket} at {store.endpoint}, kept in {folder}")
+            yield f"s3://{store.bucket}"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def reachable(uris: Sequence[str], workspace: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Runs the workspace's store if any of these URIs is in it (``s3://dkd/...``).
+
+    Where the environment names an S3 server of its own, that one is meant.
+    """
+    ours = any(f"{uri}/".startswith("s3://dkd/") for uri in uris)
+    named = any(os.environ.get(key) for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    if not ours or named or not (workspace / "s3").is_dir():
+        yield
+        return
+    with artifact_root(None, workspace, say):
+        yield
+
+
+def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
+    from kfp import local
+
+    folder = workspace / "runs" / planned.name
+    folder.mkdir(parents=True, exist_ok=True)
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "kfp"),
+        raise_on_error=True,
+    )
+    pipeline = planned.build()
+    with (folder / "pipeline.log").open("w") as log:
+        console = ComponentLines(sys.stdout, log)
+        try:
+            with redirect_stdout(console), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="kfp.local")  # what it leaves undone here
+                pipeline(artifact_root=root, run_name=planned.name, **planned.arguments)
+        except RuntimeError as error:
+            told = console.last_error or str(error)
+            raise UserError(f"{told} (whole log: {folder / 'pipeline.log'})") from None
+
+
+class ComponentLines(TextIOBase):
+    """Passes on what the components print; KFP's own talk goes to a log only.
+
+    KFP's local runner (2.17) prints each executor's whole input as JSON and its own progress
+    around the component's lines. All of it is kept in the log.
+
+    Attributes:
+        last_error: what a component said from a line on that began with ``dkd:``.
+    """
+
+    def __init__(self, console: TextIO, log: TextIO) -> None:
+        self._console, self._log = console, log
+        self._rest = ""
+        self._in_component = self._in_json = False
+        self._error: list[str] = []
+
+    @property
+    def last_error(self) -> str:
+        return "\n".join(self._error).rstrip()
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        self._log.flush()
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._pass_on(line.rstrip())
+        return len(text)
+
+    def flush(self) -> None:
+        self._console.flush()
+
+    def _pass_on(self, line: str) -> None:
+        if _KFP_LINE.match(line):
+            self._in_component = line.endswith("Streamed logs:")
+        if not self._in_component:
+            return
+        line = line.removeprefix("    ")  # the runner indents what components print
+        if self._in_json:
+            self._in_json = line != "}"
+        elif line == "{":
+            self._in_json = True
+        elif line.startswith("dkd: "):
+            self._error = [line.removeprefix("dkd: ")]
+        elif self._error:
+            self._error.append(line)
+        elif line and not (line.startswith("[KFP Executor") or _KFP_LINE.match(line)):
+            self._console.write(line + "\n")
+            self._console.flush()
+
+
+_KFP_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} - ")
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}; use --workspace") from None

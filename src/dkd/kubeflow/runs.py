@@ -1,0 +1,298 @@
+"""Runs on an endpoint: start, find, follow, and why one failed."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from dkd.errors import UserError
+from dkd.kubeflow.client import Endpoint, NoAnswer, Object
+from dkd.kubeflow.graph import Node, graph
+from dkd.kubeflow.uploads import Version
+
+FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
+POLL = 3.0
+"""Seconds between two looks at a run that is followed."""
+PATIENCE = 600.0
+"""Seconds for which following goes on without an answer from the endpoint."""
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def experiment_id(endpoint: Endpoint, name: str) -> str:
+    """Id of an experiment; empty for the endpoint's default.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if not name:
+        return ""
+    known = _experiments(endpoint)
+    if name not in known:
+        raise UserError(
+            f"{endpoint.url}: no experiment {name!r}; there are {', '.join(known) or 'none'}; "
+            "--create-experiment makes it"
+        )
+    return known[name]
+
+
+def make_experiment(endpoint: Endpoint, name: str) -> str:
+    """Id of an experiment, which is made if there is none of this name."""
+    if identity := _experiments(endpoint).get(name):
+        return identity
+    made = endpoint.post("experiments", {"display_name": name, "namespace": endpoint.namespace})
+    return str(made["experiment_id"])
+
+
+def _experiments(endpoint: Endpoint) -> dict[str, str]:
+    listed = endpoint.listed("experiments", "experiments", namespace=endpoint.namespace)
+    return {each["display_name"]: each["experiment_id"] for each in listed}
+
+
+def start(
+    endpoint: Endpoint,
+    version: Version,
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    experiment: str = "",
+    service_account: str = "",
+    every: str = "",
+) -> Object:
+    """Starts a run, or a recurring run.
+
+    Args:
+        endpoint: where.
+        version: of the pipeline.
+        name: of the run.
+        values: of the form.
+        experiment: its id.
+        service_account: that the run's pods have; the endpoint's default if empty.
+        every: as :func:`trigger` takes it; empty for a single run.
+
+    Returns:
+        The run, or the recurring run.
+    """
+    body: Object = {
+        "display_name": name,
+        "experiment_id": experiment,
+        "pipeline_version_reference": version.reference,
+        "runtime_config": {"parameters": dict(values)},
+        "service_account": service_account,
+    }
+    if not every:
+        return endpoint.post("runs", body)
+    body |= {"trigger": trigger(every), "max_concurrency": "1", "mode": "ENABLE"}
+    return endpoint.post("recurringruns", {**body, "no_catchup": True})
+
+
+def trigger(every: str) -> Object:
+    """When a recurring run starts.
+
+    Args:
+        every: ``12h``, ``7d``, ``30m``, ``1w``; or five fields of cron, e.g. ``0 3 * * 1``.
+
+    Raises:
+        UserError: neither.
+    """
+    interval = re.fullmatch(r"([1-9]\d*)([mhdw])", every)
+    if interval:
+        seconds = int(interval[1]) * _SECONDS[interval[2]]
+        return {"periodic_schedule": {"interval_second": str(seconds)}}
+    if re.fullmatch(r"([\d*,/-]+ ){4}[\w*,/-]+", every):
+        return {"cron_schedule": {"cron": f"0 {every}"}}  # the server's first field is seconds
+    raise UserError(f"--every {every}: write 12h, 7d, 30m, 1w, or cron's five fields '0 3 * * 1'")
+
+
+def find(endpoint: Endpoint, run: str) -> Object:
+    """A run by id, the beginning of its id, or its name (the newest of that name).
+
+    Raises:
+        UserError: there is none.
+    """
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run):
+        return endpoint.get(f"runs/{run}")
+    for each in newest(endpoint):
+        if each["display_name"] == run or (len(run) >= 4 and each["run_id"].startswith(run)):
+            return endpoint.get(f"runs/{each['run_id']}")
+    raise UserError(f"{endpoint.url}: no run {run!r}; `dkd status` lists them")
+
+
+def newest(endpoint: Endpoint) -> Iterator[Object]:
+    """Runs, the newest first."""
+    return endpoint.listed("runs", "runs", namespace=endpoint.namespace, sort_by="created_at desc")
+
+
+def line(run: Object) -> str:
+    """A run on one line: id, state, when, name."""
+    when = str(run.get("created_at", ""))[:16].replace("T", " ")
+    return f"{run['run_id'][:8]}  {state(run):<10} {when}  {run['display_name']}"
+
+
+def state(run: Object) -> str:
+    """One word; a run that was told to end has failed, in the words of the API (2.17)."""
+    known = str(run.get("state", "PENDING"))
+    before = [each.get("state") for each in run.get("state_history", [])]
+    told = [each for each in before if each != "FAILED"][-1:] == ["CANCELING"]  # and not retried
+    return ("CANCELED" if told and known == "FAILED" else known).lower()
+
+
+def now() -> str:
+    """This minute, for the name of a run."""
+    return f"{datetime.now():%Y-%m-%d %H:%M}"
+
+
+def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Object:
+    """Follows a run to its end, one line for every change; returns it as it ended."""
+    told: dict[str, str] = {}
+    said = set()
+    for run, nodes in _looks(endpoint, identity, say):
+        for node in nodes:
+            # What a pod waits for alternates (ErrImagePull, ImagePullBackOff): each is said once.
+            if told.get(node.title) != node.state or str(node) not in said:
+                say(f"{datetime.now():%H:%M:%S}  {node}")
+            told[node.title] = node.state
+            said.add(str(node))
+        if run.get("state") in FINISHED:
+            say(f"{datetime.now():%H:%M:%S}  {state(run):<10} {run['display_name']}")
+            return run
+    raise AssertionError("looking never ends")
+
+
+def _looks(
+    endpoint: Endpoint, identity: str, say: Callable[[str], None]
+) -> Iterator[tuple[Object, list[Node]]]:
+    """A run and its tasks, again and again; waits while the endpoint does not answer.
+
+    Raises:
+        NoAnswer: it has not answered for :data:`PATIENCE` seconds, or not once.
+    """
+    since: float | None = None
+    seen = False
+    while True:
+        try:
+            run = endpoint.get(f"runs/{identity}")
+            nodes = graph(endpoint, run)
+        except NoAnswer as error:
+            if not seen or (since is not None and time.monotonic() - since > PATIENCE):
+                raise
+            if since is None:
+                say(f"{datetime.now():%H:%M:%S}  {error}; trying again, the run goes on")
+                since = time.monotonic()
+        else:
+            if since is not None:
+                say(f"{datetime.now():%H:%M:%S}  {endpoint.url} answers again")
+            since, seen = None, True
+            yield run, nodes
+        time.sleep(POLL)
+
+
+def why(endpoint: Endpoint, run: Object) -> str:
+    """Why a run did not succeed, on one line: the first failed task and its own last words."""
+    link = endpoint.link(f"runs/details/{run['run_id']}")
+    if state(run) == "canceled":
+        return f"run {run['display_name']} was told to end ({link})"
+    for node in graph(endpoint, run):
+        if node.state in ("failed", "error"):
+            printed = _log(endpoint, run["run_id"], node, node.pods[-1]) if node.pods else None
+            reason = _reason(printed or "", node.message)
+            return f"run {run['display_name']} {state(run)} at {node.title}: {reason} ({link})"
+    return f"run {run['display_name']} {state(run)} ({link})"
+
+
+def _reason(printed: str, message: str) -> str:
+    """Why a task failed.
+
+    Args:
+        printed: its pod's log. A component says it on a line of its own.
+        message: the cluster's words, for what could not do that.
+    """
+    lines = list(own_lines(printed))
+    if told := [each for each in lines if each.startswith("dkd: ")]:
+        return told[-1].removeprefix("dkd: ")
+    if missing := next((each for each in lines if "No module named 'kfp" in each), ""):
+        return f"the component's image lacks the launcher (--launcher-image): {missing}"
+    fatal = re.findall(r"^F\d{4} [^\]]*\] (.+)", printed, re.MULTILINE)  # of KFP's own programs
+    last = [each.strip() for each in lines if not each.startswith("Error: exit")]
+    return "; it printed last: ".join(filter(None, (message, *(fatal or last)[-1:])))
+
+
+def _log(endpoint: Endpoint, identity: str, node: Node, pod: str) -> str | None:
+    return endpoint.log(identity, pod, node.namespace, node.started[:10])
+
+
+def logs(
+    endpoint: Endpoint,
+    identity: str,
+    wanted: str,
+    say: Callable[[str], None],
+    *,
+    follow: bool,
+) -> None:
+    """Prints what a run's tasks have printed, task by task, each line once.
+
+    Args:
+        endpoint: where.
+        identity: the run's id.
+        wanted: only tasks with this in their title; all if empty.
+        say: prints a line.
+        follow: go on until the run ends.
+
+    Raises:
+        UserError: no task has such a title.
+    """
+    printed: dict[str, int] = {}
+    last = ""
+    for run, nodes in _looks(endpoint, identity, say):
+        chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
+        ended = run.get("state") in FINISHED
+        for node in chosen:
+            for pod in node.pods:
+                try:
+                    text = _log(endpoint, identity, node, pod)
+                except NoAnswer:
+                    if ended or not follow:  # there is no next look
+                        raise
+                    continue
+                if text is None:
+                    if node.ended and pod not in printed:
+                        printed[pod] = 0
+                        say(f"=== {node.title}: pod {pod} has no log any more")
+                    continue
+                lines = list(own_lines(text))
+                # An unfinished last line is printed once it is whole.
+                whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
+                fresh = lines[printed.get(pod, 0) : whole]
+                if fresh and last != pod:
+                    say(f"=== {node.title}")
+                    last = pod
+                for each in fresh:
+                    say(each)
+                printed[pod] = max(whole, printed.get(pod, 0))
+        if ended or not follow:
+            if not chosen:
+                raise UserError(
+                    f"run {run['display_name']}: no task {wanted!r} has started"
+                    if wanted
+                    else f"run {run['display_name']}: nothing has started"
+                )
+            return
+
+
+def own_lines(text: str) -> Iterator[str]:
+    """A pod's log without what KFP's launcher and executor and Argo say around the component's.
+
+    Some of it is JSON of many lines, up to the brace that closes it at a line's beginning.
+    """
+    inside = False
+    for line in text.splitlines():
+        if inside and (not line or line[0] in " {}"):
+            inside = line != "}"
+        elif _AROUND.match(line):
+            inside = line.endswith(("{", "Got executor_input:"))
+        else:
+            inside = False
+            yield line
+
+
+_AROUND = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"?\d{4}-")

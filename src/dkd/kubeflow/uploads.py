@@ -1,0 +1,200 @@
+"""Compiled pipelines on an endpoint: versions, and what a run fills into their form."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dkd import __version__
+from dkd.errors import UserError
+from dkd.kubeflow.client import Endpoint, Missing, Object
+from dkd.scenario import form
+from dkd.scenario.schema import parse
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Version:
+    """An uploaded pipeline version.
+
+    Attributes:
+        pipeline: id of the pipeline.
+        id: of the version.
+        name: of the version.
+        fresh: it was uploaded now; else the same content was there.
+    """
+
+    pipeline: str
+    id: str
+    name: str
+    fresh: bool
+
+    @property
+    def reference(self) -> Object:
+        return {"pipeline_id": self.pipeline, "pipeline_version_id": self.id}
+
+
+def is_compiled(path: str) -> bool:
+    """Whether a file is a compiled pipeline rather than a scenario."""
+    try:
+        return b"pipelineInfo" in Path(path).read_bytes()
+    except OSError:
+        return False
+
+
+def read_compiled(path: str) -> bytes:
+    """A compiled pipeline's file.
+
+    Raises:
+        UserError: it is not one of ours.
+    """
+    content = Path(path).read_bytes()
+    try:
+        known = _parameters(content)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not a compiled pipeline; make it with `dkd compile`") from None
+    if "artifact_root" not in known:
+        raise UserError(f"{path}: a pipeline, but not one that `dkd compile` made")
+    return content
+
+
+def _spec(content: bytes) -> Object:
+    spec: Object = next(iter(yaml.load_all(content, Loader=_LOADER)))
+    return spec
+
+
+def _parameters(content: bytes) -> Object:
+    found: Object = _spec(content)["root"]["inputDefinitions"]["parameters"]
+    return found
+
+
+def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
+    """Uploads a compiled pipeline, unless this very content is there.
+
+    Args:
+        endpoint: where to.
+        content: YAML.
+        version: name of the version; by default it is made from the content.
+
+    Raises:
+        UserError: a version of this name has other content, or the endpoint says no.
+    """
+    info = _spec(content)["pipelineInfo"]
+    name = info["name"]
+    digest = hashlib.sha256(content).hexdigest()
+    mark = f"sha256:{digest}"
+    wanted = version or f"{__version__}-{digest[:10]}"
+    made_now = False
+    try:
+        pipeline = endpoint.get(f"pipelines/names/{name}", namespace=endpoint.namespace)
+    except Missing:
+        made_now = True
+        pipeline = endpoint.post(
+            "pipelines",
+            {
+                "name": name,
+                "display_name": info.get("displayName", name),
+                "description": info.get("description", ""),
+                "namespace": endpoint.namespace,
+            },
+        )
+    identity = pipeline["pipeline_id"]
+    for known in endpoint.listed(f"pipelines/{identity}/versions", "pipeline_versions"):
+        if wanted in (known.get("name"), known.get("display_name")):
+            if mark not in known.get("description", ""):
+                raise UserError(
+                    f"{endpoint.url}: pipeline {name} has a version {wanted} with other content; "
+                    "give this one another name (--version-name)"
+                )
+            return Version(identity, known["pipeline_version_id"], wanted, fresh=False)
+    try:
+        made = endpoint.upload(
+            "pipelines/upload_version",
+            content,
+            name=wanted,
+            display_name=wanted,
+            pipelineid=identity,
+            description=f"dkd {__version__}, {mark}",
+        )
+    except UserError as error:
+        if made_now:  # no pipeline without a version is left behind
+            with suppress(UserError):
+                endpoint.delete(f"pipelines/{identity}")
+        raise UserError(f"{error}: pipeline {name} was not accepted") from None
+    return Version(identity, made["pipeline_version_id"], wanted, fresh=True)
+
+
+def form_values(content: bytes, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A form's values for a run, checked as far as the form says: names, kinds and choices.
+
+    Defaults are among them, as when the UI sends them: it shows and compares what a run was given.
+
+    Args:
+        content: the compiled pipeline.
+        given: values by name, as parsed from YAML.
+
+    Raises:
+        UserError: the first that does not fit.
+    """
+    known = _parameters(content)
+    values = {
+        name: parameter["defaultValue"]
+        for name, parameter in known.items()
+        if "defaultValue" in parameter
+    }
+    for name, value in given.items():
+        if name not in known:
+            raise UserError(f"-p {name}: the form has no such field; it has {', '.join(known)}")
+        values[name] = _of_kind(name, known[name], value)
+    return values
+
+
+def _of_kind(name: str, parameter: Object, value: Any) -> Any:
+    kinds: dict[str, tuple[type | tuple[type, ...], str]] = {
+        "STRING": ((str, int, float), "text"),
+        "NUMBER_INTEGER": (int, "a whole number"),
+        "NUMBER_DOUBLE": ((int, float), "a number"),
+        "LIST": (list, "a list, e.g. [a, b]"),
+        "STRUCT": (dict, "a mapping, e.g. {a: b}"),
+    }
+    kind, told = kinds[parameter["parameterType"]]
+    if value is None and kind == (str, int, float):
+        return ""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UserError(f"-p {name}={value}: give {told}")
+    choices = parameter.get("literals")
+    if choices and value not in choices:
+        raise UserError(f"-p {name}={value}: choose one of {', '.join(choices)}")
+    return str(value) if parameter["parameterType"] == "STRING" else value
+
+
+def check(content: bytes, values: Mapping[str, Any]) -> None:
+    """Checks a form's values as the run's first task would, as far as that needs no cluster.
+
+    Args:
+        content: the compiled pipeline.
+        values: from :func:`form_values`.
+
+    Raises:
+        UserError: a bad value, named as the form names it.
+    """
+    spec = _spec(content)
+    prepared = spec["root"]["dag"]["tasks"].get("prepare-data")
+    if prepared is None:  # adds classes to a model whose scenario is not known here
+        missing = [
+            name
+            for name in ("add_classes", "add_to_teacher_uri", "data_set_uri")
+            if not values.get(name)
+        ]
+        if missing:
+            raise UserError(f"-p {missing[0]}=...: add-classes needs it")
+        return
+    document = prepared["inputs"]["parameters"]["scenario"]["runtimeValue"]["constant"]
+    scenario = parse(json.loads(document), source="scenario")
+    form.fill_in(scenario, form.INCREMENTAL, values)

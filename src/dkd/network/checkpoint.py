@@ -1,0 +1,95 @@
+"""Checkpoints: safetensors and JSON, published as one artifact.
+
+``model.safetensors`` holds every parameter and buffer under the released program's names;
+``checkpoint.json`` says what the model knows and where it is from. Nothing is pickled.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dkd.errors import UserError
+from dkd.network.deeplab import SegmentationModel
+from dkd.scenario.schema import Network
+from dkd.storage import artifacts
+from dkd.storage.cache import artifact_cache
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
+
+
+def write(
+    folder: Path, model: SegmentationModel, description: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Writes a checkpoint's parts.
+
+    Args:
+        folder: where to.
+        model: the trained model.
+        description: ``checkpoint.json``: classes by step, data set, method, hyper-parameters,
+            metrics, the parent's digest. Nothing in it may differ between two equal trainings.
+
+    Returns:
+        The parts by name, for publishing.
+    """
+    save_tensors(folder / WEIGHTS, model.state_dict())
+    text = json.dumps(description, sort_keys=True, indent=1)
+    (folder / DESCRIPTION).write_text(text + "\n")
+    return {name: folder / name for name in (WEIGHTS, DESCRIPTION)}
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """``checkpoint.json`` of a downloaded checkpoint."""
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+    return description
+
+
+def read(folder: Path) -> SegmentationModel:
+    """The model of a downloaded checkpoint, on the CPU.
+
+    Raises:
+        UserError: a missing, extra or misshaped tensor; the first is named.
+    """
+    description = describe(folder)
+    network = Network.model_validate(description["network"])
+    counts = [len(names) for names in description["classes"]]
+    model = SegmentationModel(network, counts)
+    load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    return model
+
+
+def fetch(uri: str) -> tuple[SegmentationModel, dict[str, Any]]:
+    """The model and description of a published checkpoint, downloaded once per machine.
+
+    Raises:
+        UserError: nothing is there, it is no checkpoint, or it is damaged.
+    """
+    manifest, folder = artifacts.fetch_cached(uri, artifact_cache())
+    if manifest.kind != "checkpoint":
+        raise UserError(f"{uri}: is a {manifest.kind}, not a checkpoint")
+    return read(folder), describe(folder)
+
+
+def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads tensors by name; every one must be there, none more, each of the model's shape."""
+    expected = model.state_dict()
+    for kind, keys in (
+        ("missing", expected.keys() - tensors.keys()),
+        ("unexpected", tensors.keys() - expected.keys()),
+        (
+            "of another shape",
+            [k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape],
+        ),
+    ):
+        if keys:
+            raise UserError(f"{source}: tensor {min(keys)!r} is {kind} ({len(keys)} such)")
+    model.load_state_dict(dict(tensors))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors of any device and layout as safetensors."""
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)

@@ -1,0 +1,249 @@
+"""From artifacts to a run's result: what the report and the tables show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dkd import storage
+from dkd.data.index import BACKGROUND, Dataset
+from dkd.data.packed import open_dataset
+from dkd.evaluation import scores as scoring
+from dkd.report import model
+from dkd.report.page import render
+from dkd.scenario.parsing import dump
+from dkd.scenario.protocols import PROTOCOLS
+from dkd.scenario.schema import Scenario
+from dkd.scenario.tasks import Task
+from dkd.steps.step import Step, StepSpec, read_json
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+
+RESULT, PAGE = "result.json", "report.html"
+
+# More classes than this make KFP's drawing of a confusion matrix unreadable.
+READABLE_CHANNELS = 31
+
+
+def gather(
+    scenario: Scenario,
+    task: Task,
+    dataset_uri: str,
+    run: str,
+    evaluations: Sequence[str],
+    memories: Sequence[str],
+) -> model.RunResult:
+    """A run's result, from its evaluations and what they were made of.
+
+    Args:
+        scenario: the resolved scenario.
+        task: class names by step.
+        dataset_uri: the data set artifact.
+        run: name of the run.
+        evaluations: URI of every step's evaluation, in order; empty where there is none.
+        memories: URI of every step's memory, empty where there is none.
+    """
+    dataset, _ = open_dataset(dataset_uri)
+    scored = [
+        (artifacts.load(evaluation), memory)
+        for evaluation, memory in zip(evaluations, memories, strict=True)
+        if evaluation
+    ]
+    last, _ = scored[-1]
+    checkpoints = [artifacts.load(m.metadata["checkpoint"]["uri"]) for m, _ in scored]
+    steps = [
+        _step(scenario, task, run, checkpoint, evaluation, memory)
+        for checkpoint, (evaluation, memory) in zip(checkpoints, scored, strict=True)
+    ]
+    made = checkpoints[-1].metadata
+    return model.RunResult(
+        scenario=scenario.name,
+        variant=scenario.label or scenario.method,
+        method=scenario.method,
+        setting=scenario.setting,
+        protocol=scenario.protocol,
+        memory_size=scenario.memory_size,
+        seed=scenario.seed,
+        task=task.steps,
+        colours=colours(dataset, task),
+        dataset=model.DatasetRef(name=dataset.name, digest=dataset.digest, uri=dataset_uri),
+        configuration=dump(scenario),
+        provenance=model.Provenance(
+            versions=made["versions"],
+            device=f"{made['device']}, {made['ranks']} ranks",
+            started=checkpoints[0].created,
+            finished=last.created,
+        ),
+        steps=tuple(steps),
+        references=tuple(
+            model.Reference(
+                id=name,
+                image=artifacts.read_part(last, f"pictures/{i}.image.jpg"),
+                truth=artifacts.read_part(last, f"pictures/{i}.truth.png"),
+            )
+            for i, name in enumerate(read_json(last, "evaluation.json")["pictures"])
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What KFP shows of an evaluation.
+
+    Attributes:
+        metrics: percent by name; the same names at every step, 0 where there is no new class.
+        channels: background and class names.
+        confusion: pixel counts, rows truth.
+    """
+
+    metrics: dict[str, float]
+    channels: tuple[str, ...]
+    confusion: list[list[int]]
+
+
+def shown(evaluation: Manifest, spec: StepSpec) -> Shown:
+    """What KFP's metrics and confusion matrix show of an evaluation."""
+    document = read_json(evaluation, "evaluation.json")
+    found = scores(document["confusion"], spec.scenario, Task(spec.task))
+    names = ("miou_all", "miou_old", "miou_new", "hiou", "pixel_accuracy")
+    return Shown(
+        metrics={name: round(getattr(found, name) or 0.0, 3) for name in names},
+        channels=("background", *(name for step in document["classes"] for name in step)),
+        confusion=document["confusion"],
+    )
+
+
+def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
+    """A page of a step and, as far as they were evaluated too, the steps before it.
+
+    Args:
+        spec: the step.
+        evaluation: of its model.
+        run: name of the run.
+    """
+    evaluations, memories = [evaluation.uri], [""]
+    checkpoint = artifacts.load(evaluation.metadata["checkpoint"]["uri"])
+    for number in reversed(range(spec.step)):
+        trained_with = checkpoint.metadata.get("memory")
+        teacher = checkpoint.metadata.get("teacher")
+        if not teacher:  # an imported model
+            break
+        checkpoint = artifacts.load(teacher["uri"])
+        earlier = spec.model_copy(
+            update={"step": number, "checkpoint": checkpoint.uri, "teacher": "", "memory": ""}
+        )
+        found = artifacts.find(Step.open(earlier).evaluation_uri(checkpoint))
+        evaluations.insert(0, found.uri if found else "")
+        memories.insert(0, trained_with["uri"] if trained_with else "")
+    task = Task(spec.task)
+    return page([gather(spec.scenario, task, spec.dataset, run, evaluations, memories)])
+
+
+def _step(
+    scenario: Scenario,
+    task: Task,
+    run: str,
+    checkpoint: Manifest,
+    evaluation: Manifest,
+    memory_uri: str,
+) -> model.StepResult:
+    document = read_json(evaluation, "evaluation.json")
+    found = checkpoint.metadata["run"] != run
+    seconds = {
+        "train": checkpoint.metadata.get("seconds", 0),
+        "evaluate": evaluation.metadata["seconds"],
+    }
+    exemplars: tuple[model.Exemplar, ...] = ()
+    if memory_uri:
+        memory = artifacts.load(memory_uri)
+        seconds["memory"] = memory.metadata["seconds"]
+        exemplars = _exemplars(memory)
+    return model.StepResult(
+        step=len(document["classes"]) - 1,
+        new_classes=document["classes"][-1],
+        images=checkpoint.metadata.get("images", 0),
+        checkpoint=_reference(checkpoint),
+        teacher=checkpoint.metadata.get("teacher"),
+        memory=checkpoint.metadata.get("memory"),
+        origin="found" if found else "trained",
+        made_by=f"run {checkpoint.metadata['run']}, {checkpoint.created}" if found else "",
+        seconds=seconds,
+        curve=_curve(checkpoint.metadata.get("curve", [])),
+        confusion=document["confusion"],
+        scores=scores(document["confusion"], scenario, task),
+        exemplars=exemplars,
+        predictions=tuple(
+            model.Prediction(
+                id=name, labels=artifacts.read_part(evaluation, f"pictures/{i}.prediction.png")
+            )
+            for i, name in enumerate(document["pictures"])
+        ),
+    )
+
+
+def _exemplars(memory: Manifest) -> tuple[model.Exemplar, ...]:
+    listed = read_json(memory, "memory.json")["exemplars"]
+    return tuple(
+        model.Exemplar(
+            id=row["id"],
+            thumbnail=artifacts.read_part(memory, f"thumbnails/{i}.jpg"),
+            classes=row["classes"],
+        )
+        for i, row in enumerate(listed)
+        if f"thumbnails/{i}.jpg" in memory.parts
+    )
+
+
+def _curve(points: Sequence[dict[str, float]]) -> model.Curve:
+    terms = [name for name in points[0] if name != "iteration"] if points else []
+    return model.Curve.of(
+        [int(point["iteration"]) for point in points],
+        {name: [point[name] for point in points] for name in terms},
+    )
+
+
+def _reference(manifest: Manifest) -> model.ArtifactRef:
+    return model.ArtifactRef(uri=manifest.uri, digest=manifest.digest)
+
+
+def scores(confusion: Sequence[Sequence[int]], scenario: Scenario, task: Task) -> model.Scores:
+    """Scores of a confusion matrix; the old classes are those of the task's step 0, for the
+    joint model too, so that methods compare.
+    """
+    counts: list[int] = []
+    for count in task.counts:
+        if sum(counts) < len(confusion) - 1:
+            counts.append(count)
+    absent_classes_count = PROTOCOLS[scenario.protocol].absent_classes_count
+    found = scoring.scores(confusion, counts, absent_classes_count)
+    return model.Scores(
+        iou=found.iou,
+        miou_all=found.miou_all,
+        miou_old=found.miou_old,
+        miou_new=found.miou_new,
+        hiou=found.hiou,
+        pixel_accuracy=found.pixel_accuracy,
+    )
+
+
+def colours(dataset: Dataset, task: Task) -> tuple[tuple[int, int, int], ...]:
+    """The data set's colours of background and of the task's classes, by channel."""
+    values = [BACKGROUND, *(dataset.values[name] for name in task.classes)]
+    return tuple(dataset.palette[value] for value in values)
+
+
+def publish(result: model.RunResult, root: str, run: str) -> str:
+    """Keeps a run's result and page under the artifact root; returns the result's URI."""
+    folder = storage.join(root, "runs", run)
+    storage.write_bytes(storage.join(folder, PAGE), page([result]).encode())
+    uri = storage.join(folder, RESULT)
+    storage.write_bytes(uri, result.to_json())
+    return uri
+
+
+def page(results: Sequence[model.RunResult]) -> str:
+    """The report of one or several runs, as HTML."""
+    return render(results, title=results[0].scenario)
+
+
+def load(uri: str) -> model.RunResult:
+    """A run's result document."""
+    return model.RunResult.from_json(storage.read_bytes(uri), source=uri)

@@ -1,0 +1,195 @@
+"""The scenarios that come with the package: the demonstration and the published tables.
+
+Published figures are those of the paper's tables (arXiv 2210.05941), hIoU and mIoU_all.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any
+
+import yaml
+
+from dkd.errors import UserError
+from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
+from dkd.scenario.schema import Scenario, parse
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published result, in percent."""
+
+    hiou: float
+    miou_all: float
+
+
+def _steps(first: int, later: int, classes: int) -> list[list[int]]:
+    """Classes in index order: ``first`` of them, then ``later`` at a time."""
+    bounds = [1, *range(first + 1, classes + 1, later), classes + 1]
+    return [list(range(a, b)) for a, b in pairwise(bounds)]
+
+
+_VOC = {
+    "data": {"format": "voc"},
+    "protocol": "paper",
+    "network": {"backbone": "resnet101"},
+    "training": {
+        "epochs": {"first": 60, "later": 60},
+        "batch_size": 32,
+        "crop": 512,
+        "lr": {"first": 1e-3, "later": 1e-4},
+        "schedule": "poly",
+        "pos_weight": {"first": 2, "later": 1},
+    },
+    "variants": {
+        "finetune": {"method": "finetune"},
+        "DKD": {},
+        "DKD-M": {"memory_size": 100},
+        "joint": {"method": "joint"},
+    },
+}
+_ADE = {
+    "data": {"format": "ade20k"},
+    "protocol": "paper",
+    "network": {"backbone": "resnet101"},
+    "training": {
+        "epochs": {"first": 100, "later": 100},
+        "batch_size": 24,
+        "crop": 512,
+        "lr": {"first": 2.5e-3, "later": 2.5e-4},
+        "schedule": "warmup_poly",
+        "pos_weight": {"first": 35, "later": 35},
+    },
+    "variants": {**_VOC["variants"], "DKD-M": {"memory_size": 300}},  # type: ignore[dict-item]
+}
+
+_TASKS: dict[str, tuple[dict[str, Any], list[list[int]], tuple[str, ...]]] = {
+    f"voc-{first}-{later}": (_VOC, _steps(first, later, 20), ("overlap", "disjoint", "partitioned"))
+    for first, later in ((19, 1), (15, 5), (15, 1), (10, 1), (5, 3))
+} | {
+    f"ade-{first}-{later}": (_ADE, _steps(first, later, 150), ("overlap",))
+    for first, later in ((100, 50), (100, 10), (100, 5), (50, 50))
+}
+
+
+def _suffix(setting: str) -> str:
+    return "" if setting == "overlap" else f"-{setting}"
+
+
+PUBLISHED: dict[tuple[str, str], Figure] = {
+    (f"{task}{setting}", variant): Figure(*figures)
+    for setting, variant, table in (
+        (
+            "",
+            "DKD",
+            {
+                "voc-19-1": (56.95, 76.13),
+                "voc-15-5": (67.17, 73.95),
+                "voc-15-1": (57.46, 70.50),
+                "voc-10-1": (57.21, 60.43),
+                "voc-5-3": (61.32, 58.98),
+                "ade-100-50": (29.42, 35.55),
+                "ade-100-10": (26.79, 34.53),
+                "ade-50-50": (34.77, 34.39),
+            },
+        ),
+        (
+            "",
+            "DKD-M",
+            {
+                "voc-19-1": (68.14, 77.04),
+                "voc-15-5": (68.96, 74.84),
+                "voc-15-1": (64.09, 72.95),
+                "voc-10-1": (64.89, 66.20),
+                "voc-5-3": (65.02, 63.32),
+                "ade-100-50": (29.45, 35.58),
+                "ade-100-10": (27.44, 34.83),
+                "ade-50-50": (34.78, 34.39),
+            },
+        ),
+        (
+            "-disjoint",
+            "DKD",
+            {"voc-19-1": (57.98, 75.90), "voc-15-5": (64.35, 72.21), "voc-15-1": (54.21, 68.48)},
+        ),
+        (
+            "-disjoint",
+            "DKD-M",
+            {"voc-19-1": (67.12, 76.84), "voc-15-5": (65.04, 72.53), "voc-15-1": (60.32, 70.78)},
+        ),
+    )
+    for task, figures in table.items()
+}
+"""Published figures by scenario name and variant."""
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Every scenario by name, as the document that a YAML file would hold."""
+    demo = yaml.safe_load((files("dkd.scenario") / "demo.yaml").read_text())
+    found = {demo["name"]: demo}
+    for task, (base, steps, settings) in _TASKS.items():
+        for setting in settings:
+            name = f"{task}{_suffix(setting)}"
+            found[name] = {"name": name, **base, "task": steps, "setting": setting}
+    return found
+
+
+def published() -> tuple[str, ...]:
+    """Names of the scenarios of the published tables: all but the demonstration."""
+    return tuple(
+        f"{task}{_suffix(s)}" for task, (_, _, settings) in _TASKS.items() for s in settings
+    )
+
+
+def label_names(scenario: Scenario) -> dict[int | str, str]:
+    """Class names by label value of the data set that a scenario is made for, if it is known."""
+    family = scenario.data.format
+    if family == "packed" and scenario.name in published():
+        family = "voc" if scenario.name.startswith("voc-") else "ade20k"
+    known: dict[int | str, str] = {}
+    known.update({"voc": VOC_CLASSES, "ade20k": ADE20K_CLASSES}.get(family, {}).items())
+    return known
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images by step of a published scenario.
+
+    Those of VOC follow from the classes in its masks; those of ADE20K are the released lists',
+    but for step 0 of 100-10 and 100-5: there the definition gives 18 images more.
+    """
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def counts(name: str) -> Counts | None:
+    """Images by step of the published data set; None for other scenarios."""
+    known = json.loads((files("dkd.scenario") / "published_counts.json").read_text())
+    if name not in known:
+        return None
+    return Counts(tuple(known[name]["train"]), tuple(known[name]["test"]))
+
+
+def scenario(name: str, overrides: Mapping[str, Any]) -> Scenario:
+    """A scenario of the catalogue.
+
+    Args:
+        name: its name.
+        overrides: values by dotted field, e.g. where the data set is.
+
+    Raises:
+        UserError: no such scenario, no data set given, or a bad value.
+    """
+    known = documents()
+    if name not in known:
+        raise UserError(
+            f"scenario {name!r}: neither a file nor one of {', '.join(known)}; "
+            "`dkd scenarios` describes them"
+        )
+    document = known[name]
+    root = overrides.get("data.root", "")
+    data = {**document["data"], **({"root": root} if root else {})}
+    return parse({**document, "data": data}, source=name).override(overrides)

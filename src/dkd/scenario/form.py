@@ -1,0 +1,252 @@
+"""The form: a run's parameters, as the UI of Kubeflow Pipelines asks for them.
+
+The UI (seen on 2.17) shows ``name - type`` and a default, no description, sorted by name. So the
+names explain themselves and sort into an order that makes sense: where results and data are, what
+is learned and how, where it is trained. What is left as it is, or empty, is the scenario's.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from typing import Any
+
+from dkd.errors import UserError
+from dkd.scenario.protocols import PROTOCOLS
+from dkd.scenario.schema import Data, Scenario, parse_part
+
+ARTIFACT_ROOT = "s3://mlpipeline/dkd"
+"""Artifact root that the form proposes: a folder of Kubeflow Pipelines' own bucket."""
+
+S3_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - a name
+"""Secret with the S3 keys that the form proposes: Kubeflow Pipelines' own."""
+
+PLACEHOLDER = "s3://your-bucket/"
+"""Start of a data set's URI that a person must replace."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One parameter of the form.
+
+    Attributes:
+        name: as the form shows it.
+        path: the scenario's field that it sets; empty for what concerns the run as a whole.
+        kind: its type.
+        choices: the values of a drop-down; empty for a free field.
+    """
+
+    name: str
+    path: str
+    kind: type
+    choices: tuple[str, ...] = ()
+
+
+LAUNCHING = (
+    Field("s3_secret", "launch.secret", str),
+    Field("training_backend", "launch.backend", str, ("trainjob", "pytorchjob", "local")),
+    Field("training_cpu_per_node", "launch.cpu", str),
+    Field("training_gpus_per_node", "launch.gpus_per_node", int),
+    Field("training_image", "launch.image", str),
+    Field("training_memory_per_node", "launch.memory", str),
+    Field("training_node_selector", "launch.node_selector", dict),
+    Field("training_nodes", "launch.nodes", int),
+    Field("training_processes_per_node", "launch.processes_per_node", int),
+    Field("training_queue", "launch.queue", str),
+    Field("training_tolerations", "launch.tolerations", list),
+)
+"""Where and on how much a step is trained: changes no result."""
+
+RUN = (
+    Field("artifact_root", "", str),
+    Field("run_name", "", str),
+    Field("other_settings", "", dict),
+)
+"""Where all results go, the run's name there (empty: the workflow's), and values by dotted field
+of the scenario for whatever the form has no field of its own for.
+"""
+
+INCREMENTAL = (
+    *RUN,
+    Field("data_set_uri", "data.root", str),
+    Field("epochs_first_step", "training.epochs.first", int),
+    Field("epochs_later_steps", "training.epochs.later", int),
+    Field("exemplar_memory_size", "memory_size", int),
+    Field("learning_rate_first_step", "training.lr.first", float),
+    Field("learning_rate_later_steps", "training.lr.later", float),
+    Field("protocol", "protocol", str, tuple(PROTOCOLS)),
+    Field("seed", "seed", int),
+    *LAUNCHING,
+)
+"""The form of a scenario's pipeline: the fields' defaults are the scenario's values."""
+
+# Text, because the teacher's scenario is not known when the pipeline is compiled: empty is its.
+EXTENSION = (
+    *RUN,
+    Field("add_classes", "", list),
+    Field("add_to_teacher_uri", "", str),
+    Field("add_with_memory_uri", "", str),
+    Field("data_set_uri", "", str),
+    Field("epochs", "training.epochs.later", str),
+    Field("exemplar_memory_size", "memory_size", str),
+    Field("learning_rate", "training.lr.later", str),
+    Field("seed", "seed", str),
+    *LAUNCHING,
+)
+"""The form of the pipeline that adds classes to a model."""
+
+
+def defaults(fields: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The form's defaults.
+
+    Args:
+        fields: the form.
+        given: a scenario as JSON, or the part of it that is known; other fields are empty.
+    """
+    empty: dict[str, Any] = {"artifact_root": ARTIFACT_ROOT}
+    return {
+        field.name: _at(given, field.path) if field.path else empty.get(field.name, field.kind())
+        for field in fields
+    }
+
+
+def _at(document: Mapping[str, Any], path: str) -> Any:
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part, "")
+        if value == "":
+            break
+    return value or S3_SECRET if path == "launch.secret" else value
+
+
+def set_signature(
+    function: Callable[..., None], fields: Iterable[Field], values: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Makes the form a pipeline function's parameters; returns their names in order.
+
+    KFP reads a pipeline's parameters from its function's signature, and calls it by position.
+    """
+    keyword = Parameter.POSITIONAL_OR_KEYWORD
+    function.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(field.name, keyword, default=values[field.name], annotation=field.kind)
+            for field in sorted(fields, key=lambda field: field.name)
+        ]
+    )
+    return tuple(function.__signature__.parameters)  # type: ignore[attr-defined]
+
+
+def require_secret(name: str, environment: Mapping[str, str]) -> None:
+    """Checks that a component's pod got the S3 keys that the form names.
+
+    Args:
+        name: of the secret; ``none`` where pods have credentials otherwise.
+        environment: the pod's variables; outside of pods nothing is checked.
+
+    Raises:
+        UserError: it did not: there is no such secret, or it has other keys.
+    """
+    in_pod = "KUBERNETES_SERVICE_HOST" in environment
+    if in_pod and name not in ("", "none") and "AWS_ACCESS_KEY_ID" not in environment:
+        raise UserError(
+            f"s3_secret: there is no secret {name} with the keys accesskey and secretkey in this "
+            f"namespace; kubectl get secret {name} shows it, and 'none' is for pods that have "
+            "credentials otherwise"
+        )
+
+
+def fill_in(
+    scenario: Scenario,
+    fields: Sequence[Field],
+    values: Mapping[str, Any],
+) -> Scenario:
+    """The scenario with a form's values.
+
+    Args:
+        scenario: as compiled, or the teacher's.
+        fields: the form.
+        values: by the form's names; more names than the form's are passed over. Empty ones leave
+            the scenario's; ``other_settings`` win.
+
+    Raises:
+        UserError: a bad value, named as the form names it.
+    """
+    given = {
+        field.name: values[field.name]
+        for field in fields
+        if field.path and values.get(field.name) not in ("", None)
+    }
+    assignments: dict[str, Any] = {}
+    for field in fields:
+        if field.name in given:
+            assignments |= _checked(scenario, field, given[field.name], given)
+    assignments |= _other_settings(scenario, values.get("other_settings") or {})
+    filled = scenario.override(assignments)
+    if filled.data.root.startswith(PLACEHOLDER):
+        raise UserError(
+            f"data_set_uri: {filled.data.root} is a placeholder; give the URI of your own data "
+            "set (dkd data pack)"
+        )
+    if filled.launch.backend != "local" and not filled.launch.image:
+        raise UserError(
+            "training_image: name the training image, best by digest "
+            "(REGISTRY/dkd-training@sha256:...)"
+        )
+    return filled
+
+
+def _checked(
+    scenario: Scenario, field: Field, value: Any, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a field sets, tried alone so that its error bears its name."""
+    if field.choices and value not in field.choices:
+        raise UserError(f"{field.name}: {value!r} is none of {', '.join(field.choices)}")
+    assignments = {field.path: value}
+    if field.path == "data.root" and value != scenario.data.root:
+        assignments["data.format"] = "packed"
+    elif field.path == "launch.gpus_per_node":
+        assignments["launch.processes_per_node"] = value or given.get("training_processes_per_node")
+    elif field.path == "launch.secret" and value == S3_SECRET and not scenario.launch.secret:
+        return {}  # what the form proposed: workers keep the runtime's own
+    elif field.path == "launch.processes_per_node" and given.get("training_gpus_per_node"):
+        return {}  # one rank per GPU
+    elif field.path == "launch.tolerations":
+        assignments = {field.path: [_toleration(each) for each in value]}
+    complete = {key: each for key, each in assignments.items() if each is not None}
+    try:
+        # Alone it must not be judged by how many ranks there are to a GPU.
+        scenario.override({"launch.gpus_per_node": 0, **complete})
+    except UserError as error:
+        told = str(error).removeprefix("override: ")
+        raise UserError(f"{field.name}: {told} (given: {value!r})") from None
+    return complete
+
+
+def _other_settings(scenario: Scenario, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        scenario.override({"launch.gpus_per_node": 0, **given})
+    except UserError as error:
+        raise UserError(f"other_settings: {str(error).removeprefix('override: ')}") from None
+    return given
+
+
+def new_data(uri: str, other_settings: Mapping[str, Any]) -> Data:
+    """The data set of an extension: packed, unless ``data.*`` of the other settings differ.
+
+    Raises:
+        UserError: no URI, or an unknown field or bad value.
+    """
+    fields = {
+        path.removeprefix("data."): value
+        for path, value in other_settings.items()
+        if path.startswith("data.")
+    }
+    return parse_part(Data, {"format": "packed", "root": uri, **fields}, source="data_set_uri")
+
+
+def _toleration(given: Any) -> Any:
+    """In this project's spelling; Kubernetes' own is accepted."""
+    if isinstance(given, dict) and "tolerationSeconds" in given:
+        return {
+            "seconds" if key == "tolerationSeconds" else key: each for key, each in given.items()
+        }
+    return given

@@ -1,0 +1,356 @@
+"""Scenarios: everything that defines a run, as YAML checked by a schema.
+
+    dkd run my-scenario.yaml --set training.epochs=30 --set method=finetune
+
+A scenario is the unit people name, submit and compare. It says what is learned (data, task,
+setting), how (method, memory, protocol, network, training) and where (launch). Everything
+but ``name``, ``label``, ``description``, ``speed``, ``launch`` and ``variants`` can change the
+result beyond its rounding.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dkd.errors import UserError
+from dkd.methods import LOSS_TERMS, METHODS
+from dkd.scenario.protocols import ProtocolName
+
+Setting = Literal["overlap", "disjoint", "partitioned"]
+Backbone = Literal["resnet101", "resnet50", "resnet18", "mobilenet_v2", "demo"]
+DataFormat = Literal["voc", "ade20k", "folder", "digits", "packed"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["poly", "warmup_poly"]
+
+
+class Model(BaseModel):
+    """Base of every part: unknown fields are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+class FirstLater(Model):
+    """A number for step 0 and one for every later step."""
+
+    first: float
+    later: float
+
+    def at(self, step: int) -> float:
+        return self.first if step == 0 else self.later
+
+
+class Data(Model):
+    """Where images and masks are.
+
+    Attributes:
+        format: layout of the data set (``dkd data --help``). ``digits`` is the demonstration's,
+            made on the spot; ``packed`` is what ``dkd data pack`` wrote.
+        root: folder, or URI of a packed data set; not used by ``digits``.
+        train: name of the training split's list (``voc``; the format's own by default).
+        validation: likewise for the split that is evaluated.
+        pack: put the images into the artifact store, so that workers need no folder.
+        digits: size of the made data set.
+    """
+
+    class Digits(Model):
+        train: Annotated[int, Field(ge=10)] = 1200
+        validation: Annotated[int, Field(ge=5)] = 200
+        size: Annotated[int, Field(ge=32, le=512)] = 64
+        seed: int = 1
+
+    format: DataFormat
+    root: str = ""
+    train: str | None = None
+    validation: str | None = None
+    pack: bool = False
+    digits: Digits = Digits()
+
+    @model_validator(mode="after")
+    def _root_given(self) -> Self:
+        if self.format != "digits" and not self.root:
+            raise ValueError("root: say where the data set is (--data PATH_OR_URI)")
+        return self
+
+
+class Network(Model):
+    """DeepLabV3 on a torchvision backbone.
+
+    Attributes:
+        backbone: ``demo`` is a small one of the demonstration's own.
+        weights: path or URI of the backbone's initial weights (safetensors with torchvision's
+            key names); empty for random ones.
+        weights_sha256: their digest, checked after download; required with a URI.
+        aspp_channels: width of ASPP's branches and of the features.
+    """
+
+    backbone: Backbone = "resnet101"
+    weights: str = ""
+    weights_sha256: str = ""
+    aspp_channels: Annotated[int, Field(ge=8)] = 256
+
+
+class Training(Model):
+    """Optimisation and augmentation of a step.
+
+    Attributes:
+        epochs: passes over the step's images, at step 0 and later.
+        batch_size: images of one optimiser step, over all ranks.
+        crop: side of the square training crop, and of the evaluation's short side, in pixels.
+        lr: backbone's rate at the start; ASPP and heads take ten times as much.
+        schedule: rate over the iterations of a step.
+        pos_weight: weight of the mBCE's positive term.
+        precision: autocast type on a GPU; CPU is always fp32.
+        loader_workers: loader processes per rank; 0 loads in the rank itself.
+        save_interval: seconds between saves of the training state for resuming.
+    """
+
+    class Epochs(Model):
+        first: Annotated[int, Field(ge=1)]
+        later: Annotated[int, Field(ge=1)]
+
+        def at(self, step: int) -> int:
+            return self.first if step == 0 else self.later
+
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=1)]
+    crop: Annotated[int, Field(ge=16)] = 512
+    lr: FirstLater
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Schedule = "poly"
+    pos_weight: FirstLater = FirstLater(first=1, later=1)
+    precision: Precision = "bf16"
+    loader_workers: Annotated[int, Field(ge=0)] = 4
+    save_interval: Annotated[float, Field(gt=0)] = 300
+
+
+class Speed(Model):
+    """Means that make a step fast and change its result in rounding alone: no part of any key.
+
+    Each can be turned off, and then the plain way is taken. What is null is decided by the
+    device: true on a GPU, false on a CPU, where defaults give the plain way's very bits. Triton's
+    kernels are false too where they cannot be compiled.
+
+    Attributes:
+        channels_last: weights and activations have their channels innermost, as tensor cores
+            take them. Dropout (step 0) then drops other features, as another seed would.
+        fold_norms: convolutions do the work of frozen batch normalisation, teacher's and
+            student's, and of the residual sum and the ReLU behind it.
+        unshuffled_stem: a ResNet's first convolution of 3 channels as one of 12.
+        block_losses: losses block by block with nothing kept at full resolution, instead of
+            targets written out. True by default everywhere.
+        triton_losses: with ``block_losses``, one kernel for all blocks; nothing on a CPU.
+        triton_pooling: one kernel for a ResNet's first normalisation, where it is frozen, with
+            its ReLU and pooling; nothing on a CPU.
+        fused_optimiser: one kernel for many parameters.
+        recorded: the passes of steps > 0 are recorded once and played (CUDA graphs); nothing on
+            a CPU.
+        device_transforms: loader workers only decode; the device resizes and normalises whole
+            batches.
+        prefetch: the next batch is copied and finished beside the computation, on a stream of
+            its own; nothing on a CPU, which has no streams.
+        evaluation_batch: most images of one size that are scored together; null is 16 on a GPU
+            and 1 on a CPU.
+    """
+
+    channels_last: bool | None = None
+    fold_norms: bool | None = None
+    unshuffled_stem: bool | None = None
+    block_losses: bool = True
+    triton_losses: bool | None = None
+    triton_pooling: bool | None = None
+    fused_optimiser: bool | None = None
+    recorded: bool | None = None
+    device_transforms: bool | None = None
+    prefetch: bool | None = None
+    evaluation_batch: Annotated[int, Field(ge=1)] | None = None
+
+
+class Toleration(Model):
+    """A Kubernetes toleration, with its field names in this file's spelling."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(m|k|[KMGT]i?)?)?$")]
+"""A Kubernetes quantity such as ``500m`` or ``16Gi``; empty leaves it to the cluster."""
+
+Name = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", max_length=253)]
+"""Name of a Kubernetes object."""
+
+
+class Launch(Model):
+    """Where and on how much a step's job runs. Changes no result but its rounding.
+
+    Attributes:
+        backend: ``local`` runs torchrun on this machine; ``trainjob`` (Kubeflow Trainer v2) and
+            ``pytorchjob`` (Training Operator v1) on a Kubernetes cluster (``docs/cluster.md``).
+        nodes: machines per step.
+        processes_per_node: ranks per machine (GPUs, or processes on CPU).
+        threads: CPU threads per rank.
+        image: the training image, best by digest. This and all below: cluster backends only.
+        namespace: where jobs run; by default the launching pod's or kubeconfig's own.
+        gpus_per_node: 0 trains on CPU; otherwise one GPU per rank.
+        gpu_resource: what the cluster calls a GPU.
+        cpu: CPUs requested per node.
+        memory: memory requested per node, which is also the limit.
+        shared_memory: size of /dev/shm per node (loader workers use it; counts as memory).
+        runtime: TrainingRuntime that jobs are made from (``trainjob``).
+        secret: secret with S3 keys ``accesskey`` and ``secretkey``; ``none`` where pods get
+            credentials otherwise (IRSA). ``trainjob`` takes the runtime's own by default.
+        service_account: of the workers; needs no rights.
+        queue: Kueue's local queue.
+        priority_class: of the workers' pods.
+        node_selector: labels that nodes must have.
+        tolerations: taints of nodes that do no harm.
+        deadline: seconds that a job may run, over all its restarts; queueing does not count.
+        max_restarts: how often all ranks start again, from the last save, when one died.
+    """
+
+    backend: Literal["local", "trainjob", "pytorchjob"] = "local"
+    nodes: Annotated[int, Field(ge=1)] = 1
+    processes_per_node: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 1
+    image: str = ""
+    namespace: Name = ""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    cpu: Quantity = ""
+    memory: Quantity = ""
+    shared_memory: Quantity = "2Gi"
+    runtime: Name = "dkd"
+    secret: Name = ""
+    service_account: Name = "dkd-worker"
+    queue: Name = ""
+    priority_class: Name = ""
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    deadline: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+
+    @model_validator(mode="after")
+    def _one_gpu_per_rank(self) -> Self:
+        if self.gpus_per_node not in (0, self.processes_per_node):
+            raise ValueError(
+                f"gpus_per_node: {self.gpus_per_node} GPUs for processes_per_node="
+                f"{self.processes_per_node}; give one GPU per rank, or 0 to train on CPU"
+            )
+        return self
+
+
+class Scenario(Model):
+    """A whole scenario. See the module's text.
+
+    Attributes:
+        label: how tables name it beside others; the method's name if empty.
+        task: classes by step, as names or label values of the data set.
+        setting: which images belong to a step (:mod:`dkd.data.splits`).
+        method: one of :data:`dkd.methods.METHODS`.
+        losses: loss weights that replace the method's (ablations), e.g. ``{kd: 0}``.
+        memory_size: exemplars kept for later steps; 0 keeps none.
+        protocol: :mod:`dkd.scenario.protocols`.
+        speed: how fast it is done.
+        variants: named sets of overrides that are worth comparing, e.g.
+            ``{DKD-M: {memory_size: 100}, joint: {method: joint}}``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
+    label: str = ""
+    description: str = ""
+    data: Data
+    task: tuple[tuple[int | str, ...], ...]
+    setting: Setting = "overlap"
+    method: str = "dkd"
+    losses: dict[str, Annotated[float, Field(ge=0)]] = {}
+    memory_size: Annotated[int, Field(ge=0)] = 0
+    protocol: ProtocolName = "corrected"
+    seed: Annotated[int, Field(ge=0)] = 1
+    network: Network = Network()
+    training: Training
+    speed: Speed = Speed()
+    launch: Launch = Launch()
+    variants: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        if self.method not in METHODS:
+            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
+        if unknown := set(self.losses) - set(LOSS_TERMS):
+            raise ValueError(
+                f"losses.{min(unknown)}: no such loss; there are {', '.join(LOSS_TERMS)}"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Number of steps that are trained."""
+        return 1 if METHODS[self.method].joint else len(self.task)
+
+    def override(self, assignments: Mapping[str, Any]) -> "Scenario":
+        """This scenario with other values.
+
+        Args:
+            assignments: value by dotted field name, e.g. ``{"training.lr.first": 0.01}``.
+
+        Raises:
+            UserError: an unknown field or a bad value.
+        """
+        document = self.model_dump()
+        for key, value in assignments.items():
+            _assign(document, key.split("."), value, key)
+        return parse(document, source="")
+
+    def variant(self, name: str) -> "Scenario":
+        """The named variant, itself without variants."""
+        if name not in self.variants:
+            raise UserError(
+                f"variant {name!r}: scenario {self.name} has {', '.join(self.variants) or 'none'}"
+            )
+        return self.override({"label": name, **self.variants[name], "variants": {}})
+
+
+def parse(document: object, source: str) -> Scenario:
+    """The scenario that a YAML or JSON document describes.
+
+    Args:
+        document: parsed YAML.
+        source: where it is from, for messages; empty where the field says enough.
+
+    Raises:
+        UserError: one line naming the first bad field and its value.
+    """
+    return parse_part(Scenario, document, source)
+
+
+def parse_part(part: type[M], document: object, source: str) -> M:
+    """As :func:`parse`, for any part of a scenario."""
+    try:
+        return part.model_validate(document)
+    except ValidationError as error:
+        first, *others = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if isinstance(first["input"], str | int | float) and repr(first["input"]) not in message:
+            message += f", not {first['input']!r}"
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(": ".join(filter(None, [source, where, message])) + more) from None
+
+
+def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> None:
+    at = document
+    for part in path[:-1]:
+        at = at.get(part)  # type: ignore[assignment]
+        if not isinstance(at, dict):
+            raise UserError(f"{key}: no such field")
+    open_mapping = path[:-1] in (["losses"], ["variants"])
+    if path[-1] not in at and not open_mapping:
+        raise UserError(f"{key}: no such field; there are {', '.join(at)}")
+    at[path[-1]] = value

@@ -1,0 +1,342 @@
+"""What lies under an artifact root, which run uses it, and what goes when a run is removed.
+
+Results are shared: a step that was trained once is found by every run that has it. So a run's
+results may go only when no other run uses them. A run uses
+
+* what it noted (:func:`dkd.steps.stages.note_uses`): its inputs and its checkpoint *before* it is
+  trained, so that a running job keeps its saves and what it is about to publish;
+* what it made (manifests name the run) and what its result names;
+* what these were made of: teachers, memories and data sets, and so on.
+
+What no run uses (imported models, packed data sets, results of removed runs) is nobody's to
+remove here. Only leftovers of killed writers (saves, parts without a manifest, uploads) go with any
+removal once they are older than a day: a writer that still works may not have said so yet.
+
+:func:`survey` reads; the rest are pure functions of what it read, but for :func:`remove`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from dkd import storage
+from dkd.errors import UserError
+from dkd.report.collect import RESULT
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+from dkd.storage.store import Entry, Unfinished
+
+FOLDERS = ("datasets", "checkpoints", "evaluations", "memories")
+OLD = timedelta(days=1)
+"""Age from which on leftovers are taken for those of a killed writer."""
+ACTIVE = timedelta(hours=1)
+"""A run that is not finished and wrote something within this time may be running."""
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the root says about a run.
+
+    Attributes:
+        name: of the run.
+        scenario: its claimed scenario; empty for single steps (``dkd train``).
+        noted: ``<folder>/<key>`` of what it noted or its result names.
+        finished: it has a result.
+        started: when its first object was written.
+        written: when its last one was.
+    """
+
+    name: str
+    scenario: Mapping[str, Any]
+    noted: frozenset[str]
+    finished: bool
+    started: datetime
+    written: datetime
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything under a root.
+
+    Attributes:
+        root: artifact root.
+        objects: all objects.
+        manifests: whole artifacts by ``<folder>/<key>``.
+        runs: by name.
+        unfinished: what killed, or working, writers have begun.
+    """
+
+    root: str
+    objects: tuple[Entry, ...]
+    manifests: Mapping[str, Manifest]
+    runs: Mapping[str, Run]
+    unfinished: tuple[Unfinished, ...] = ()
+
+    @cached_property
+    def by_place(self) -> dict[str, list[Entry]]:
+        """Objects by ``<folder>/<key>``."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.objects:
+            found.setdefault(place_of(self.root, entry.uri), []).append(entry)
+        return found
+
+    @cached_property
+    def uses(self) -> dict[str, frozenset[str]]:
+        """``<folder>/<key>`` of all that each run uses, there or not."""
+        return {name: self._reached(run) for name, run in self.runs.items()}
+
+    def size(self, places: Iterable[str]) -> int:
+        """Bytes of all objects there."""
+        return sum(entry.size for place in places for entry in self.by_place.get(place, ()))
+
+    def written(self, place: str) -> datetime:
+        """When the place's newest object was written."""
+        return max(entry.modified for entry in self.by_place[place])
+
+    def _reached(self, run: Run) -> frozenset[str]:
+        waiting = {*run.noted}
+        waiting |= {p for p, m in self.manifests.items() if m.metadata.get("run") == run.name}
+        reached: set[str] = set()
+        while waiting:
+            place = waiting.pop()
+            reached.add(place)
+            if (manifest := self.manifests.get(place)) is not None:
+                waiting |= set(origins(manifest)) - reached
+        return frozenset(reached)
+
+
+def survey(root: str) -> Survey:
+    """Reads what lies under a root: one listing, the manifests and the runs' documents.
+
+    Raises:
+        UserError: storage failed.
+    """
+    objects = tuple(storage.list_objects(root))
+    named = {place_of(root, e.uri) for e in objects if e.uri.endswith("/" + artifacts.MANIFEST)}
+    places = sorted(place for place in named if place.split("/")[0] in FOLDERS)
+    by_run: dict[str, list[Entry]] = {}
+    for entry in objects:
+        folder, _, name = place_of(root, entry.uri).partition("/")
+        if folder == "runs" and name:
+            by_run.setdefault(name, []).append(entry)
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(lambda place: artifacts.find(storage.join(root, place)), places)
+        manifests = {p: m for p, m in zip(places, found, strict=True) if m is not None}
+        runs = dict(zip(by_run, pool.map(lambda n: _run(root, n, by_run[n]), by_run), strict=True))
+    return Survey(root, objects, manifests, runs, tuple(storage.unfinished(root)))
+
+
+def _run(root: str, name: str, entries: list[Entry]) -> Run:
+    inside = {entry.uri.removeprefix(storage.join(root, "runs", name) + "/") for entry in entries}
+    noted = {path.removeprefix("uses/") for path in inside if path.startswith("uses/")}
+    scenario: Mapping[str, Any] = {}
+    if "scenario.json" in inside:
+        scenario = json.loads(storage.read_bytes(storage.join(root, "runs", name, "scenario.json")))
+    if RESULT in inside:
+        result = json.loads(storage.read_bytes(storage.join(root, "runs", name, RESULT)))
+        noted |= set(_places(result.get("dataset"), *result.get("steps", ())))
+    return Run(
+        name=name,
+        scenario=scenario,
+        noted=frozenset(noted),
+        finished=RESULT in inside,
+        started=min(entry.modified for entry in entries),
+        written=max(entry.modified for entry in entries),
+    )
+
+
+def _places(*documents: object) -> Iterable[str]:
+    """``<folder>/<key>`` of every ``uri`` in some JSON."""
+    for document in documents:
+        if isinstance(document, Mapping):
+            if isinstance(uri := document.get("uri"), str) and uri:
+                yield tail(uri)
+            yield from _places(*document.values())
+
+
+def origins(manifest: Manifest) -> Iterable[str]:
+    """``<folder>/<key>`` of what an artifact was made of."""
+    names = ("dataset", "teacher", "memory", "checkpoint", "previous")
+    return _places(*(manifest.metadata.get(name) for name in names))
+
+
+def tail(uri: str) -> str:
+    """``<folder>/<key>`` of an artifact, whatever the scheme and bucket it was named by."""
+    return "/".join(uri.rstrip("/").split("/")[-2:])
+
+
+def place_of(root: str, uri: str) -> str:
+    """``<folder>/<key>`` of an object under the root."""
+    return "/".join(uri.removeprefix(root.rstrip("/") + "/").split("/")[:2])
+
+
+# ---- listing
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A line of ``dkd runs``.
+
+    Attributes:
+        name: of the run.
+        state: ``finished``, ``step 2 of 6`` (so many are trained), ``started``.
+        started: when.
+        size: bytes of all that it uses, its own documents included.
+        shared: bytes of these that other runs use too.
+        others: names of those runs.
+    """
+
+    name: str
+    state: str
+    started: datetime
+    size: int
+    shared: int
+    others: tuple[str, ...]
+
+
+def summaries(found: Survey) -> list[Summary]:
+    """The runs, oldest first."""
+    lines = []
+    for name, run in found.runs.items():
+        uses = with_saves(found.uses[name])
+        others = {
+            other: with_saves(found.uses[other]) & uses & found.by_place.keys()
+            for other in found.runs
+            if other != name
+        }
+        shared = frozenset().union(*others.values()) if others else frozenset()
+        lines.append(
+            Summary(
+                name=name,
+                state=state(found, run),
+                started=run.started,
+                size=found.size(uses | {f"runs/{name}"}),
+                shared=found.size(shared),
+                others=tuple(sorted(other for other, places in others.items() if places)),
+            )
+        )
+    return sorted(lines, key=lambda line: (line.started, line.name))
+
+
+def state(found: Survey, run: Run) -> str:
+    """How far a run came."""
+    if run.finished:
+        return "finished"
+    used = found.uses[run.name]
+    trained = sum(place.startswith("checkpoints/") for place in used & found.manifests.keys())
+    steps = 1 if run.scenario.get("method") == "joint" else len(run.scenario.get("task", ()))
+    if not trained:
+        return "started"
+    return f"step {trained} of {steps}" if steps else f"{trained} steps"
+
+
+def with_saves(places: Iterable[str]) -> frozenset[str]:
+    """These and the saves of the checkpoints among them: both have the same key."""
+    names = frozenset(places)
+    prefix = "checkpoints/"
+    return names | {f"saves/{n.removeprefix(prefix)}" for n in names if n.startswith(prefix)}
+
+
+# ---- removing
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What goes with a run.
+
+    Attributes:
+        places: whole folders, ``<folder>/<key>``: the run's own results, its documents last.
+        leftovers: folders of killed writers, of whatever run.
+        unfinished: uploads and temporary files of killed writers.
+        kept: what the run uses that stays, with the names of those that use it too.
+    """
+
+    places: tuple[str, ...]
+    leftovers: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def removal(
+    found: Survey, name: str, now: datetime, *, stopped: bool = False, old: timedelta = OLD
+) -> Removal:
+    """What can go when a run goes.
+
+    Args:
+        found: what lies under the root.
+        name: the run.
+        now: the present (aware).
+        stopped: the run does not run, however lately it wrote something.
+        old: age of leftovers that may go.
+
+    Raises:
+        UserError: there is no such run; it, or another one that has not noted yet what it uses,
+            may be running.
+    """
+    if name not in found.runs:
+        known = ", ".join(sorted(found.runs)) or "none"
+        raise UserError(f"{found.root}: no run {name!r}; there are: {known}")
+    _require_idle(found, name, now, stopped)
+    mine = with_saves(found.uses[name])
+    users: dict[str, list[str]] = {}
+    for other in sorted(found.runs.keys() - {name}):
+        for place in with_saves(found.uses[other]):
+            users.setdefault(place, []).append(other)
+    here = {place for place in mine if place in found.by_place}
+    kept = {place: tuple(users[place]) for place in sorted(here & users.keys())}
+    going = sorted(here - users.keys())
+    leftovers = sorted(
+        place
+        for place in found.by_place.keys() - mine - users.keys()
+        if is_leftover(found, place) and now - found.written(place) >= old
+    )
+    gone = (mine - users.keys()) | {f"runs/{name}"}
+    unfinished = tuple(
+        each
+        for each in found.unfinished
+        if place_of(found.root, each.uri) in gone or now - each.started >= old
+    )
+    return Removal((*going, f"runs/{name}"), tuple(leftovers), unfinished, kept)
+
+
+def is_leftover(found: Survey, place: str) -> bool:
+    """Whether a folder holds saves, or parts of an artifact that was never published."""
+    folder = place.split("/")[0]
+    return folder == "saves" or (folder in FOLDERS and place not in found.manifests)
+
+
+def _require_idle(found: Survey, name: str, now: datetime, stopped: bool) -> None:
+    run = found.runs[name]
+    places = [p for p in with_saves(found.uses[name]) if is_leftover(found, p)]
+    seen = [found.written(p) for p in places if p in found.by_place]
+    age = now - max([run.written, *seen])
+    if not (run.finished or stopped) and age < ACTIVE:
+        raise UserError(
+            f"run {name!r}: wrote something {age.total_seconds() / 60:.0f} minutes ago and is not "
+            "finished; stop it, or if it is stopped use --stopped"
+        )
+    for other in found.runs.values():
+        fresh = not other.finished and not other.noted and now - other.written < ACTIVE
+        if other.name != name and fresh:
+            raise UserError(
+                f"run {other.name!r}: has just begun and not noted yet what it uses; try again "
+                "in some minutes"
+            )
+
+
+def remove(root: str, chosen: Removal) -> None:
+    """Removes it; what was interrupted goes on when it is started again.
+
+    Manifests go first, so that nobody finds half an artifact, and the run's own documents last.
+
+    Raises:
+        UserError: storage failed.
+    """
+    storage.abandon(chosen.unfinished)
+    for place in (*chosen.leftovers, *chosen.places):
+        artifacts.remove(storage.join(root, place))

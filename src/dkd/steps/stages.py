@@ -1,0 +1,309 @@
+"""What the pipeline's components do: prepare data, and have a step's stages done by its job.
+
+Each function is what one component calls; on a cluster they run in the launcher image, which
+holds no torch, and start jobs of the training image.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dkd import storage
+from dkd.data import index, packed, splits
+from dkd.data.index import Dataset
+from dkd.errors import UserError
+from dkd.launching.interface import Job, launcher
+from dkd.scenario.schema import Data, Scenario, parse
+from dkd.scenario.tasks import Task
+from dkd.steps.step import Stage, Step, StepSpec, differences, digest, place, read_json
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+from dkd.storage.cache import dataset_cache
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What :func:`prepare` hands to the steps.
+
+    Attributes:
+        task: class names by step.
+        dataset: URI of the data set artifact.
+    """
+
+    task: Task
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's result.
+
+    Attributes:
+        manifest: the artifact.
+        found: it was there before; nothing was computed.
+    """
+
+    manifest: Manifest
+    found: bool
+
+
+def parsed_scenario(scenario: str) -> Scenario:
+    """A scenario from a component's parameter (JSON)."""
+    return parse(json.loads(scenario), source="scenario")
+
+
+def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
+    """A scenario and its task from a component's parameters."""
+    return parsed_scenario(scenario), Task(tuple(tuple(names) for names in task))
+
+
+def step_spec(
+    scenario: str,
+    task: Sequence[Sequence[str]],
+    step: float,
+    dataset: str,
+    root: str,
+    teacher: str = "",
+    memory: str = "",
+    checkpoint: str = "",
+) -> StepSpec:
+    """The step that a component's parameters describe (KFP hands numbers over as floats)."""
+    resolved, whole_task = parsed(scenario, task)
+    return StepSpec(
+        scenario=resolved,
+        task=whole_task.steps,
+        step=int(step),
+        dataset=dataset,
+        root=root,
+        teacher=teacher,
+        memory=memory,
+        checkpoint=checkpoint,
+    )
+
+
+def lineage(manifest: Manifest) -> dict[str, Any]:
+    """What KFP's record of a model says: the artifact and its origins, by URI and digest."""
+    own = {"uri": manifest.uri, "digest": manifest.digest, "created": manifest.created}
+    origins = {
+        f"{name}_{field}": value
+        for name in ("teacher", "memory", "dataset")
+        for field, value in (manifest.metadata.get(name) or {}).items()
+    }
+    return own | origins
+
+
+def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = print) -> Prepared:
+    """Checks the data set, publishes its index (and its images when packed), checks the task.
+
+    Every step must have images before anything is trained, so that a missing class is told now
+    and not after days.
+
+    Raises:
+        UserError: what is wrong with the data set or the task.
+    """
+    dataset, uri = _publish_dataset(scenario.data, root, progress)
+    task = Task.of(scenario.task, dataset.classes)
+    for step in range(len(task.steps)):
+        images = splits.training(dataset, task, scenario.setting, step)
+        test = splits.test(dataset, task, step)
+        progress(
+            f"step {step}: {', '.join(task.steps[step])}: "
+            f"{len(images)} training images, {len(test)} test images"
+        )
+    return Prepared(task, uri)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What :func:`prepare_extension` hands to the step that adds the classes.
+
+    Attributes:
+        scenario: how the new step is trained.
+        task: the teacher's classes by step, then the new ones.
+        dataset: URI of the new data.
+        step: number of the new step.
+    """
+
+    scenario: Scenario
+    task: Task
+    dataset: str
+    step: int
+
+
+def prepare_extension(
+    teacher: str,
+    classes: Sequence[str],
+    data: Data,
+    settle: Callable[[Scenario], Scenario],
+    root: str,
+    progress: Callable[[str], None] = print,
+) -> Extension:
+    """Checks a model, new classes and their data before anything is trained.
+
+    The new step is trained as the teacher's scenario trains its later steps.
+
+    Args:
+        teacher: URI of any checkpoint.
+        classes: names of the new classes, as the data set has them.
+        data: images in which these are labelled; old classes may be, for the evaluation.
+        settle: replaces values of the teacher's scenario.
+        root: artifact root.
+        progress: prints a line.
+
+    Raises:
+        UserError: a class is known already, is not in the data, or has no image.
+    """
+    checkpoint = artifacts.load(teacher)
+    known = read_json(checkpoint, "checkpoint.json")["classes"]
+    document = checkpoint.metadata.get("scenario")
+    if document is None:
+        raise UserError(f"{teacher}: {checkpoint.kind} without a scenario; name a checkpoint")
+    dataset, uri = _publish_dataset(data, root, progress)
+    fresh = Task.of([list(classes)], dataset.classes).classes
+    task = Task((*(tuple(names) for names in known), fresh))
+    step = len(known)
+    teachers = parse(
+        {
+            **document,
+            "name": _name(fresh, checkpoint.digest),
+            "label": "",
+            "data": data.model_dump(),
+            "task": task.steps,
+            "method": "dkd",
+            "variants": {},
+        },
+        source=teacher,
+    )
+    scenario = settle(teachers)
+    images = splits.training(dataset, task, scenario.setting, step)
+    progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
+    return Extension(scenario, task, uri, step)
+
+
+def _name(classes: Sequence[str], teacher: str) -> str:
+    """What adding classes to a teacher is called, e.g. ``add-sheep-d2a161ac``."""
+    readable = re.sub(r"[^a-z0-9]+", "-", "-".join(classes).lower())[:24].strip("-")
+    return "-".join(filter(None, ("add", readable, digest([teacher, classes])[:8])))
+
+
+def has_test_images(spec: StepSpec) -> bool:
+    """Whether the data set shows any class that the step's model knows, to score it on."""
+    return bool(Step.open(spec).test_records)
+
+
+def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> tuple[Dataset, str]:
+    if data.format == "packed":
+        dataset, _ = packed.open_dataset(data.root)
+        return dataset, data.root
+    dataset = index.build(data, cache=dataset_cache(), progress=None)
+    uri = place(root, "datasets", {"dataset": dataset.digest, "packed": data.pack})
+    if artifacts.find(uri) is None:
+        if data.pack:
+            packed.pack(dataset, uri, work=dataset_cache())
+        else:
+            packed.publish_index(dataset, uri)
+    counts = ", ".join(f"{len(records)} {name}" for name, records in dataset.splits.items())
+    progress(f"data set: {dataset.name}, {counts} images, {uri}")
+    return packed.open_dataset(uri)[0], uri
+
+
+def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = print) -> Outcome:
+    """The stage's result: found if it was made before, else made by the step's job now.
+
+    A job that trains does the step's other stages too while its processes are warm; the
+    components for those stages then find their results.
+
+    Args:
+        spec: the step.
+        stage: which result is asked for.
+        run: name of the run, kept with what is made so that a later run can say its origin.
+        say: prints a line.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: bad inputs, or the job failed.
+    """
+    step = Step.open(spec)
+    label = f"step {spec.step} {stage}"
+    if stage not in step.stages:
+        raise UserError(f"{label}: memory_size is 0: no exemplars are kept")
+    # Named before it is there: what a running job saves and is about to publish is in use.
+    note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory, step.checkpoint_uri))
+    missing = missing_stages(step)
+    if stage not in missing:
+        manifest = artifacts.load(result_uri(step, stage))
+        note_uses(spec.root, run, (manifest.uri,))
+        # A result of this very run was made by the train stage's job a moment ago.
+        made_here = manifest.metadata.get("run") == run
+        verb = "done" if made_here else f"found, made by run {manifest.metadata.get('run')}"
+        say(f"{label}: {verb} at {manifest.created}, {manifest.uri}")
+        return Outcome(manifest, found=not made_here)
+    wanted = missing if stage == "train" else (stage,)
+    arguments = ("--step", spec.model_dump_json(), "--stages", ",".join(wanted), "--run-name", run)
+    launcher(step.scenario.launch).run(
+        Job(
+            name=f"dkd-{digest([run, spec.model_dump(mode='json'), wanted])[:16]}",
+            module="dkd.train",
+            arguments=arguments,
+            environment={},
+            result=step.checkpoint_uri if stage == "train" else result_uri(step, stage),
+        )
+    )
+    made = tuple(result_uri(step, each) for each in wanted)
+    note_uses(spec.root, run, made)
+    return Outcome(artifacts.load(result_uri(step, stage)), found=False)
+
+
+def note_uses(root: str, run: str, uris: Iterable[str]) -> None:
+    """Keeps with the run which artifacts under the root it uses: :mod:`dkd.steps.retention` asks.
+
+    Empty objects ``runs/<run>/uses/<folder>/<key>``, so that a listing tells.
+    """
+    for uri in uris:
+        folder = root.rstrip("/") + "/"
+        inside = uri.removeprefix(folder)
+        if uri.startswith(folder) and inside.count("/") == 1:
+            storage.write_bytes(storage.join(root, "runs", run, "uses", inside), b"")
+
+
+def missing_stages(step: Step) -> tuple[Stage, ...]:
+    """The step's stages that have no result yet."""
+    checkpoint = artifacts.find(step.checkpoint_uri)
+    if checkpoint is None:
+        return step.stages
+    return tuple(s for s in step.stages if artifacts.find(step.uri(s, checkpoint)) is None)
+
+
+def result_uri(step: Step, stage: Stage) -> str:
+    """Where the stage's result lies, once the step is trained."""
+    if stage == "train":
+        return step.checkpoint_uri
+    return step.uri(stage, artifacts.load(step.checkpoint_uri))
+
+
+def claim_run(root: str, run: str, scenario: Scenario) -> None:
+    """Takes the run's name, or checks that it is the same scenario's half-finished run.
+
+    Raises:
+        UserError: another scenario ran under this name; the first difference is named.
+    """
+    uri = storage.join(root, "runs", run, "scenario.json")
+    ours = result_fields(scenario)
+    document = json.dumps(ours, sort_keys=True, indent=1).encode()
+    if storage.write_bytes(uri, document, if_absent=True):
+        return
+    theirs: Mapping[str, Any] = json.loads(storage.read_bytes(uri))
+    if changed := differences(theirs, ours):
+        raise UserError(
+            f"run {run!r} exists with another scenario ({'; '.join(changed[:3])}); "
+            "give the new run another name (--run-name)"
+        )
+
+
+def result_fields(scenario: Scenario) -> dict[str, Any]:
+    """The scenario without what changes no result."""
+    return scenario.model_dump(mode="json", exclude={"description", "speed", "launch", "variants"})

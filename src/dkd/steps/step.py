@@ -1,0 +1,313 @@
+"""A step: what it takes in, what it gives out, and the key under which its result is kept.
+
+Every result is *content-addressed*: its place under the artifact root is a digest of all that
+changes it. So a step that was trained once is found by every task, method and memory size that
+shares it, and never trained twice. The name of a run, the number of machines and the interval of
+saving are not part of a key; the image that a cluster's jobs run is, for what it holds is not
+known here.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dkd import storage
+from dkd.data import labels, splits
+from dkd.data.index import Dataset, Record
+from dkd.data.packed import open_dataset
+from dkd.errors import UserError
+from dkd.methods import FIRST_STEP, METHODS, LossWeights
+from dkd.scenario.protocols import PROTOCOLS, Protocol
+from dkd.scenario.schema import Model, Scenario
+from dkd.scenario.tasks import Task
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+
+Stage = Literal["train", "evaluate", "memory"]
+STAGES: tuple[Stage, ...] = ("train", "evaluate", "memory")
+
+# Part of every key: raised when a change of the code changes results.
+KEY_FORMAT = 1
+
+
+class StepSpec(Model):
+    """All that a step's job is told; it travels as JSON and holds no secret.
+
+    Attributes:
+        scenario: the scenario, overrides applied.
+        task: class names by step, the whole task's.
+        step: which one.
+        dataset: URI of the data set artifact.
+        root: artifact root.
+        teacher: URI of the previous step's checkpoint; empty at step 0.
+        memory: URI of the exemplar memory that the step trains with; empty without.
+        checkpoint: URI of the step's own checkpoint where it is known: any model can be
+            evaluated, or have exemplars chosen for it, wherever it came from.
+    """
+
+    scenario: Scenario
+    task: tuple[tuple[str, ...], ...]
+    step: int = Field(ge=0)
+    dataset: str
+    root: str
+    teacher: str = ""
+    memory: str = ""
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step with its inputs opened: the data set's index and the manifests of what it uses.
+
+    The keys below are pure functions of these.
+    """
+
+    spec: StepSpec
+    dataset: Dataset
+    teacher: Manifest | None
+    memory: Manifest | None
+
+    @classmethod
+    def open(cls, spec: StepSpec) -> "Step":
+        """Reads the inputs' manifests.
+
+        Raises:
+            UserError: an input is missing or does not fit: a teacher that knows other classes
+                than the task says, no teacher at a later step.
+        """
+        dataset, _ = open_dataset(spec.dataset)
+        teacher = artifacts.load(spec.teacher) if spec.teacher else None
+        memory = artifacts.load(spec.memory) if spec.memory else None
+        step = cls(spec, dataset, teacher, memory)
+        if spec.checkpoint:
+            step._require_classes(artifacts.load(spec.checkpoint), spec.step)
+        elif spec.step and teacher is None:
+            raise UserError(f"step {spec.step}: needs the checkpoint of step {spec.step - 1}")
+        if teacher is not None:
+            step._require_classes(teacher, spec.step - 1)
+        return step
+
+    def _require_classes(self, checkpoint: Manifest, step: int) -> None:
+        known = read_json(checkpoint, "checkpoint.json")["classes"]
+        expected = [list(names) for names in self.task.upto(step).steps]
+        if known != expected:
+            raise UserError(
+                f"{checkpoint.uri}: this model knows {_brief(known)}, but the task says "
+                f"{_brief(expected)} up to step {step}; name the checkpoint of the same task's "
+                f"step {step}"
+            )
+
+    @cached_property
+    def task(self) -> Task:
+        """The task as it is trained: all in one step for a joint method."""
+        task = Task(self.spec.task)
+        return task.joint() if METHODS[self.scenario.method].joint else task
+
+    @property
+    def number(self) -> int:
+        return self.spec.step
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.spec.scenario
+
+    @property
+    def protocol(self) -> Protocol:
+        return PROTOCOLS[self.scenario.protocol]
+
+    @property
+    def covers_seen_classes(self) -> bool:
+        """Whether the mBCE covers every seen class (else the step's new ones only)."""
+        return self.number == 0 or METHODS[self.scenario.method].covers_seen_classes
+
+    @cached_property
+    def weights(self) -> LossWeights:
+        """The loss weights in force at this step."""
+        base = FIRST_STEP if self.number == 0 else METHODS[self.scenario.method].weights
+        changed = self.scenario.losses
+        if self.number == 0:
+            changed = {term: w for term, w in changed.items() if term in ("mbce", "ac")}
+        return LossWeights(**{**asdict(base), **changed})
+
+    @cached_property
+    def training_records(self) -> tuple[Record, ...]:
+        """The step's own images."""
+        return splits.training(self.dataset, self.task, self.scenario.setting, self.number)
+
+    @cached_property
+    def test_records(self) -> tuple[Record, ...]:
+        """Images that the model of this step is scored on."""
+        return splits.test(self.dataset, self.task, self.number)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the step consists of. Exemplars are chosen after the last step too: the next
+        classes may come one day (``dkd extend``).
+        """
+        return STAGES if self.scenario.memory_size else ("train", "evaluate")
+
+    # ---- identities: everything that changes a result, and nothing else
+
+    @property
+    def _program(self) -> dict[str, Any]:
+        """What computes: this version of the format, and the image where jobs have one."""
+        launch = self.scenario.launch
+        image = {"image": launch.image} if launch.backend != "local" else {}
+        return {"format": KEY_FORMAT, **image}
+
+    @cached_property
+    def checkpoint_identity(self) -> dict[str, Any]:
+        """What the trained model depends on; independent of the task's later steps."""
+        training, number = self.scenario.training, self.number
+        network = self.scenario.network
+        return {
+            **self._program,
+            "kind": "checkpoint",
+            "classes": [list(names) for names in self.task.steps[: number + 1]],
+            "images": records_digest(self.training_records),
+            "labels": labels.training_table(self.dataset, self.task, number).tobytes().hex(),
+            "teacher": self.teacher.digest if self.teacher else None,
+            "memory": self.memory.digest if self.memory else None,
+            "losses": asdict(self.weights),
+            "covers_seen_classes": self.covers_seen_classes,
+            "void_is_negative": self.protocol.void_is_negative,
+            "memory_keeps_labels": self.protocol.memory_keeps_labels if self.memory else None,
+            "seed": self.scenario.seed,
+            "network": {
+                "backbone": network.backbone,
+                "aspp_channels": network.aspp_channels,
+                "weights": None if self.teacher else self._weights_identity(),
+            },
+            "training": {
+                "epochs": training.epochs.at(number),
+                "batch_size": training.batch_size,
+                "crop": training.crop,
+                "lr": training.lr.at(number),
+                "momentum": training.momentum,
+                "weight_decay": training.weight_decay,
+                "schedule": training.schedule,
+                "pos_weight": training.pos_weight.at(number),
+                "precision": training.precision,
+            },
+        }
+
+    def _weights_identity(self) -> str | None:
+        network = self.scenario.network
+        if not network.weights:
+            return None
+        return (
+            network.weights_sha256
+            or hashlib.sha256(storage.read_bytes(network.weights)).hexdigest()
+        )
+
+    @cached_property
+    def checkpoint_uri(self) -> str:
+        given = self.spec.checkpoint
+        return given or place(self.spec.root, "checkpoints", self.checkpoint_identity)
+
+    @property
+    def saves_uri(self) -> str:
+        """Where the training state is saved for resuming."""
+        return place(self.spec.root, "saves", self.checkpoint_identity)
+
+    def evaluation_uri(self, checkpoint: Manifest) -> str:
+        return place(self.spec.root, "evaluations", self.evaluation_identity(checkpoint))
+
+    def evaluation_identity(self, checkpoint: Manifest) -> dict[str, Any]:
+        return {
+            **self._program,
+            "kind": "evaluation",
+            "checkpoint": checkpoint.digest,
+            "images": records_digest(self.test_records),
+            "labels": labels.test_table(self.dataset, self.task, self.number).tobytes().hex(),
+            "whole_image": self.protocol.whole_image_evaluation,
+            "crop": self.scenario.training.crop,
+            "pictures": [record.id for record in self.picture_records],
+        }
+
+    def memory_uri(self, checkpoint: Manifest) -> str:
+        return place(self.spec.root, "memories", self.memory_identity(checkpoint))
+
+    def memory_identity(self, checkpoint: Manifest) -> dict[str, Any]:
+        return {
+            **self._program,
+            "kind": "memory",
+            "checkpoint": checkpoint.digest,
+            "images": records_digest(self.training_records),
+            "previous": self.memory.digest if self.memory else None,
+            "size": self.scenario.memory_size,
+            "seed": self.scenario.seed,
+            "crop": self.scenario.training.crop,
+        }
+
+    def uri(self, stage: Stage, checkpoint: Manifest | None = None) -> str:
+        """Where a stage's result lies, there or not.
+
+        Args:
+            stage: which one.
+            checkpoint: the trained model's manifest; not needed for ``train``.
+        """
+        if stage == "train":
+            return self.checkpoint_uri
+        assert checkpoint is not None, "evaluation and memory belong to a checkpoint"
+        return (self.evaluation_uri if stage == "evaluate" else self.memory_uri)(checkpoint)
+
+    @cached_property
+    def picture_records(self) -> tuple[Record, ...]:
+        """The same few images after every step: together they show as many classes as possible."""
+        value_of = {name: value for value, name in self.dataset.classes.items()}
+        wanted = {value_of[name] for name in self.task.classes if name in value_of}
+        left, chosen = set(wanted), list[Record]()
+        candidates = [r for r in self.dataset.splits["validation"] if wanted & set(r.classes)]
+        while candidates and len(chosen) < PICTURES:
+            best = max(candidates, key=lambda r: (len(left & set(r.classes)), r.digest))
+            chosen.append(best)
+            candidates.remove(best)
+            left = left - set(best.classes) or set(wanted)
+        return tuple(chosen)
+
+
+PICTURES = 6
+
+
+def records_digest(records: Iterable[Record]) -> str:
+    """Digest of a list of images with their masks, names and order included."""
+    return digest([[record.id, record.digest] for record in records])
+
+
+def digest(document: object) -> str:
+    """sha256 of a document's canonical JSON."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def place(root: str, folder: str, identity: Mapping[str, Any]) -> str:
+    """URI of the result with this identity."""
+    return storage.join(root, folder, digest(identity)[:32])
+
+
+def read_json(manifest: Manifest, name: str) -> Any:
+    """A JSON part of an artifact, verified."""
+    return json.loads(artifacts.read_part(manifest, name))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two identities differ, with both values."""
+    found: list[str] = []
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {_brief(a)} before, {_brief(b)} now")
+    return found
+
+
+def _brief(value: object, most: int = 120) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

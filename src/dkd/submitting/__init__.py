@@ -1,1 +1,0 @@
-"""Running pipelines on Kubeflow Pipelines from a terminal: submit, watch, read logs, cancel."""

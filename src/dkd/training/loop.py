@@ -1,0 +1,292 @@
+"""The training loop of one step.
+
+It reads from top to bottom: :meth:`Trainer.run` is the loop, :meth:`Trainer.train_step` one
+iteration. What a method does differently is in its loss weights, not here; what happens beside
+training (saving, stopping) is asked of a :class:`dkd.training.resume.Saver`. What makes it fast
+is switched in the scenario (:class:`dkd.scenario.schema.Speed`); the host waits for the device once
+per stretch of the curve, and nowhere inside an iteration.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dkd.data.loading import StepBatches, StepImages, load
+from dkd.errors import UserError
+from dkd.losses import blockwise, reference
+from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import prepare_frozen, prepare_images, prepare_student, record
+from dkd.network.speed import decided
+from dkd.steps.step import Step
+from dkd.training import optimiser
+from dkd.training.ranks import Ranks
+from dkd.training.resume import Saver
+from dkd.training.tensorboard import EventLog
+
+
+@dataclass
+class Curve:
+    """Mean loss terms over equal stretches of a step's iterations.
+
+    Attributes:
+        every: iterations of a stretch.
+        points: ``{"iteration": i, "<term>": mean, ...}`` per whole stretch.
+        sums: the terms' sums over the stretch under way.
+    """
+
+    every: int
+    points: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, iteration: int, terms: dict[str, Tensor]) -> None:
+        """Takes in an iteration's terms; looks at their values once per stretch only, because
+        that waits for the device.
+        """
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term.double()
+        if iteration % self.every == 0:
+            means = {name: float(total) / self.every for name, total in self.sums.items()}
+            self.points.append({"iteration": iteration, **means})
+            self.sums = {}
+            if not math.isfinite(means["total"]):
+                raise UserError(
+                    f"training.lr: the loss is no longer finite at iteration {iteration}; "
+                    "use a lower rate"
+                )
+
+
+class Trainer:
+    """Trains the student of one step.
+
+    Args:
+        step: the step.
+        student: model of this step, as it starts.
+        teacher: the previous step's model; None at step 0.
+        images: the step's images and exemplars.
+        images_differ: labels of some images cover other classes than those of the rest: the
+            memory's when it keeps its old labels.
+        ranks: this process's place.
+        say: prints a line of progress; called on rank 0 only.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        student: SegmentationModel,
+        teacher: SegmentationModel | None,
+        images: StepImages,
+        images_differ: bool,
+        ranks: Ranks,
+        say: Callable[[str], None],
+    ) -> None:
+        training = step.scenario.training
+        cuda = ranks.device.type == "cuda"
+        self.speed = decided(step.scenario.speed, cuda)
+        self.step, self.ranks, self.say = step, ranks, say
+        self.images, self.images_differ = images, images_differ
+        self.autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
+            training.precision if cuda else "fp32"
+        ]
+        self.student = prepare_student(student.to(ranks.device), self.speed)
+        self.teacher = (
+            prepare_frozen(teacher.to(ranks.device), self.speed, self.autocast_type)
+            if teacher
+            else None
+        )
+        self.losses = (
+            partial(blockwise.total, fused=bool(self.speed.triton_losses))
+            if self.speed.block_losses
+            else reference.total
+        )
+        self.batches = StepBatches(
+            n=len(images),
+            batch_size=training.batch_size,
+            seed=step.scenario.seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
+        self.epochs = training.epochs.at(step.number)
+        self.total = self.epochs * self.batches.per_epoch
+        self.iteration = 0
+        self.optimiser = optimiser.optimiser(
+            self.student,
+            training,
+            step.number,
+            step.weights,
+            fused=bool(self.speed.fused_optimiser),
+        )
+        self.scaler = torch.amp.GradScaler(
+            ranks.device.type, enabled=self.autocast_type is torch.float16
+        )
+        self.recorded = bool(self.speed.recorded) and self.student.statistics_frozen
+        if self.recorded:
+            self._record()  # before DistributedDataParallel hooks onto the parameters
+        self.model: nn.Module = self.student
+        if ranks.world_size > 1:
+            self.model = DistributedDataParallel(
+                self.student,
+                device_ids=[ranks.local_rank] if cuda else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+        self.curve = Curve(every=max(1, self.total // 100))
+
+    def run(self, saver: Saver, events: EventLog | None = None) -> None:
+        """Trains to the end, from wherever a save left off.
+
+        Args:
+            saver: saves and restores.
+            events: what TensorBoard shows; on rank 0.
+
+        Raises:
+            dkd.training.resume.Preempted: the job was asked to leave; its state is saved.
+        """
+        self._settle()
+        saver.restore(self)
+        self._report_start()
+        started, first = time.monotonic(), self.iteration
+        for batch in self._load():
+            terms = self.train_step(batch)
+            self.curve.add(self.iteration, terms)
+            if self.iteration % self.batches.per_epoch == 0:
+                self._report_epoch(time.monotonic() - started, first)
+            if events is not None:
+                events.after_iteration(self)
+            saver.after_iteration(self)
+
+    def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One iteration.
+
+        Args:
+            batch: ``image`` float N x 3 x H x W, ``label`` uint8 N x H x W in channel numbers,
+                ``covered`` bool N x K; on this rank's device.
+
+        Returns:
+            The loss terms and their weighted ``total``, detached.
+        """
+        optimiser.set_rates(
+            self.optimiser,
+            self.step.scenario.training,
+            self.step.number,
+            self.iteration,
+            self.total,
+        )
+        loss = self._loss(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.iteration += 1
+        return {**loss.terms, "total": loss.total.detach()}
+
+    def _loss(self, batch: dict[str, Tensor]) -> blockwise.Losses:
+        step = self.step
+        image = self._prepared(batch["image"])
+        distils = step.weights.distils
+        old = self.teacher.classes if self.teacher is not None else 0
+        with self._autocast():
+            student = self.model(image, decomposed=old if distils else 0)
+            teacher = None
+            if self.teacher is not None and distils:
+                with torch.no_grad():
+                    teacher = self.teacher(image, decomposed=old)
+        return self.losses(
+            student,
+            teacher,
+            batch["label"],
+            weights=step.weights,
+            covers=range(1 if step.covers_seen_classes else 1 + old, 1 + self.student.classes),
+            covered=batch["covered"] if self.images_differ else None,
+            pos_weight=step.scenario.training.pos_weight.at(step.number),
+            void_is_negative=step.protocol.void_is_negative,
+            average=self.ranks.average,
+        )
+
+    def _record(self) -> None:
+        """Records the models' passes, for batches of this rank's size."""
+        crop = self.step.scenario.training.crop
+        images = torch.zeros(self.batches.of_a_rank, 3, crop, crop, device=self.ranks.device)
+        taught = [self.teacher] if self.teacher is not None and self.step.weights.distils else []
+        with self._autocast(caches=False):
+            record([self.student, *taught], self._prepared(images))
+
+    def _autocast(self, caches: bool = True) -> torch.autocast:
+        return torch.autocast(
+            self.ranks.device.type,
+            self.autocast_type,
+            enabled=self.autocast_type is not None,
+            cache_enabled=caches,
+        )
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return prepare_images(images, self.student, self.speed, self.autocast_type)
+
+    def _load(self) -> Iterator[dict[str, Tensor]]:
+        """This rank's batches of the iterations that are left, on its device."""
+        yield from load(
+            self.images,
+            self.batches.iterations(self.total, self.iteration),
+            self.step.scenario.training.loader_workers,
+            device=self.ranks.device,
+            device_transforms=bool(self.speed.device_transforms),
+            prefetch=bool(self.speed.prefetch),
+        )
+
+    def _settle(self) -> None:
+        """Lets DDP choose its buckets before the first iteration that counts.
+
+        DDP orders its gradients anew after its first backward pass, and the order decides how
+        sums of more than two ranks are rounded. One pass over black images, whose effects are
+        undone, makes an iteration the same whether it follows a start or a resumption.
+        """
+        if self.ranks.world_size <= 2:
+            return
+        crop = self.step.scenario.training.crop
+        before = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
+        random = torch.get_rng_state()
+        count = self.batches.of_a_rank if self.recorded else 2
+        images = torch.zeros(count, 3, crop, crop, device=self.ranks.device)
+        labels = torch.zeros(count, crop, crop, dtype=torch.uint8, device=self.ranks.device)
+        for _ in range(2):
+            covered = torch.ones(
+                count, self.student.classes, dtype=torch.bool, device=images.device
+            )
+            batch = {"image": images, "label": labels, "covered": covered}
+            self._loss(batch).total.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.set_rng_state(random)
+        with torch.no_grad():
+            for name, buffer in self.student.named_buffers():
+                buffer.copy_(before[name])
+
+    # ---- telling
+
+    def _report_start(self) -> None:
+        if self.ranks.first:
+            names = ", ".join(self.step.task.steps[self.step.number])
+            resumed = f", from iteration {self.iteration}" if self.iteration else ""
+            self.say(
+                f"step {self.step.number} ({names}): {len(self.images)} images, "
+                f"{self.epochs} epochs, {self.total} iterations on {self.ranks.world_size} "
+                f"ranks ({self.ranks.device.type}){resumed}"
+            )
+
+    def _report_epoch(self, elapsed: float, first: int) -> None:
+        epoch = self.iteration // self.batches.per_epoch
+        if not self.ranks.first or (epoch % max(1, self.epochs // 20) and epoch != self.epochs):
+            return
+        left = elapsed / (self.iteration - first) * (self.total - self.iteration)
+        last: dict[str, Any] = self.curve.points[-1] if self.curve.points else {}
+        told = ", ".join(f"{k} {v:.4f}" for k, v in last.items() if k != "iteration")
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.say(
+            f"  epoch {epoch}/{self.epochs}: {told}; rate {rate:.2e}; "
+            f"{elapsed:.0f} s, {left:.0f} s left"
+        )

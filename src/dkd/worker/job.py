@@ -1,0 +1,288 @@
+"""The job of one step: train, evaluate, choose exemplars; publish each result as it is done.
+
+    torchrun --nproc-per-node 2 -m dkd.train --step JSON --stages train,evaluate --run-name demo
+
+Launched by :mod:`dkd.launching`, on a laptop and on a cluster alike; every input comes by URI.
+Everything is fetched once per machine. SIGTERM saves the training state before leaving; started
+again with the same arguments, the job goes on from there.
+"""
+
+import argparse
+import gc
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from dkd import __version__, storage
+from dkd.data import labels, packed
+from dkd.data.index import Record
+from dkd.data.loading import Source, StepImages
+from dkd.errors import UserError
+from dkd.evaluation import evaluator
+from dkd.launching.rank import follow_parent, last_words, report_exceptions
+from dkd.memory import exemplars
+from dkd.memory.exemplars import Memory
+from dkd.network import checkpoint, deeplab, pretrained
+from dkd.network.normalisation import synchronise
+from dkd.steps.stages import result_uri
+from dkd.steps.step import Stage, Step, StepSpec
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+from dkd.storage.cache import artifact_cache
+from dkd.training.loop import Trainer
+from dkd.training.ranks import Ranks, ranks
+from dkd.training.resume import Preempted, Saver, discard
+from dkd.training.tensorboard import FILE, EventLog
+
+KINDS: dict[Stage, str] = {"train": "checkpoint", "evaluate": "evaluation", "memory": "memory"}
+
+
+class StepJob:
+    """A rank's part in the job of a step.
+
+    Args:
+        spec: the step.
+        run: name of the run that asked for it.
+        place: this process's place among the ranks.
+    """
+
+    def __init__(self, spec: StepSpec, run: str, place: Ranks) -> None:
+        self.ranks, self.run = place, run
+        self.step = Step.open(spec)
+        self.say: Callable[[str], None] = partial(print, flush=True) if place.first else _silent
+        self._memory: Memory | None = None
+        self._saver: Saver | None = None
+        self._stages = {
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "memory": self._choose_exemplars,
+        }
+
+    def perform(self, stage: Stage) -> None:
+        """Makes the stage's result and publishes it, unless it is there."""
+        if self.ranks.share(lambda: self._is_done(stage)):
+            return
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f"dkd-{stage}-") as work:
+            parts, details = self._stages[stage](Path(work))
+            gc.collect()  # recorded passes hold a GPU's memory in cycles of references
+            if self.ranks.first:
+                seconds = round(time.monotonic() - started, 3)
+                manifest = artifacts.publish(
+                    result_uri(self.step, stage),
+                    parts,
+                    kind=KINDS[stage],
+                    metadata={"run": self.run, "seconds": seconds, **self._provenance(), **details},
+                )
+                self.say(f"step {self.step.number} {stage}: {seconds:.1f} s, {manifest.uri}")
+                if stage == "train":
+                    discard(self.step)
+        self.ranks.barrier()
+        if self._saver is not None:
+            saver, self._saver = self._saver, None
+            saver.finish()
+
+    def _is_done(self, stage: Stage) -> bool:
+        if stage != "train" and artifacts.find(self.step.checkpoint_uri) is None:
+            raise UserError(f"step {self.step.number} {stage}: the step is not trained yet")
+        return artifacts.find(result_uri(self.step, stage)) is not None
+
+    # ---- the stages: each returns its result's parts and what the manifest says besides
+
+    def _train(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+        step = self.step
+        torch.manual_seed(step.scenario.seed)
+        teacher = self._model(step.teacher) if step.teacher else None
+        if teacher is None:
+            student = deeplab.build(step.scenario.network, [len(step.task.steps[0])])
+            self._initialise(student)
+        else:
+            student = deeplab.grow(teacher, len(step.task.steps[step.number]))
+            deeplab.freeze_for_later_step(student)
+        # Ranks drop different features (dropout), so each has a stream of its own.
+        torch.manual_seed(step.scenario.seed * 100_003 + self.ranks.rank)
+        if step.number == 0 and self.ranks.world_size > 1:
+            synchronise(student.to(self.ranks.device))
+        trainer = Trainer(
+            step,
+            student,
+            teacher,
+            self._images(),
+            images_differ=step.memory is not None and step.protocol.memory_keeps_labels,
+            ranks=self.ranks,
+            say=self.say,
+        )
+        self._saver = Saver(step, self.ranks, self.say)
+        events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
+        try:
+            trainer.run(self._saver, events)
+        finally:
+            if events is not None:
+                events.close()
+        self._saver.wait()  # a save that came after the checkpoint would stay for ever
+        if not self.ranks.first:
+            return {}, {}
+        last = trainer.curve.points[-1] if trainer.curve.points else {}
+        identity = dict(step.checkpoint_identity)
+        image = identity.pop("image", None)  # the same weights have one digest, whoever made them
+        description = {
+            "identity": identity,
+            "classes": identity["classes"],
+            "step": step.number,
+            "dataset": {"name": step.dataset.name, "digest": step.dataset.digest},
+            "method": "dkd" if step.weights.distils else step.scenario.method,
+            "losses": identity["losses"],
+            "network": step.scenario.network.model_copy(
+                update={"weights": "", "weights_sha256": ""}
+            ).model_dump(),
+            "training": identity["training"],
+            "protocol": step.scenario.protocol,
+            "metrics": {k: v for k, v in last.items() if k != "iteration"},
+            "parent": step.teacher.digest if step.teacher else None,
+            "memory": step.memory.digest if step.memory else None,
+        }
+        details = {
+            "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
+            "teacher": _reference(step.teacher),
+            "memory": _reference(step.memory),
+            "scenario": step.scenario.model_dump(
+                mode="json", exclude={"speed", "launch", "variants"}
+            ),
+            "image": image,
+            "images": len(trainer.images),
+            "curve": trainer.curve.points,
+        }
+        return checkpoint.write(work, student, description), details
+
+    def _evaluate(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+        trained = artifacts.load(self.step.checkpoint_uri)
+        parts = evaluator.evaluate(self.step, self._model(trained), self._fetch, self.ranks, work)
+        return parts, {"checkpoint": _reference(trained)}
+
+    def _choose_exemplars(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+        trained = artifacts.load(self.step.checkpoint_uri)
+        parts = exemplars.choose_exemplars(
+            self.step,
+            self._model(trained),
+            self._opened_memory(),
+            self._fetch,
+            self.ranks,
+            work,
+            self.say,
+        )
+        return parts, {"checkpoint": _reference(trained), "previous": _reference(self.step.memory)}
+
+    def _events_uri(self) -> str:
+        spec = self.step.spec
+        folder = storage.join(spec.root, "runs", self.run, "tensorboard", f"step-{spec.step}")
+        return storage.join(folder, FILE)
+
+    # ---- inputs, fetched once per machine
+
+    def _model(self, manifest: Manifest) -> deeplab.SegmentationModel:
+        _, folder = artifacts.fetch_cached(manifest.uri, artifact_cache())
+        return checkpoint.read(folder)
+
+    def _initialise(self, student: deeplab.SegmentationModel) -> None:
+        network = self.step.scenario.network
+        if network.weights:
+            path = pretrained.fetch(network.weights, network.weights_sha256, artifact_cache())
+            pretrained.load(student, path)
+
+    def _fetch(self, records: tuple[Record, ...]) -> Path:
+        _, manifest = packed.open_dataset(self.step.spec.dataset)
+        return packed.materialise(self.step.dataset, manifest, records, artifact_cache())
+
+    def _opened_memory(self) -> Memory | None:
+        if self.step.memory is None:
+            return None
+        if self._memory is None:
+            manifest, parts = artifacts.fetch_cached(self.step.memory.uri, artifact_cache())
+            self._memory = Memory.open(parts, artifact_cache() / f"memory-{manifest.digest}")
+        return self._memory
+
+    def _images(self) -> StepImages:
+        """The step's own images and the exemplars; an image that is both counts as its own."""
+        step, memory = self.step, self._opened_memory()
+        own = step.training_records
+        sources = [
+            Source(
+                own,
+                self._fetch(own),
+                labels.training_table(step.dataset, step.task, step.number),
+                labels.covered(step.task, step.number, len(own), step.covers_seen_classes),
+            )
+        ]
+        if memory is not None:
+            digests, classes = {record.digest for record in own}, step.task.seen(step.number)
+            kept = tuple(r for r in memory.records(classes) if r.digest not in digests)
+            table = memory.table(classes, keep=step.protocol.memory_keeps_labels)
+            covered = labels.covered(step.task, step.number, len(kept), step.covers_seen_classes)
+            if step.protocol.memory_keeps_labels:
+                covered = labels.covered_with_labelled(covered, table, kept)
+            sources.append(Source(kept, memory.folder, table, covered))
+        return StepImages(sources, step.scenario.training.crop, step.scenario.seed)
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "versions": {
+                "dkd": __version__,
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+                "python": platform.python_version(),
+            },
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+            "ranks": self.ranks.world_size,
+        }
+
+
+def _reference(manifest: Manifest | None) -> dict[str, str] | None:
+    return {"uri": manifest.uri, "digest": manifest.digest} if manifest else None
+
+
+def _silent(_line: str) -> None:
+    """Ranks other than the first tell nothing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the job; returns the exit status: 2 for bad input, 143 when preempted."""
+    parser = argparse.ArgumentParser(prog="python -m dkd.train", description=__doc__)
+    parser.add_argument("--step", required=True, help="a StepSpec as JSON text")
+    parser.add_argument("--stages", required=True, help="train,evaluate,memory or some of them")
+    parser.add_argument("--run-name", required=True, help="name of the run")
+    given = parser.parse_args(arguments)
+    follow_parent()
+    report_exceptions()
+    # The old and the new torch that this runs on name some arguments differently.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*deprecated")
+    # Of the heads, on a GPU: some kilobytes are copied into the layout of DDP's buckets.
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
+    try:
+        spec = StepSpec.model_validate_json(given.step)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        with ranks() as place:
+            job = StepJob(spec, given.run_name, place)
+            for stage in given.stages.split(","):
+                job.perform(stage)
+    except UserError as error:
+        print(f"dkd: {error}", file=sys.stderr, flush=True)
+        last_words(str(error), bad_input=True)
+        return 2
+    except Preempted:
+        print("dkd: told to stop; the training state is saved", file=sys.stderr, flush=True)
+        return 143
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dkd.cli import main
+from dkd.scenario.schema import Data
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+
+
+def dkd(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, ["data", *map(str, words)])
+
+
+def last_line(result: Result) -> str:
+    return result.stderr.splitlines()[-1]
+
+
+def test_check_tells_counts_and_sizes(folder: Path) -> None:
+    result = dkd("check", folder, "--format", "folder")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0][:3] == ["pets:", "2", "classes,"]
+    assert lines[2][:2] == ["train", "4"]
+    assert ["1", "cat", "2", "2"] in lines
+    assert ["7", "dog", "4", "4"] in lines
+
+
+def test_check_lists_what_is_missing_and_where_to_get_it(voc: Data, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "VOC2012"
+    shutil.copytree(voc.root, root)
+    shutil.rmtree(root / "SegmentationClassAug")
+    (root / "JPEGImages" / "2007_000061.jpg").unlink()
+    result = dkd("check", root, "--format", "voc")
+    assert result.exit_code == 2
+    assert (
+        "train: 60 of 60 masks are missing: SegmentationClassAug/2007_000000.png" in result.stderr
+    )
+    assert "validation: 1 of 25 images are missing: JPEGImages/2007_000061.jpg" in result.stderr
+    assert "SegmentationClassAug.zip" in result.stderr
+    assert last_line(result).startswith(f"dkd: {root}: 61 files are missing")
+
+
+def test_check_without_the_folder_says_where_to_get_it(tmp_path: Path) -> None:
+    for name, word in (("voc", "VOCtrainval"), ("ade20k", "ADEChallengeData2016.zip")):
+        result = dkd("check", tmp_path / "none", "--format", name)
+        assert result.exit_code == 2
+        assert word in result.stderr
+        assert last_line(result).startswith(f"dkd: {tmp_path}/none: no such folder")
+
+
+def test_check_compares_with_the_published_set(voc: Data) -> None:
+    result = dkd("check", voc.root, "--format", "voc")
+    assert result.exit_code == 0
+    assert "train: 60 images, published 10582" in result.stdout
+    result = dkd("check", voc.root, "--format", "voc", "--published")
+    assert result.exit_code == 2
+    assert "differs from the published data set in 2 lists" in last_line(result)
+
+
+def test_pack_and_index(voc: Data, tmp_path: Path) -> None:
+    packed, index = tmp_path / "packed", tmp_path / "index"
+    result = dkd("pack", voc.root, packed, "--format", "voc", "--work", tmp_path / "work")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{packed}: 60 train, 25 validation, 1 shards, ")
+    result = dkd("index", voc.root, index, "--format", "voc")
+    assert result.exit_code == 0, result.output
+    assert (index / "manifest.json").is_file()
+    result = dkd("pack", voc.root, index, "--format", "voc")
+    assert result.exit_code == 2
+    assert "lies there without its images" in last_line(result)
+    result = dkd("index", voc.root, packed, "--format", "voc")
+    assert "lies there with its images" in last_line(result)
+
+
+def test_digits(tmp_path: Path) -> None:
+    options = ("--train", "12", "--validation", "6", "--size", "32")
+    assert dkd("digits", tmp_path / "scenes", *options).exit_code == 0
+    result = dkd("check", tmp_path / "scenes", "--format", "folder")
+    assert result.exit_code == 0, result.output
+    assert "scenes: 10 classes" in result.stdout
+
+
+def test_a_corrupt_image_is_one_line(folder: Path) -> None:
+    (folder / "images/train/1.png").write_bytes(b"junk")
+    result = dkd("check", folder, "--format", "folder")
+    assert result.exit_code == 2
+    assert (
+        last_line(result) == f"dkd: {folder}/images/train/1.png: not a JPEG or PNG file; replace it"
+    )

@@ -1,0 +1,266 @@
+"""A stand-in for Kubeflow Pipelines' API server: the calls that ``dkd.kubeflow`` makes.
+
+Shapes of answers and errors are those of 2.17.0, seen on a real one.
+"""
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+BEFORE = """\
+time=2026-11-27T00:33:51.483Z level=INFO msg="capturing logs" argo=true
+I1127 00:33:51.518984      16 main.go:67] Setting log level to: '1'
+[KFP Executor 2026-11-27 00:33:51,583 INFO]: Got executor_input:
+{
+    "inputs": {
+        "parameterValues": {}
+    }
+}
+"""
+AFTER = """\
+[KFP Executor 2026-11-27 00:34:12,552 INFO]: Wrote executor output file to /minio/a.json.
+I1127 00:34:12.703832      16 launcher_v2.go:1230] ExecutorOutput: {
+  "parameterValues": {
+    "Output": "s3://b/c"
+  }
+}
+W1127 00:34:12.704610      16 launcher_v2.go:827] Local filepath "/minio/model" does not exist
+"""
+
+
+class FakeKfp:
+    """The server's state; a run ends when its workflow is asked for the third time."""
+
+    def __init__(self) -> None:
+        self.health: Object = {"tag_name": "2.17.0", "multi_user": False}
+        self.token = ""
+        self.refusal = 401
+        self.page: bytes | None = None
+        self.pipelines: dict[str, Object] = {}
+        self.versions: dict[str, list[Object]] = {}
+        self.experiments = [{"experiment_id": "e0", "display_name": "Default"}]
+        self.runs: list[Object] = []
+        self.recurring: list[Object] = []
+        self.asked: dict[str, int] = {}
+        self.fails = False
+        self.last = "dkd: it is broken; mend it\n"
+        self.refuses = False
+        self.stuck = ""
+        self.driver = ""
+        self.is_ui = False
+        self.away = 0
+        self.requests: list[str] = []
+
+    # ---- what it does
+
+    def answer(self, method: str, path: str, query: Object, body: Any) -> Object | str:
+        self.requests.append(f"{method} {path}")
+        if path == "/k8s/pod/logs":
+            self._found(self if self.is_ui else None, "page")
+            assert query["podnamespace"] == "kubeflow"
+            assert query["createdat"] == "2026-11-24"
+            return self._log(query["podname"])
+        if path == "v2beta1/healthz":
+            return self.health
+        if found := re.fullmatch(r"v2beta1/pipelines/names/(.+)", path):
+            return self._found(self.pipelines.get(found[1]), "pipeline")
+        if path == "v2beta1/pipelines":
+            made = {**body, "pipeline_id": f"p{len(self.pipelines)}"}
+            self.pipelines[body["name"]] = made
+            self.versions[made["pipeline_id"]] = []
+            return made
+        if method == "DELETE":
+            identity = path.removeprefix("v2beta1/pipelines/")
+            assert self.versions.pop(identity) == [], "only an empty one is deleted"
+            self.pipelines = {
+                name: each
+                for name, each in self.pipelines.items()
+                if each["pipeline_id"] != identity
+            }
+            return {}
+        if path == "v2beta1/pipelines/upload_version":
+            if self.refuses:
+                raise ValueError("InvalidInputError: unknown template format")
+            spec, platform = yaml.safe_load_all(body)
+            version = {
+                "pipeline_id": query["pipelineid"],
+                "pipeline_version_id": f"v-{query['name']}",
+                "name": query["name"],
+                "display_name": query["display_name"],
+                "description": query["description"],
+                "pipeline_spec": {"pipeline_spec": spec, "platform_spec": platform},
+            }
+            self.versions[query["pipelineid"]].insert(0, version)
+            return version
+        if found := re.fullmatch(r"v2beta1/pipelines/(\w+)/versions", path):
+            return {"pipeline_versions": self.versions[found[1]]}
+        if found := re.fullmatch(r"v2beta1/pipelines/(\w+)/versions/(.+)", path):
+            return next(v for v in self.versions[found[1]] if v["pipeline_version_id"] == found[2])
+        if path == "v2beta1/experiments":
+            if method == "POST":
+                self.experiments.append({**body, "experiment_id": f"e{len(self.experiments)}"})
+                return self.experiments[-1]
+            return {"experiments": self.experiments}
+        if path == "v2beta1/recurringruns":
+            self.recurring.append({**body, "recurring_run_id": f"r{len(self.recurring)}"})
+            return self.recurring[-1]
+        return self._runs(method, path, body)
+
+    def _runs(self, method: str, path: str, body: Any) -> Object | str:
+        if path == "v2beta1/runs":
+            if method == "GET":
+                return {"runs": self.runs}
+            run = {
+                **body,
+                "run_id": str(uuid.uuid4()),
+                "state": "PENDING",
+                "created_at": "2026-11-24T10:00:00Z",
+            }
+            self.runs.insert(0, run)
+            return run
+        found = re.fullmatch(r"(v\w+)/runs/([0-9a-f-]+)(:terminate|/nodes/(.+)/log)?", path)
+        assert found, path
+        run = self._found(next((r for r in self.runs if r["run_id"] == found[2]), None), "run")
+        if found[3] == ":terminate":
+            run["state"] = "FAILED"
+            run["state_history"] = [{"state": "RUNNING"}, {"state": "CANCELING"}]
+            return {}
+        if found[4]:
+            return self._log(self._found(None if self.is_ui else found[4], "log"))
+        if found[1] == "v1beta1":
+            return {"pipeline_runtime": {"workflow_manifest": json.dumps(self._workflow(run))}}
+        return run
+
+    def _log(self, pod: str) -> str:
+        failed = self.fails and "2" in pod
+        own = "made by a test\n  epoch 1/2\n" + self.last * failed
+        return f"{BEFORE}{own}{AFTER}"
+
+    def _workflow(self, run: Object) -> Object:
+        """Prepare data, then Train in two steps, each of which ends when the next begins."""
+        asked = self.asked[run["run_id"]] = self.asked.get(run["run_id"], 0) + 1
+        places = ["prepare-data", "step-0.step-0-train", "step-1.step-1-train"][:asked]
+        nodes: dict[str, Object] = {}
+        for number, place in enumerate(places):
+            last = number == 2
+            ended = number < asked - 1 or last
+            phase = "Running" if not ended else "Failed" if last and self.fails else "Succeeded"
+            common = {"phase": phase, "startedAt": f"2026-11-24T10:0{number}:00Z"}
+            if ended:
+                common["finishedAt"] = f"2026-11-24T10:0{number}:30Z"
+            name = f"w-1.root.{place}"
+            nodes[f"w-1-{number}"] = {"id": f"w-1-{number}", "name": name, "type": "DAG", **common}
+            nodes[f"w-1-9{number}"] = {
+                "id": f"w-1-9{number}",
+                "name": f"{name}.executor",
+                "type": "Pod",
+                "templateName": "system-container-impl",
+                "message": "main: Error (exit code 2)" if phase == "Failed" else "",
+                **common,
+            }
+            if self.stuck and not ended:
+                nodes[f"w-1-9{number}"] |= {"phase": "Pending", "message": self.stuck}
+        if asked >= 3:
+            run["state"] = "FAILED" if self.fails else "SUCCEEDED"
+        if self.driver:
+            nodes = {
+                "w-1-1": {
+                    "id": "w-1-1",
+                    "name": f"w-1.{self.driver}",
+                    "type": "Pod",
+                    "templateName": "system-container-driver",
+                    "message": "main: Error (exit code 1)",
+                    "phase": "Failed",
+                    "startedAt": "2026-11-24T10:00:00Z",
+                    "finishedAt": "2026-11-24T10:00:05Z",
+                }
+            }
+            run["state"] = "FAILED"
+        return {
+            "metadata": {"name": "w-1", "namespace": "kubeflow"},
+            "status": {"nodes": nodes},
+        }
+
+    @staticmethod
+    def _found(thing: T | None, kind: str) -> T:
+        if thing is None:
+            raise LookupError(kind)
+        return thing
+
+
+@contextmanager
+def serving(fake: FakeKfp) -> Iterator[str]:
+    """Serves it on a free port; gives the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._handle("GET")
+
+        def do_POST(self) -> None:
+            self._handle("POST")
+
+        def do_DELETE(self) -> None:
+            self._handle("DELETE")
+
+        def _handle(self, method: str) -> None:
+            data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if fake.away and "/v2beta1/runs/" in self.path:
+                fake.away -= 1
+                return self._reply(504, b"Error occurred while trying to proxy", "text/plain")
+            if fake.page is not None:
+                return self._reply(200, fake.page, "text/html")
+            if fake.token and self.headers.get("Authorization") != f"Bearer {fake.token}":
+                return self._json(
+                    fake.refusal, {"code": 16, "message": "Request header error: no identity"}
+                )
+            url = urlsplit(self.path)
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            body: Any = None
+            if "multipart" in self.headers.get("Content-Type", ""):
+                body = data.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+            elif data:
+                body = json.loads(data)
+            try:
+                answer = fake.answer(method, url.path.removeprefix("/apis/"), query, body)
+            except LookupError as error:
+                return self._json(404, {"code": 5, "message": f"ResourceNotFoundError: {error}"})
+            except ValueError as error:
+                return self._json(400, {"code": 3, "message": str(error)})
+            if isinstance(answer, str):
+                return self._reply(200, answer.encode(), "text/plain")
+            return self._json(200, answer)
+
+        def _json(self, status: int, document: Object) -> None:
+            self._reply(status, json.dumps(document).encode(), "application/json")
+
+        def _reply(self, status: int, content: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

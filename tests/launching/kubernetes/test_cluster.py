@@ -1,0 +1,397 @@
+"""Jobs on a cluster whose API misbehaves: created, adopted, followed, verified, cleaned up."""
+
+import copy
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import fake_api
+import pytest
+from cluster_stage import HURRY, Stage, wait_until
+
+from dkd.errors import UserError
+from dkd.launching.interface import launcher
+from dkd.launching.kubernetes import nodes
+from dkd.launching.kubernetes.api import Cluster
+from dkd.scenario.schema import Launch
+
+HERE = Path(__file__).parent
+
+
+def test_a_job_is_followed_to_its_verified_result(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    stage.pod(0, "Pending")
+    launched.wait_for("step-1-abc: node 0 pending, node 1 not created")
+    first = stage.pod(0)
+    stage.pod(1)
+    launched.wait_for("step-1-abc: node 0 running on machine0, node 1 running on machine1")
+    stage.api.write_log(first, "epoch 1", "epoch 2")
+    launched.wait_for("epoch 2")
+    stage.api.write_log(first, "done")
+    stage.complete()
+    launched.result()
+    assert [line for line in launched.said if not line.startswith("step-1-abc")] == [
+        "epoch 1",
+        "epoch 2",
+        "done",
+    ]
+    assert stage.api.deleted == [(stage.plural, stage.name)]
+
+
+def test_complete_without_a_result_is_a_failure(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    stage.complete(publish=False)
+    assert "published nothing at" in launched.failure()
+
+
+def test_the_runtime_of_a_job_is_the_jobs_own(trainjob: Stage) -> None:
+    launched = trainjob.launch(nodes=3, max_restarts=5)
+    trainjob.created()
+    job = trainjob.api.objects["trainjobs", trainjob.name]
+    runtime = trainjob.api.objects["trainingruntimes", trainjob.name]
+    wait_until(lambda: runtime["metadata"].get("ownerReferences"))
+    assert runtime["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+    assert runtime["spec"]["mlPolicy"]["numNodes"] == 3
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    assert node["template"]["spec"]["parallelism"] == 3  # Kueue counts it
+    assert node["template"]["spec"]["completions"] == 3
+    assert runtime["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] == 5
+    trainjob.complete()
+    launched.result()
+
+
+EARLIER = {"apiVersion": "v1", "kind": "TrainJob", "name": Stage.name, "uid": "an-earlier-one"}
+
+
+@pytest.mark.parametrize(
+    "going",
+    [{"ownerReferences": [EARLIER]}, {"deletionTimestamp": fake_api.CREATED}],
+    ids=["its TrainJob is gone", "being deleted"],
+)
+def test_the_runtime_of_an_earlier_job_is_not_taken_over(
+    trainjob: Stage, going: dict[str, object]
+) -> None:
+    """The cluster removes it some time after its TrainJob, whoever has written to it since."""
+    old = {"metadata": {"name": trainjob.name, **going}, "spec": {}}
+    trainjob.api.objects["trainingruntimes", trainjob.name] = old
+    launched = trainjob.launch()
+    line = launched.wait_for("TrainingRuntime step-1-abc of the earlier job is being removed")
+    assert "API server" not in line
+    with trainjob.api.lock:
+        del trainjob.api.objects["trainingruntimes", trainjob.name]
+    trainjob.created()
+    trainjob.complete()
+    launched.result()
+
+
+# ---- the launching task comes back
+
+
+def test_a_running_job_is_adopted(stage: Stage) -> None:
+    first = stage.launch()
+    stage.created()
+    pod = stage.pod(0)
+    stage.api.write_log(pod, "epoch 1")
+    first.wait_for("epoch 1")
+    second = stage.launch()  # as a retry after a SIGKILL
+    second.wait_for("running since")
+    second.wait_for("epoch 1")
+    stage.complete()
+    second.result()
+    creations = [each for each in stage.api.requests if each == ("create", stage.plural)]
+    assert len(creations) == 1
+
+
+def test_a_job_that_completed_while_nobody_looked_is_a_success(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    found = copy.deepcopy(stage.api.objects[stage.plural, stage.name])
+    stage.complete()
+    launched.result()
+    stage.api.objects[stage.plural, stage.name] = found
+    stage.condition("Complete" if stage.kind == "trainjob" else "Succeeded")
+    again = stage.launch()
+    again.result()
+    assert stage.api.requests.count(("create", stage.plural)) == 1
+
+
+def test_a_failed_job_is_replaced_after_its_pods_have_ended(stage: Stage) -> None:
+    first = stage.launch(max_restarts=0)
+    stage.created()
+    stage.pod(0, "Failed", containers=[fake_api.terminated(1)])
+    stage.condition("Failed")
+    first.failure()
+    stage.api.ending.clear()
+    again = stage.launch()
+    again.wait_for("failed earlier; starting it again")
+    again.wait_for("waiting for the earlier job's pods to end")
+    stage.api.end(stage.plural, stage.name)
+    stage.api.ending.set()
+    again.wait_for("created in namespace team")
+    stage.complete()
+    again.result()
+
+
+def test_a_job_of_another_purpose_is_left_alone(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    launched.wait_for("created in namespace")
+    found = stage.api.objects[stage.plural, stage.name]
+    found["metadata"]["annotations"][nodes.IDENTITY] = "something else"
+    other = stage.launch()
+    message = other.failure()
+    assert f"{stage.name} in namespace team is running something else; kubectl delete" in message
+    assert stage.api.deleted == []
+    stage.complete()
+    launched.result()
+
+
+def test_a_lost_answer_to_creation_does_not_make_two_jobs(stage: Stage) -> None:
+    lost: list[str] = []
+
+    def lose(verb: str, resource: str) -> None:
+        if verb == "create" and resource == stage.plural and not lost:
+            lost.append(resource)
+            body = {
+                "metadata": {
+                    "name": stage.name,
+                    "uid": "uid-1",
+                    "creationTimestamp": fake_api.now(),
+                    "annotations": {nodes.IDENTITY: nodes.identity(stage.job)},
+                }
+            }
+            stage.api.objects[stage.plural, stage.name] = body
+            raise fake_api.Dropped
+
+    stage.api.fault = lose
+    launched = stage.launch()
+    launched.wait_for("running since")
+    stage.complete()
+    launched.result()
+
+
+# ---- a launching task that is stopped
+
+
+def start(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
+    script = (
+        "from dkd.launching import Job, launcher; from dkd.scenario import Launch\n"
+        f"launcher(Launch(backend={stage.kind!r}, image='train:1', nodes=2)).run(\n"
+        f"    Job({stage.name!r}, 'dkd.train', ('--step', '{{}}'), {str(tmp_path / 'result')!r}))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def process(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
+    process = start(stage, tmp_path)
+    stage.created()
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)]
+)
+def test_a_launching_task_that_is_told_to_stop_deletes_the_job(
+    stage: Stage, process: subprocess.Popen[str], number: int, status: int
+) -> None:
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "step-1-abc: stopping; deleting the job" in output
+    assert stage.api.deleted == [(stage.plural, stage.name)]
+
+
+def test_a_launching_task_that_is_told_to_stop_before_there_is_a_job_leaves_nothing(
+    trainjob: Stage, tmp_path: Path
+) -> None:
+    def fault(verb: str, resource: str) -> None:
+        if (verb, resource) == ("create", "trainjobs"):
+            raise misbehaving("503")
+
+    trainjob.api.fault = fault
+    process = start(trainjob, tmp_path)
+    wait_until(lambda: ("trainingruntimes", trainjob.name) in trainjob.api.objects)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert set(trainjob.api.objects) == {("trainingruntimes", "dkd")}
+
+
+def test_a_launching_task_that_is_killed_leaves_the_job(
+    stage: Stage, process: subprocess.Popen[str]
+) -> None:
+    process.kill()
+    process.communicate()
+    assert stage.api.deleted == []
+    retry = stage.launch()
+    retry.wait_for("running since")
+    stage.complete()
+    retry.result()
+
+
+# ---- an API server that misbehaves
+
+
+def misbehaving(kind: str) -> Exception:
+    return {
+        "dropped connections": fake_api.Dropped(),
+        "503": fake_api.Error(503, "apiserver not ready"),
+        "429": fake_api.Error(429, "too many requests", "", "TooManyRequests"),
+        "500 from a webhook": fake_api.Error(
+            500, "failed calling webhook: refused", "", "InternalError"
+        ),
+        "401": fake_api.Error(401, "Unauthorized", "", "Unauthorized"),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["dropped connections", "503", "429", "500 from a webhook", "401"])
+def test_an_api_server_that_is_away_for_a_while_is_waited_for(trainjob: Stage, kind: str) -> None:
+    launched = trainjob.launch()
+    trainjob.created()
+    pod = trainjob.pod(0)
+    trainjob.api.write_log(pod, "epoch 1")
+    launched.wait_for("epoch 1")
+
+    def fail(verb: str, resource: str) -> None:
+        raise misbehaving(kind)
+
+    trainjob.api.fault = fail
+    launched.wait_for("the API server does not answer")
+    trainjob.api.write_log(pod, "epoch 2")
+    trainjob.api.fault = lambda verb, resource: None
+    launched.wait_for("the API server answers again")
+    launched.wait_for("epoch 2")
+    trainjob.complete()
+    launched.result()
+    assert launched.said.count("epoch 1") == launched.said.count("epoch 2") == 1
+
+
+def test_one_request_in_five_failing_changes_nothing(stage: Stage) -> None:
+    dice = random.Random(7)
+
+    def fail(verb: str, resource: str) -> None:
+        if dice.random() < 0.2:
+            raise fake_api.Dropped
+
+    stage.api.fault = fail
+    launched = stage.launch(replace(HURRY, creating=60))
+    stage.created()
+    pod = stage.pod(0)
+    lines = [f"epoch {number}" for number in range(30)]
+    for line in lines:
+        stage.api.write_log(pod, line)
+    launched.wait_for("epoch 29")
+    stage.complete()
+    launched.result()
+    assert [line for line in launched.said if line.startswith("epoch")] == lines
+
+
+def test_an_api_server_that_stays_away_at_creation_is_given_up(stage: Stage) -> None:
+    def fail(verb: str, resource: str) -> None:
+        raise fake_api.Error(503, "apiserver not ready", "", "ServiceUnavailable")
+
+    stage.api.fault = fail
+    message = stage.launch().failure()
+    assert "the API server does not answer (503 apiserver not ready)" in message
+    assert f"kubectl get {stage.operator.resource.full_name} step-1-abc -n team" in message
+
+
+def test_an_expired_watch_is_started_again(trainjob: Stage) -> None:
+    launched = trainjob.launch()
+    trainjob.created()
+    trainjob.pod(0)
+    launched.wait_for("node 0 running")
+    trainjob.api.compact()
+    trainjob.pod(1)
+    launched.wait_for("node 1 running")
+    trainjob.complete()
+    launched.result()
+
+
+def test_no_server_at_all(trainjob: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(config.read_text().replace("127.0.0.1:", "127.0.0.1:1/"))
+    assert "the API server does not answer" in trainjob.launch().failure()
+
+
+def test_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainjob: Stage) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    message = trainjob.launch().failure()
+    assert message.startswith("no Kubernetes cluster: ")
+    assert message.endswith("run in a pod, set KUBECONFIG, or use launch.backend=local")
+
+
+def test_the_image_must_be_named() -> None:
+    with pytest.raises(UserError, match=r"^launch\.image: name the training image"):
+        launcher(Launch(backend="trainjob"))
+
+
+# ---- the log
+
+
+def test_lines_of_one_instant_are_all_printed_once(trainjob: Stage) -> None:
+    launched = trainjob.launch()
+    trainjob.created()
+    pod = trainjob.pod(0)
+    trainjob.api.write_log(pod, "a", "b", "c", same_instant=True)
+    launched.wait_for("c")
+    trainjob.api.write_log(pod, "d", same_instant=True)
+    launched.wait_for("d")
+    for number in range(25):  # stamps with trailing zeros among them
+        trainjob.api.write_log(pod, f"e{number}")
+    launched.wait_for("e24")
+    trainjob.complete()
+    launched.result()
+    printed = [line for line in launched.said if not line.startswith("step")]
+    assert printed == ["a", "b", "c", "d", *(f"e{number}" for number in range(25))]
+
+
+def test_only_the_rights_of_the_role_are_used(stage: Stage) -> None:
+    """The other direction, that the role has no more, is in test_k8s.py."""
+    launched = stage.launch()
+    stage.created()
+    stage.pod(0, "Pending")
+    launched.wait_for("node 0 pending")
+    stage.complete()
+    launched.result()
+    used = set(stage.api.requests)
+    assert ("list", stage.plural) not in used
+    assert ("get", "secrets") not in used
+
+
+def test_a_job_someone_deleted_is_not_waited_for(stage: Stage) -> None:
+    launched = stage.launch()
+    stage.created()
+    stage.pod(0)
+    launched.wait_for("node 0 running")
+    stage.api.end(stage.plural, stage.name)
+    assert "was deleted by someone else" in launched.failure()
+
+
+def test_in_a_pod_the_workflow_is_the_owner(
+    trainjob: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_api.pod("the-launching", 0, name="dkd-run-step-1")
+    workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run", "uid": "w"}
+    made["metadata"]["ownerReferences"] = [{**workflow, "controller": True}]
+    trainjob.api.put_pod(made)
+    monkeypatch.setenv("HOSTNAME", "dkd-run-step-1")
+    cluster = Cluster()
+    assert cluster.owner() is None  # on a laptop there is none
+    monkeypatch.setattr(cluster, "_in_pod", True)
+    assert cluster.owner() == workflow
+    monkeypatch.setenv("HOSTNAME", "a-host-name-that-was-cut")
+    assert cluster.owner() is None
+    monkeypatch.setenv("KFP_POD_NAME", "dkd-run-step-1")
+    assert cluster.owner() == workflow
+    elsewhere = Cluster("another")
+    monkeypatch.setattr(elsewhere, "_in_pod", True)
+    assert elsewhere.owner() is None  # owners cannot be in another namespace

@@ -1,0 +1,351 @@
+"""Every fast way beside the plain one: the same results within rounding, and none waits."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dkd.data import labels
+from dkd.data.index import Dataset, Record
+from dkd.data.loading import Source, StepImages
+from dkd.network import triton_support
+from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
+from dkd.network.folding import FoldedConv2d, fold_student, fold_teacher
+from dkd.network.speed import decided
+from dkd.scenario.schema import Network, Scenario, Speed, parse
+from dkd.scenario.tasks import Task
+from dkd.steps.step import Step, StepSpec
+from dkd.training.loop import Trainer
+from dkd.training.ranks import Ranks
+
+BACKBONES = ["demo", "resnet18", "resnet50", "mobilenet_v2"]
+CLASSES = ("a", "b", "c", "d")
+FAST = {
+    "channels_last": True,
+    "fold_norms": True,
+    "unshuffled_stem": True,
+    "fused_optimiser": True,
+    "device_transforms": True,
+    "prefetch": True,
+}
+
+ON_A_GPU = {"triton_losses": True, "triton_pooling": True, "recorded": True}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def model_of(backbone: str) -> SegmentationModel:
+    """With statistics that are not 0 and 1, or folding would do nothing."""
+    model = build(Network(backbone=backbone, aspp_channels=16), [2])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.6, 1.2)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model
+
+
+def later(backbone: str) -> tuple[SegmentationModel, SegmentationModel]:
+    teacher = model_of(backbone)
+    student = grow(teacher, 2)
+    freeze_for_later_step(student)
+    return teacher, student.train()
+
+
+# ---- folding
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_folded_teacher_gives_the_same(backbone: str) -> None:
+    plain = model_of(backbone).eval().double()
+    folded = copy.deepcopy(plain)
+    fold_teacher(folded)
+    images = torch.randn(2, 3, 48, 48, dtype=torch.float64)
+    with torch.no_grad():
+        for one, other in zip(plain(images, 2), folded(images, 2), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    assert not any(
+        isinstance(m, torch.nn.BatchNorm2d) and not m.folded for m in folded.modules()
+    ), "every normalisation follows a convolution"
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_folded_student_learns_the_same(backbone: str) -> None:
+    _, plain = later(backbone)
+    plain = plain.double()
+    folded = copy.deepcopy(plain)
+    parameters = [id(p) for p in folded.parameters()]
+    fold_student(folded)
+    assert [id(p) for p in folded.parameters()] == parameters
+    assert list(folded.state_dict()) == list(plain.state_dict())
+    images = torch.randn(2, 3, 48, 48, dtype=torch.float64)
+    for model in (plain, folded):
+        model(images, 2).logits.square().mean().backward()
+    for (name, one), other in zip(plain.named_parameters(), folded.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-12)
+
+
+def test_a_folded_student_follows_a_loaded_state() -> None:
+    _, student = later("demo")
+    _, other = later("demo")
+    other = copy.deepcopy(student)
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1.1)
+    fold_student(student)
+    student.load_state_dict(other.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(student(images).logits, other(images).logits, rtol=1e-4, atol=1e-5)
+    moved = copy.deepcopy(student).to(torch.float64)
+    scales = [m.scale for m in moved.modules() if isinstance(m, FoldedConv2d)]
+    assert scales
+    assert {scale.dtype for scale in scales} == {torch.float64}
+
+
+# ---- a whole step
+
+
+def scenario(**speed: Any) -> Scenario:
+    document = {
+        "name": "speed",
+        "data": {"format": "folder", "root": "nowhere"},
+        "task": [["a", "b"], ["c", "d"]],
+        "network": {"backbone": "demo", "aspp_channels": 16},
+        "training": {
+            "epochs": {"first": 1, "later": 1},
+            "batch_size": 4,
+            "crop": 32,
+            "lr": {"first": 0.01, "later": 0.01},
+            "loader_workers": 0,
+        },
+        "speed": speed,
+    }
+    return parse(document, source="test")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    records = []
+    for number in range(12):
+        size = (44 + number, 40)
+        pixels = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size).save(folder / f"{number}.png")
+        values = rng.integers(0, 5, (6, 6), dtype=np.uint8)
+        Image.fromarray(values).resize(size, 0).save(folder / f"{number}.mask.png")
+        records.append(
+            Record(
+                str(number), f"{number}.png", f"{number}.mask.png", 40, size[0], (1, 2, 3, 4), ""
+            )
+        )
+    return Dataset(
+        name="made",
+        format="folder",
+        root=str(folder),
+        classes=dict(enumerate(CLASSES, start=1)),
+        palette={},
+        future_is_void=False,
+        splits={"train": tuple(records), "validation": ()},
+    )
+
+
+def trainer(
+    dataset: Dataset, number: int, device: str = "cpu", backbone: str = "demo", **speed: Any
+) -> Trainer:
+    """A step's trainer; the same weights every time."""
+    torch.manual_seed(5)
+    given = scenario(**speed)
+    spec = StepSpec(
+        scenario=given, task=(CLASSES[:2], CLASSES[2:]), step=number, dataset="", root=""
+    )
+    task = Task(spec.task)
+    step = Step(spec, dataset, None, None)
+    teacher, student = later(backbone) if number else (None, model_of(backbone))
+    own = dataset.splits["train"]
+    covered = labels.covered(task, number, len(own))
+    table = labels.training_table(dataset, task, number)
+    images = StepImages([Source(own, Path(dataset.root), table, covered)], crop=32, seed=1)
+    ranks = Ranks(0, 1, 0, torch.device(device), None)
+    return Trainer(step, student, teacher, images, False, ranks, say=lambda _line: None)
+
+
+def trained(
+    dataset: Dataset, number: int, device: str = "cpu", backbone: str = "demo", **speed: Any
+) -> tuple[dict[str, Tensor], list[float]]:
+    """The model after an epoch, and the loss of each iteration."""
+    ours = trainer(dataset, number, device, backbone, **speed)
+    for module in ours.student.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # it draws in the order of memory, which layouts change
+    losses = [float(ours.train_step(batch)["total"]) for batch in ours._load()]
+    assert len(losses) == 3
+    return {k: v.detach().clone() for k, v in ours.student.state_dict().items()}, losses
+
+
+WAYS: dict[str, dict[str, bool]] = {
+    **{name: {name: True} for name in FAST},
+    "plain losses": {"block_losses": False},
+    "all": FAST,
+}
+
+
+ON_A_RESNET = {
+    "resnet18": {"unshuffled_stem": True, "channels_last": True},
+    "resnet18, folded": {"unshuffled_stem": True, "fold_norms": True},
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    ("backbone", "way"),
+    [*(("demo", way) for way in WAYS.values()), *(("resnet18", w) for w in ON_A_RESNET.values())],
+    ids=[*WAYS, *ON_A_RESNET],
+)
+def test_each_means_trains_as_the_plain_way(
+    dataset: Dataset, number: int, backbone: str, way: dict[str, bool]
+) -> None:
+    plain, losses = trained(dataset, number, backbone=backbone)
+    fast, others = trained(dataset, number, backbone=backbone, **way)
+    # The device's resizing may differ in the last of 8 bits, and step 0 normalises by the
+    # statistics of four images, in the pooled branch of four values.
+    tolerance = 1e-2 if way.get("device_transforms") else 1e-4
+    assert others == pytest.approx(losses, rel=tolerance)
+    # A ResNet's last features are 2x2 here: statistics of 16 values make much of a rounding.
+    if number == 0 and (way.get("device_transforms") or backbone == "resnet18"):
+        return
+    before = trainer(dataset, number, backbone=backbone).student.state_dict()
+    for key, value in plain.items():
+        if value.is_floating_point():
+            moved = float((value - before[key]).abs().max())
+            apart = float((value - fast[key]).abs().max())
+            assert apart <= max(10 * tolerance * moved, 1e-6), key
+
+
+def test_switches_change_no_key(dataset: Dataset) -> None:
+    plain, fast = (trainer(dataset, 0, **speed).step for speed in ({}, FAST))
+    assert plain.checkpoint_identity == fast.checkpoint_identity
+
+
+def test_defaults_are_the_plain_way_on_a_cpu_and_the_fast_one_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(triton_support, "missing", lambda: None)  # whatever this machine has
+    cpu, gpu = (decided(Speed(), gpu=on) for on in (False, True))
+    assert {name: getattr(cpu, name) for name in FAST} == dict.fromkeys(FAST, False)
+    assert {name: getattr(gpu, name) for name in FAST} == FAST
+    for name in ON_A_GPU:
+        assert getattr(gpu, name)
+        assert not getattr(decided(Speed(**{name: True}), gpu=False), name), "a CPU has no kernels"
+    assert cpu.evaluation_batch == 1
+    assert not decided(Speed(prefetch=False), gpu=True).prefetch
+
+
+# ---- nothing waits for the device
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would make the host wait: values looked at, copies from or to the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: Any = None
+    ) -> Any:
+        result = function(*arguments, **(named or {}))
+        name = str(function.overloadpacket)
+        devices = {x.device.type for x in (*arguments, result) if isinstance(x, Tensor)}
+        if len(devices) > 1 or any(
+            word in name for word in ("_local_scalar_dense", "nonzero", "masked_select", "item")
+        ):
+            self.found.append(name)
+        return result
+
+
+@pytest.mark.parametrize("speed", [FAST, {}], ids=["fast", "plain"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_value_is_looked_at_inside_an_iteration(
+    dataset: Dataset, number: int, speed: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device there are no values to look at, and any other device's is noticed."""
+    # This device knows no autocast.
+    monkeypatch.setattr(torch, "autocast", lambda *_arguments, **_named: nullcontext())
+    ours = trainer(dataset, number, device="meta", **{**speed, "fused_optimiser": False})
+    batch = {
+        "image": torch.empty(4, 3, 32, 32, device="meta"),
+        "label": torch.empty(4, 32, 32, dtype=torch.uint8, device="meta"),
+        "covered": torch.empty(4, 4, dtype=torch.bool, device="meta"),
+    }
+    ours.train_step(batch)  # the optimiser makes its state
+    with Waits() as waits:
+        terms = ours.train_step(batch)
+        ours.curve.every = 100
+        ours.curve.add(1, terms)
+    assert waits.found == []
+
+
+def test_the_watch_notices() -> None:
+    with Waits() as waits:
+        float(torch.ones(()))
+        torch.ones(3, device="meta") * torch.ones((), device="cpu")
+        torch.ones(3).to("meta")
+    assert len(waits.found) == 3
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+GPU_WAYS = {
+    **{name: ("demo", way) for name, way in WAYS.items()},
+    **{name: ("resnet18", {name: True}) for name in ON_A_GPU},
+    **{name: ("resnet18", way) for name, way in ON_A_RESNET.items()},
+    "all there are": ("resnet18", {**FAST, **ON_A_GPU}),
+}
+
+
+@needs_gpu
+@pytest.mark.parametrize(("backbone", "way"), GPU_WAYS.values(), ids=GPU_WAYS)
+def test_on_a_gpu_each_means_trains_as_the_plain_way(
+    dataset: Dataset, backbone: str, way: dict[str, bool]
+) -> None:
+    """In bf16, whose 8 bits round differently in every way of computing."""
+    plain = dict.fromkeys((*FAST, *ON_A_GPU), False)
+    _, losses = trained(dataset, 1, "cuda", backbone, **plain, block_losses=True)
+    _, others = trained(dataset, 1, "cuda", backbone, **{**plain, **way})
+    assert others == pytest.approx(losses, rel=3e-2)
+
+
+@needs_gpu
+@pytest.mark.parametrize("number", [0, 1])
+def test_cuda_reports_no_synchronisation(dataset: Dataset, number: int) -> None:
+    ours = trainer(dataset, number, device="cuda")
+    batches = list(ours._load())
+    ours.train_step(batches[0])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[1:]:
+            ours.train_step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
