@@ -111,77 +111,10 @@ def test_other_kinds_of_files(folder: Path) -> None:
     refuse(folder, "images/train/0.png", "JPEG or PNG")
 
 
-def test_empty_split(folder: Path) -> None:
-    for path in (folder / "images/train").iterdir():
-        path.unlink()
-    refuse(folder, "images/train", "no image")
-
-
-def test_empty_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
-    root = voc_maker(tmp_path / "voc", 3, 2)
-    (root / "ImageSets/Segmentation/val.txt").write_text("\n")
-    refuse(root, "val.txt", "no image", format="voc")
-
-
-def test_unknown_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
-    root = voc_maker(tmp_path / "voc", 3, 2)
-    refuse(root, "trainval.txt", "train_aug, val", format="voc", train="trainval")
-
-
-@pytest.mark.parametrize("line", ["a b c", "../../x.jpg m.png", "x/y"])
-def test_line_of_a_list(voc_maker: Callable[..., Path], tmp_path: Path, line: str) -> None:
-    root = voc_maker(tmp_path / "voc", 3, 2)
-    (root / "ImageSets/Segmentation/val.txt").write_text(f"2007_000004\n{line}\n")
-    refuse(root, "val.txt", "line 2", format="voc")
-
-
-def test_id_twice(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
-    root = voc_maker(tmp_path / "voc", 3, 2)
-    (root / "ImageSets/Segmentation/val.txt").write_text("2007_000004\n2007_000004\n")
-    refuse(root, "val.txt", "2007_000004", "twice", format="voc")
-
-
-def test_two_images_for_a_mask(folder: Path) -> None:
-    Image.new("RGB", (20, 20)).save(folder / "images/train/0.jpg")
-    refuse(folder, "images/train", "0 stands there twice")
-
-
 def test_folder_missing(tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere", "nowhere", "no such folder")
     refuse(tmp_path, "no such folder", format="voc")
     refuse(tmp_path, "images/training", format="ade20k")
-
-
-def test_parent_of_the_voc_folder(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
-    voc_maker(tmp_path / "VOCdevkit" / "VOC2012", 3, 2)
-    refuse(tmp_path, f"did you mean {tmp_path}/VOCdevkit/VOC2012", format="voc")
-
-
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("", "no class"),
-        ("- cat", "no class"),
-        ("1: [", "not YAML"),
-        ("0: background", "0 is no class"),
-        ("255: void", "255 is no class"),
-        ("one: cat", "'one' is no class"),
-        ("true: cat", "True is no class"),
-        ("1: cat\n7: cat", "two classes are called 'cat'"),
-        ("1: 5", "class 1"),
-        ("1: ''", "class 1"),
-        ("1: {name: cat, colour: [1, 2]}", "class 1"),
-        ("1: {name: cat, colour: [1, 2, 256]}", "class 1"),
-    ],
-)
-def test_classes_file(folder: Path, text: str, word: str) -> None:
-    (folder / "classes.yaml").write_text(text)
-    refuse(folder, "classes.yaml", word)
-
-
-def test_classes_file_missing(folder: Path) -> None:
-    (folder / "classes.yaml").unlink()
-    refuse(folder, "classes.yaml", "missing")
 
 
 def test_cache_not_writable(folder: Path, tmp_path: Path) -> None:

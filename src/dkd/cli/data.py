@@ -72,25 +72,25 @@ def check(
     """
     from dkd.data import checks, formats
 
-    sources = checks.SOURCES.get(format_)
+    source = formats.FORMATS[format_].source
     data = _data(root, format_, train, validation)
     try:
         missing = checks.missing(formats.read(data))
     except UserError:
-        if sources:
-            click.echo(sources, err=True)
+        if source:
+            click.echo(source, err=True)
         raise
     if missing:
         for item in missing:
             click.echo(str(item), err=True)
-        if sources:
-            click.echo(sources, err=True)
+        if source:
+            click.echo(source, err=True)
         files = sum(len(item.paths) for item in missing)
         raise UserError(f"{root}: {files} files are missing; add them or take them off the lists")
     dataset = _index(data)
     for line in checks.summary(dataset):
         click.echo(line)
-    if format_ not in checks.SOURCES:
+    if not source:
         if published:
             raise UserError(f"--published: nothing is published of the format {format_}")
         return
@@ -102,7 +102,7 @@ def check(
     for line in different:
         click.echo(f"  {line}")
     if published:
-        click.echo(sources, err=True)
+        click.echo(source, err=True)
         raise UserError(f"{root}: differs from the published data set in {len(different)} lists")
 
 

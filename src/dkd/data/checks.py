@@ -18,22 +18,6 @@ from dkd.errors import UserError
 from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
 
-SOURCES = {
-    "voc": """\
-PASCAL VOC 2012, in the folder VOCdevkit/VOC2012:
-  images and masks (2 GB), VOCtrainval_11-May-2012.tar:
-    http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
-  SegmentationClassAug, masks of the 10,582 training images (from SBD):
-    https://www.dropbox.com/s/oeu149j8qtbs1x0/SegmentationClassAug.zip?dl=0
-  ImageSets/Segmentation/train_aug.txt, their list: datasets/data/train_aug.txt of
-    https://github.com/VainF/DeepLabV3Plus-Pytorch""",
-    "ade20k": """\
-ADE20K, in the folder ADEChallengeData2016:
-  images and masks (1 GB):
-    http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip""",
-}
-"""Where the published data sets can be had, by format."""
-
 _CLASSES = {"voc": 20, "ade20k": 150}
 
 

@@ -1,0 +1,40 @@
+"""Formats of data sets in folders: which image belongs to which mask, and the classes' names.
+
+A format is a module with a :class:`~dkd.data.formats.layout.Format`, listed in :data:`FORMATS`
+(and by name in :data:`dkd.scenario.schema.DataFormat`).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dkd.data.formats import ade20k, folder, voc
+from dkd.data.formats.layout import Format, Layout, Pair
+from dkd.errors import UserError
+from dkd.scenario.schema import Data
+
+__all__ = ["FORMATS", "Format", "Layout", "Pair", "read"]
+
+FORMATS: dict[str, Format] = {each.FORMAT.name: each.FORMAT for each in (voc, ade20k, folder)}
+"""By name."""
+
+
+def read(data: Data, name: str | None = None) -> Layout:
+    """Reads the lists and names of a data set's folder.
+
+    Args:
+        data: format (one of :data:`FORMATS`), root, and the splits' names where they are not the
+            format's own.
+        name: the data set's name; that of the format or folder by default.
+
+    Raises:
+        UserError: the folder, a list or a sub-folder is missing or empty, a line or the file of
+            classes cannot be understood, or an id stands twice in a split.
+    """
+    root = Path(data.root).expanduser().absolute()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; name the data set's root")
+    found = FORMATS.get(data.format)
+    if found is None:
+        raise UserError(f"data.format: {data.format!r} is not a folder's; say {', '.join(FORMATS)}")
+    layout = found.read(root, data.train or found.train, data.validation or found.validation)
+    return replace(layout, name=name or layout.name)

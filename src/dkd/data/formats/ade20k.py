@@ -1,0 +1,30 @@
+"""``ade20k``: ADE20K as the scene parsing challenge published it (ADEChallengeData2016)."""
+
+from pathlib import Path
+
+from dkd.data.formats.layout import Format, Layout, folder_split, full_palette
+from dkd.scenario.class_names import ADE20K_CLASSES
+
+SOURCE = """\
+ADE20K, in the folder ADEChallengeData2016:
+  images and masks (1 GB):
+    http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"""
+
+
+def read(root: Path, train: str, validation: str) -> Layout:
+    """The layout of an ADE20K folder; label value 0 is "other"."""
+    return Layout(
+        name="ade20k",
+        format="ade20k",
+        root=str(root),
+        classes=dict(ADE20K_CLASSES),
+        palette=full_palette(ADE20K_CLASSES, {}),
+        future_is_void=True,
+        splits={
+            "train": folder_split(root, "annotations", train),
+            "validation": folder_split(root, "annotations", validation),
+        },
+    )
+
+
+FORMAT = Format("ade20k", "training", "validation", read, SOURCE)

@@ -1,0 +1,24 @@
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+
+from dkd.cli.data import check
+from dkd.data import formats
+from dkd.data.formats import FORMATS
+from dkd.errors import UserError
+from dkd.scenario.schema import Data, DataFormat
+
+
+def test_every_name_of_the_schema_is_a_format_and_an_option() -> None:
+    elsewhere = {"digits", "packed"}  # made, and what dkd data pack wrote
+    assert set(FORMATS) == set(get_args(DataFormat)) - elsewhere
+    (option,) = (p for p in check.params if p.name == "format_")
+    assert isinstance(option.type, click.Choice)
+    assert set(option.type.choices) == set(FORMATS)
+
+
+def test_what_lies_in_no_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.format: 'packed' is not a folder's; say voc"):
+        formats.read(Data(format="packed", root=str(tmp_path)))
