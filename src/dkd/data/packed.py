@@ -8,7 +8,6 @@ A worker reads the members of its own step's images by range, never a whole shar
 other steps do not reach it.
 """
 
-import fcntl
 import gzip
 import hashlib
 import io
@@ -16,9 +15,8 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from dkd.data.index import Dataset, Progress, Record, safe_path
 from dkd.errors import UserError
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
-from dkd.storage.files import scratch
+from dkd.storage.files import locked, scratch
 
 KIND = "dataset"
 INDEX = "index.json.gz"
@@ -153,7 +151,7 @@ def materialise(
             )
         return Path(dataset.root)
     folder = cache / manifest.digest
-    with _locked(cache / f"{manifest.digest}.lock"):
+    with locked(cache / f"{manifest.digest}.lock"):
         missing = [r for r in records if not _present(folder, r)]
         if missing:
             _fetch(manifest, missing, folder)
@@ -332,16 +330,3 @@ def _unzip(data: bytes, source: str) -> bytes:
     if len(content) > _LARGEST_INDEX:
         raise UserError(f"{source}: too large for an index of a data set")
     return content
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock among this machine's processes; the kernel frees it when the holder ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

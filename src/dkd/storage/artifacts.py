@@ -6,7 +6,6 @@
 An artifact exists once its manifest does. A reader verifies size and sha256 of all it uses.
 """
 
-import fcntl
 import hashlib
 import json
 import re
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.storage.files import partials
+from dkd.storage.files import locked, partials
 from dkd.storage.store import Damaged, NotFound, disk_error
 
 MANIFEST = "manifest.json"
@@ -232,7 +231,7 @@ def fetch_cached(uri: str, cache: Path) -> tuple[Manifest, Path]:
     """
     manifest = load(uri)
     folder = cache / manifest.digest
-    with _locked(cache / f".{manifest.digest}.lock"):
+    with locked(cache / f".{manifest.digest}.lock"):
         if not all(_has_size(folder / name, part.size) for name, part in manifest.parts.items()):
             arriving = cache / f".{manifest.digest}.arriving"  # kept: the next try goes on there
             try:
@@ -340,19 +339,6 @@ def _named(manifest: Manifest, name: str) -> Iterator[None]:
         size, expected = storage.size(manifest.part_uri(name)), manifest.parts[name].size
         how = "altered" if size == expected else f"{size} bytes instead of {expected}"
         raise Damaged(f"{what} is damaged ({how}); {remedy}") from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the kernel frees when the process ends, however it ends."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise disk_error(error, path) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _to_json(manifest: Manifest) -> bytes:

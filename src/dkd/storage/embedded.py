@@ -11,7 +11,6 @@ the same address; clients try again meanwhile. It is always stopped by SIGKILL: 
 """
 
 import ctypes
-import fcntl
 import json
 import logging
 import os
@@ -36,6 +35,7 @@ from typing import IO, Self
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from filelock import lock_descriptor
 
 from dkd.errors import UserError
 from dkd.storage.files import placed
@@ -168,14 +168,11 @@ class EmbeddedStore:
         """
         until = time.monotonic() + READY_SECONDS
         while time.monotonic() < until:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._state = self._read_state()
-                if self._state is not None and self._answers():
-                    return False
-            else:
+            if lock_descriptor(lock.fileno(), blocking=False):
                 return True
+            self._state = self._read_state()
+            if self._state is not None and self._answers():
+                return False
             time.sleep(0.1)
         raise UserError(
             f"{self.data_dir}: the S3 server of another process holds it and does not answer; "

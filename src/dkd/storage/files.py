@@ -1,6 +1,5 @@
 """Local folders as a store: ``file://`` URIs and plain paths."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -11,6 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
+
+from filelock import FileLock
 
 from dkd.errors import UserError
 from dkd.storage.store import Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
@@ -57,6 +58,25 @@ def placed(target: Path, *, durable: bool, replace: bool = True) -> Iterator[Pat
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock among this machine's processes; the kernel frees it when its holder ends.
+
+    Args:
+        path: the lock's file, which stays; missing folders above it are made.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path).acquire()
+    except OSError as error:
+        raise disk_error(error, path) from error
+    with held:
+        yield
+
+
+@contextmanager
 def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     """Give a new folder for temporary files on the disk of ``parent``; remove it afterwards.
 
@@ -72,19 +92,19 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f"{prefix}*.lock"):
-        with suppress(OSError), left.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), FileLock(left, blocking=False):
             shutil.rmtree(left.with_suffix(""), ignore_errors=True)
             left.unlink()
     folder = parent / f"{prefix}{secrets.token_hex(6)}"
-    with folder.with_name(f"{folder.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with FileLock(lock):
         try:
             folder.mkdir()
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            Path(lock.name).unlink(missing_ok=True)
+            with suppress(OSError):  # Windows removes it when it is freed, and not before
+                lock.unlink()
 
 
 def partials(folder: Path) -> Iterator[tuple[Path, Path]]:
