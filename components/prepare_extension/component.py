@@ -90,6 +90,9 @@ def prepare_extension(
             partial(form.fill_in, fields=form.EXTENSION, values=values),
             artifact_root,
         )
+        run = run_name or workflow
+        inputs = {"teacher": add_to_teacher_uri, "memory": add_with_memory_uri}
+        stages.claim_run(artifact_root, run, made.scenario, inputs)
     Prepared = namedtuple(
         "Prepared", ["scenario", "dataset", "task", "step", "teacher_step", "run_name"]
     )
@@ -99,5 +102,5 @@ def prepare_extension(
         [list(names) for names in made.task.steps],
         made.step,
         made.step - 1,
-        run_name or workflow,
+        run,
     )

@@ -83,6 +83,54 @@ def test_an_extension_needs_a_checkpoint(
     assert f"dkd: {tmp_path}/checkpoints/none" in capsys.readouterr().err
 
 
+def teacher(root: Path, name: str) -> str:
+    """A checkpoint that knows the digit one, by its documents alone."""
+    given = catalogue.scenario("demo", {"variants": {}})
+    metadata = {"scenario": given.model_dump(mode="json")}
+    parts = {"checkpoint.json": json.dumps({"classes": [["one"]]}).encode(), "of": name.encode()}
+    return artifacts.publish(
+        str(root / "checkpoints" / name), parts, kind="checkpoint", metadata=metadata
+    ).uri
+
+
+def extended(root: Path, folder: Path, **values: Any) -> Any:
+    known = {"launch": Launch().model_dump(mode="json", exclude_none=True)}
+    given = {
+        **form.defaults(form.EXTENSION, known),
+        "workflow": "",
+        "artifact_root": str(root),
+        "add_classes": ["cat"],
+        "data_set_uri": str(folder),
+        "other_settings": {"data.format": "folder"},
+        "run_name": "mine",
+        **values,
+    }
+    return prepare_extension.python_func(**given)
+
+
+def test_an_extension_claims_its_runs_name(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else another teacher's, or the same one's with another memory, would replace its result."""
+    root = tmp_path / "root"
+    one, other = teacher(root, "one"), teacher(root, "other")
+    memory = artifacts.publish(str(root / "memories/m"), {"x": b""}, kind="memory", metadata={})
+    assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"
+    claim = (root / "runs/mine/scenario.json").read_bytes()
+    assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"  # goes on
+    for inputs, what in (
+        ({"add_to_teacher_uri": other}, "teacher: "),
+        ({"add_to_teacher_uri": one, "add_with_memory_uri": memory.uri}, "memory: "),
+    ):
+        with pytest.raises(SystemExit):
+            extended(root, folder, **inputs)
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("dkd: run 'mine' exists with another scenario (")
+        assert what in line
+        assert (root / "runs/mine/scenario.json").read_bytes() == claim
+    assert extended(root, folder, add_to_teacher_uri=other, run_name="hers").run_name == "hers"
+
+
 def test_a_model_is_recorded_by_uri_and_origins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

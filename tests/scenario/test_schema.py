@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkd.errors import UserError
-from dkd.scenario.names import slug
 from dkd.scenario.parsing import dump, load, parse_assignments
 from dkd.scenario.schema import Scenario, parse
 
@@ -173,12 +172,6 @@ def test_bad_assignments_are_refused(item: str) -> None:
 def test_rates_may_be_written_without_a_dot() -> None:
     made = scenario().override(parse_assignments(["training.lr.first=1e-3"]))
     assert made.training.lr.first == 1e-3
-
-
-def test_slugs() -> None:
-    assert slug("voc-15-1", "DKD-M", "seed3") == "voc-15-1-dkd-m-seed3"
-    assert slug("demo", "") == "demo"
-    assert slug("a", "No memory (1.5)") == "a-no-memory-1.5"
 
 
 @given(st.integers(0, 2**31), st.integers(0, 1000), st.floats(1e-6, 1, allow_nan=False))

@@ -31,7 +31,9 @@ from dkd.cli import options
 @options.assignments
 @options.root
 @options.workspace
-@click.option("--run-name", metavar="NAME", help="Name of the run. Default: from the classes.")
+@click.option(
+    "--run-name", metavar="NAME", help="Name of the run. Default: from classes and teacher."
+)
 @click.option(
     "--report",
     "report_file",

@@ -74,7 +74,7 @@ def perform(
 
     from dkd.data import packed
     from dkd.kubeflow import local_runner
-    from dkd.scenario.names import slug
+    from dkd.scenario.names import check_run_name, slug
     from dkd.scenario.tasks import Task
     from dkd.steps import stages
     from dkd.steps.step import Step, StepSpec
@@ -92,6 +92,7 @@ def perform(
         raise UserError(f"--teacher: {needed}")
     if stage == "memory" and chosen.memory_size == 0:
         raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
+    name = check_run_name(run_name) if run_name else slug(chosen.name, variant or "")
     with local_runner.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
         if dataset is None:
             prepared = stages.prepare(chosen, place, click.echo)
@@ -113,7 +114,6 @@ def perform(
                 f"step {step}: not trained yet with this scenario, data set, teacher and memory; "
                 "use dkd train"
             )
-        name = run_name or slug(chosen.name, variant or "")
         stages.ensure(spec, stage, name, click.echo)
         click.echo("")
         for done in opened.stages:

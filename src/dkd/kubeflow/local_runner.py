@@ -21,7 +21,7 @@ from dkd.kubeflow.local_processes import run_processes
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
-from dkd.scenario.names import slug
+from dkd.scenario.names import check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
 from dkd.storage.embedded import EmbeddedStore
 
@@ -67,7 +67,7 @@ def plan(
     runs = []
     for label, one in varied:
         for seed in seeds or (one.seed,):
-            run = slug(name or scenario.name, label, f"seed{seed}" if seeds else "")
+            run = check_run_name(slug(name or scenario.name, label, f"seed{seed}" if seeds else ""))
             seeded = one.override({"seed": seed})
             runs.append(Planned(run, partial(_incremental, seeded), {}))
     return runs
@@ -103,7 +103,8 @@ def plan_extension(
         "other_settings": {f"data.{name}": value for name, value in described.items()}
         | dict(overrides),
     }
-    return Planned(name or slug("add", *classes), build, arguments)
+    run = check_run_name(name) if name else of_extension(classes, teacher)
+    return Planned(run, build, arguments)
 
 
 def run(

@@ -5,7 +5,6 @@ holds no torch, and start jobs of the training image.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from dkd.data import index, packed, splits
 from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.launching.interface import Job, launcher
+from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import Data, Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Stage, Step, StepSpec, differences, digest, place, read_json
@@ -167,7 +167,7 @@ def prepare_extension(
     teachers = parse(
         {
             **document,
-            "name": _name(fresh, checkpoint.digest),
+            "name": of_extension(fresh, checkpoint.digest),
             "label": "",
             "data": data.model_dump(),
             "task": task.steps,
@@ -180,12 +180,6 @@ def prepare_extension(
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
-
-
-def _name(classes: Sequence[str], teacher: str) -> str:
-    """What adding classes to a teacher is called, e.g. ``add-sheep-d2a161ac``."""
-    readable = re.sub(r"[^a-z0-9]+", "-", "-".join(classes).lower())[:24].strip("-")
-    return "-".join(filter(None, ("add", readable, digest([teacher, classes])[:8])))
 
 
 def has_test_images(spec: StepSpec) -> bool:
@@ -285,14 +279,24 @@ def result_uri(step: Step, stage: Stage) -> str:
     return step.uri(stage, artifacts.load(step.checkpoint_uri))
 
 
-def claim_run(root: str, run: str, scenario: Scenario) -> None:
+def claim_run(
+    root: str, run: str, scenario: Scenario, inputs: Mapping[str, str] | None = None
+) -> None:
     """Takes the run's name, or checks that it is the same scenario's half-finished run.
 
+    Args:
+        root: artifact root.
+        run: its name.
+        scenario: that is run.
+        inputs: URI of every artifact that it begins from, by what it is; empty where there is none.
+
     Raises:
-        UserError: another scenario ran under this name; the first difference is named.
+        UserError: a name that no run can have, or another scenario ran under it, or the same one
+            from other artifacts; the first differences are named.
     """
-    uri = storage.join(root, "runs", run, "scenario.json")
-    ours = result_fields(scenario)
+    uri = storage.join(root, "runs", check_run_name(run), "scenario.json")
+    digests = {k: artifacts.load(v).digest if v else "" for k, v in (inputs or {}).items()}
+    ours = result_fields(scenario) | digests
     document = json.dumps(ours, sort_keys=True, indent=1).encode()
     if storage.write_bytes(uri, document, if_absent=True):
         return
