@@ -42,7 +42,7 @@ from pathlib import Path
 
 from benchmarks.kills.chain import MOST_KILLS, Chain
 from benchmarks.kills.processes import become_reaper
-from benchmarks.kills.record import deck, table
+from benchmarks.kills.record import Deck, table
 from benchmarks.kills.run import SCENARIO, TASK, undisturbed
 
 
@@ -72,7 +72,7 @@ def main() -> int:
     else:
         expected = undisturbed(work / "undisturbed")
         known.write_text(json.dumps(expected))
-    kinds, kills, seed = deck(given.seed), list[dict[str, object]](), given.seed
+    kinds, kills, seed = Deck(given.seed), list[dict[str, object]](), given.seed
     while len(kills) < given.kills:
         folder = work / f"c{seed}"
         chain = Chain(seed, kinds, folder)

@@ -9,11 +9,10 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.kills.processes import command_line, marked, orphans, parent, working_in
-from benchmarks.kills.record import Kill, Moment
+from benchmarks.kills.record import Deck, Kill, Moment
 from benchmarks.kills.run import (
     FINISHED,
     INTERVAL,
@@ -43,7 +42,7 @@ MOST_KILLS = 15
 class Chain:
     """A run in a workspace of its own that is killed until it is finished."""
 
-    def __init__(self, seed: int, kinds: Iterator[tuple[str, str]], folder: Path) -> None:
+    def __init__(self, seed: int, kinds: Deck, folder: Path) -> None:
         self.seed, self.kinds, self.folder = seed, kinds, folder
         self.random = random.Random(seed)
         self.mark = uuid.uuid4().hex
@@ -55,9 +54,12 @@ class Chain:
     def follow(self, wanted: int, expected: dict[int, str]) -> list[Kill]:
         """Kills the run up to ``wanted`` times, lets it finish, and looks at the result."""
         while len(self.kills) < min(wanted, MOST_KILLS):
-            victim, name = next(self.kinds)
+            victim, name = self.kinds.draw()
             kill = Kill(self.seed, len(self.kills), victim, name, Moment.draw(self.random))
-            if self._start(kill):
+            finished = self._start(kill)
+            if kill not in self.kills:
+                self.kinds.put_back((victim, name))
+            if finished:
                 break
         for _ in range(3):
             if self._start(None):

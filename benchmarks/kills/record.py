@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 KINDS = [
@@ -86,11 +85,21 @@ class Kill:
         return "step was done" if self.resumed == 39 else "resumed" if self.resumed else "afresh"
 
 
-def deck(seed: int) -> Iterator[tuple[str, str]]:
+class Deck:
     """The kinds in shuffled rounds, so that each comes equally often."""
-    shuffler = random.Random(seed)
-    while True:
-        yield from shuffler.sample(KINDS, len(KINDS))
+
+    def __init__(self, seed: int) -> None:
+        self._shuffler = random.Random(seed)
+        self._left: list[tuple[str, str]] = []
+
+    def draw(self) -> tuple[str, str]:
+        if not self._left:
+            self._left = self._shuffler.sample(KINDS, len(KINDS))
+        return self._left.pop(0)
+
+    def put_back(self, kind: tuple[str, str]) -> None:
+        """A kind whose moment did not come, as the run was over before, is the next one."""
+        self._left.insert(0, kind)
 
 
 def table(kills: list[dict[str, object]]) -> str:
