@@ -163,7 +163,9 @@ def test_nothing_survives_a_sigkilled_torchrun(
 def test_marked_processes_are_found_and_killed() -> None:
     process = subprocess.Popen(["sleep", "600"], env={"MARK": "a-test"})
     try:
-        wait_until(lambda: processes.marked("a-test", "MARK") == [process.pid])
+        wait_until(
+            lambda: [each.pid for each in processes.marked("a-test", "MARK")] == [process.pid]
+        )
         assert processes.marked("another", "MARK") == []
     finally:
         processes.kill_marked("a-test", "MARK")

@@ -56,7 +56,9 @@ def test_little_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_kernels_that_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.kernels, "missing", lambda: "no C compiler (gcc, clang, or CC)")
+    monkeypatch.setattr(
+        doctor.triton_support, "missing", lambda: "no C compiler (gcc, clang, or CC)"
+    )
     finding = doctor._kernels()
     assert finding.state == "warning"
     assert finding.text.startswith("no C compiler")

@@ -8,9 +8,10 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+import psutil
 
 from dkd.launching.local import INTERRUPT_GRACE, grace_seconds
 from dkd.launching.processes import marked, owned
@@ -18,7 +19,7 @@ from dkd.launching.processes import marked, owned
 MARK = "DKD_RUN_ID"
 """Environment variable that marks a run's processes."""
 
-_COMPONENT = b"kfp.dsl.executor_main"
+_COMPONENT = "kfp.dsl.executor_main"
 
 
 @contextmanager
@@ -33,15 +34,15 @@ def run_processes() -> Iterator[None]:
     with owned(MARK) as (mark, folder):
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            components = _components(mark)
-            for component in components:
-                os.kill(component, signal.SIGTERM)
-            _wait_for(components, grace_seconds())
+            for component in _components(mark):
+                with suppress(psutil.NoSuchProcess):
+                    component.terminate()
+            _wait_for_components(mark, grace_seconds())
             raise SystemExit(143)
 
         def interrupt(_number: int, _frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            _wait_for(_components(mark), INTERRUPT_GRACE + 1)
+            _wait_for_components(mark, INTERRUPT_GRACE + 1)
             raise KeyboardInterrupt
 
         environment = dict(os.environ)
@@ -61,19 +62,20 @@ def run_processes() -> Iterator[None]:
             tempfile.tempdir = None
 
 
-def _components(mark: str) -> list[int]:
-    return [process for process in marked(mark, MARK) if _COMPONENT in _command_line(process)]
+def _components(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in marked(mark, MARK):
+        with suppress(psutil.Error):  # ended meanwhile
+            if any(_COMPONENT in word for word in process.cmdline()):
+                found.append(process)
+    return found
 
 
-def _wait_for(processes: list[int], seconds: float) -> None:
-    """Waits in the signal's handler: leaving it would close the pipe that they write to."""
+def _wait_for_components(mark: str, seconds: float) -> None:
+    """Waits in the signal's handler: leaving it would close the pipe that they write to.
+
+    Not by psutil's own wait, which would take their exit status from KFP's runner.
+    """
     end = time.monotonic() + seconds
-    while any(map(_command_line, processes)) and time.monotonic() < end:
+    while _components(mark) and time.monotonic() < end:
         time.sleep(0.05)
-
-
-def _command_line(process: int) -> bytes:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""

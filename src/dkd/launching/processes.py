@@ -1,25 +1,25 @@
 """Processes that belong together, and their temporary folder: found, and ended with their owner.
 
 They carry a mark in their environment, which their children inherit, loader processes included.
-Whatever happened to the ones in between, the mark finds those left over. Reads ``/proc`` (Linux,
-``man 5 proc``).
+Whatever happened to the ones in between, the mark finds those left over.
 
     python processes.py VARIABLE MARK FOLDER
 
-is the *caretaker* that :func:`owned` starts beside them; it needs the standard library alone.
+is the *caretaker* that :func:`owned` starts beside them; it imports nothing else of ``dkd``.
 """
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 LONGEST_PARENT = 107 - len("/dkd-????????/pymp-????????/listener-????????")
 """Bytes of a temporary folder's path in which sockets can still be bound."""
@@ -48,7 +48,7 @@ def owned(variable: str) -> Iterator[tuple[str, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="dkd-", dir=short))
     # A session of its own: Ctrl-C in the terminal must not reach it.
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, variable, mark, str(folder)],
+        [sys.executable, "-P", __file__, variable, mark, str(folder)],
         stdin=subprocess.PIPE,  # closed by whatever ends this process
         stdout=subprocess.DEVNULL,
         start_new_session=True,
@@ -59,20 +59,14 @@ def owned(variable: str) -> Iterator[tuple[str, Path]]:
             _end(variable, mark, folder)
 
 
-def marked(mark: str, variable: str) -> list[int]:
-    """Ids of the living processes with this mark, without the calling one; zombies do not count."""
-    needle = f"{variable}={mark}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile, or another user's
-            continue
-        if needle in environment:  # a zombie's environment is empty
-            found.append(int(folder.name))
-    return found
+def marked(mark: str, variable: str) -> list[psutil.Process]:
+    """The living processes with this mark, without the calling one; zombies do not count."""
+    # The environment of a zombie is empty, that of another user's process is None.
+    return [
+        process
+        for process in psutil.process_iter(["environ"])
+        if process.pid != os.getpid() and (process.info["environ"] or {}).get(variable) == mark
+    ]
 
 
 def kill_marked(mark: str, variable: str) -> None:
@@ -84,10 +78,8 @@ def kill_marked(mark: str, variable: str) -> None:
     end = time.monotonic() + 10
     while (left := marked(mark, variable)) and time.monotonic() < end:
         for process in left:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         time.sleep(0.02)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from dkd import __version__, storage
 from dkd.errors import UserError
 from dkd.network import triton_support
@@ -69,13 +71,15 @@ def _versions() -> Finding:
 
 
 def _processors() -> Finding:
-    usable = len(os.sched_getaffinity(0))
+    process = psutil.Process()
+    # macOS binds no process to processors.
+    usable = psutil.cpu_count() or 1 if psutil.MACOS else len(process.cpu_affinity() or ())
     share = _cgroup_cpus(Path("/sys/fs/cgroup"))
     limit = f", of which the container may use {share:g}" if share and share < usable else ""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    memory = psutil.virtual_memory().total / GIB
     allowed = _cgroup_memory(Path("/sys/fs/cgroup"))
     bound = f" (limit {allowed / GIB:.1f} GiB)" if allowed and allowed / GIB < memory else ""
-    user = f"user {os.getuid()}"
+    user = f"user {process.uids().real if psutil.POSIX else process.username()}"
     return Finding("machine", f"{usable} CPUs{limit}, {memory:.1f} GiB memory{bound}, {user}")
 
 
