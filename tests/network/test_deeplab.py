@@ -1,6 +1,7 @@
 """The network against the authors' released layout and figures."""
 
 import json
+import math
 import zlib
 from pathlib import Path
 
@@ -160,6 +161,42 @@ def test_grow_copies_the_teacher_and_starts_from_the_auxiliary_classifier() -> N
     # A new class starts where the auxiliary classifier is: same logits on the same features.
     logits = student.eval()(torch.randn(1, 3, 32, 32)).logits
     torch.testing.assert_close(logits[:, 6:], logits[:, :1].expand(-1, 4, -1, -1))
+
+
+def test_aspp_and_heads_start_by_kaiming_normal() -> None:
+    """Each tensor's moments against the law's own: normal, mean 0, variance 2 / fan in."""
+    torch.manual_seed(0)
+    model = build(Network(backbone="demo", aspp_channels=128), [150, 30])
+    drawn = {
+        name: weight.detach().double()
+        for name, weight in model.named_parameters()
+        if name.startswith(("aspp", "cls")) and weight.ndim == 4
+    }
+    assert len(drawn) == 7 + 3
+    for name, weight in drawn.items():
+        count, fan_in = weight.numel(), weight[0].numel()
+        unit = weight.flatten() * math.sqrt(fan_in / 2)
+        # Five standard errors of each moment of so many standard normal draws.
+        assert abs(unit.mean()) < 5 * math.sqrt(1 / count), name
+        assert abs(unit.square().mean() - 1) < 5 * math.sqrt(2 / count), name
+        assert abs(unit.pow(4).mean() - 3) < 5 * math.sqrt(96 / count), name
+
+
+def test_biases_of_heads_start_uniform_within_one_over_the_root_of_fan_in() -> None:
+    torch.manual_seed(0)
+    model = build(Network(backbone="demo", aspp_channels=64), [4000])
+    unit = model.cls[1].bias.detach().double() * math.sqrt(64)
+    assert unit.abs().max() <= 1
+    assert abs(unit.mean()) < 5 * math.sqrt(1 / 3 / 4000)
+    assert abs(unit.square().mean() - 1 / 3) < 5 * math.sqrt(4 / 45 / 4000)
+
+
+def test_a_start_is_drawn_from_the_global_generator_alone() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(build(DEMO, [2]).state_dict())
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 def batch_norms(model: SegmentationModel) -> list[nn.BatchNorm2d]:

@@ -179,13 +179,21 @@ def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def build(network: Network, counts: Sequence[int]) -> SegmentationModel:
-    """A model with random weights, drawn from torch's global generator.
+    """A model as step 0 starts, but for the backbone's initial weights; all of it is random.
+
+    Every convolution of ASPP and every head is drawn by Kaiming normal, fan in, gain sqrt 2, as
+    the released program does; the heads' biases are uniform within 1 / sqrt(fan in), which is
+    PyTorch's default. Draws come from torch's global generator.
 
     Args:
         network: backbone and width.
         counts: number of classes by step.
     """
-    return SegmentationModel(network, counts)
+    model = SegmentationModel(network, counts)
+    for module in (*model.aspp.modules(), *model.cls):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    return model
 
 
 def grow(teacher: SegmentationModel, new: int) -> SegmentationModel:

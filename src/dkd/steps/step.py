@@ -32,7 +32,7 @@ Stage = Literal["train", "evaluate", "memory"]
 STAGES: tuple[Stage, ...] = ("train", "evaluate", "memory")
 
 # Part of every key: raised when a change of the code changes results.
-KEY_FORMAT = 1
+KEY_FORMAT = 2
 
 
 class StepSpec(Model):
