@@ -105,6 +105,15 @@ def test_gpus_give_the_number_of_processes() -> None:
         ({"s3_secret": "My Secret"}, "s3_secret: "),
         ({"other_settings": {"crop": 1}}, "other_settings: crop: no such field"),
         ({"other_settings": {"training.crop": 1}}, "other_settings: training.crop: .*16"),
+        ({"seed": 2.0**60}, "seed: .*integer"),
+        ({"seed": "7"}, "seed: .*integer, not '7'"),
+        ({"seed": True}, "seed: .*integer, not true"),
+        ({"learning_rate_later_steps": float("nan")}, "learning_rate_later_steps: .*finite"),
+        ({"learning_rate_later_steps": -1.0}, "learning_rate_later_steps: .*greater than or equal"),
+        ({"training_tolerations": 5.0}, "training_tolerations: give a list, not 5"),
+        ({"training_node_selector": [1.0]}, "training_node_selector: give a mapping"),
+        ({"other_settings": [1.0]}, "other_settings: give a mapping of fields"),
+        ({"other_settings": {"training.precision": True}}, "other_settings: training.precision: "),
         ({"data_set_uri": "s3://your-bucket/datasets/voc"}, "data_set_uri: .* placeholder"),
     ],
 )
@@ -118,6 +127,20 @@ def test_a_cluster_needs_an_image() -> None:
     given = scenario(**{"launch.backend": "trainjob"})
     with pytest.raises(UserError, match=r"^training_image: name the training image"):
         form.fill_in(given, form.INCREMENTAL, {})
+
+
+def test_the_text_of_an_extension_is_read_as_numbers() -> None:
+    values = {"epochs": "3", "learning_rate": "1e-3", "seed": "7", "exemplar_memory_size": "20"}
+    made = form.fill_in(scenario(), form.EXTENSION, values)
+    assert (made.training.epochs.later, made.training.lr.later) == (3, 1e-3)
+    assert (made.seed, made.memory_size) == (7, 20)
+
+
+@pytest.mark.parametrize("text", ["three", "3.5", "true", "'3'", "[3", "0", "03"])
+def test_text_that_is_no_number_of_epochs(text: str) -> None:
+    with pytest.raises(UserError, match=r"^epochs: ") as caught:
+        form.fill_in(scenario(), form.EXTENSION, {"epochs": text})
+    assert "\n" not in str(caught.value)
 
 
 def test_the_data_of_an_extension() -> None:

@@ -86,6 +86,135 @@ def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("seed", True, "seed: Input should be a valid integer, not true"),
+        ("seed", 3.0, "seed: Input should be a valid integer, not 3.0"),
+        ("seed", "3", "seed: Input should be a valid integer, not '3'; write it as a number"),
+        ("data.pack", "yes", "data.pack: Input should be a valid boolean, not 'yes'; write true"),
+        ("data.pack", 1, "data.pack: Input should be a valid boolean, not 1"),
+        ("label", 12, 'label: Input should be a valid string, not 12; as text it is written "12"'),
+        ("label", False, "label: Input should be a valid string, not false; as text it is written"),
+        ("label", None, "label: Input should be a valid string, not null; empty text is written"),
+        (
+            "training.momentum",
+            "0.9",
+            "training.momentum: .*valid number, not '0.9'; write it",
+        ),
+        (
+            "training.momentum",
+            False,
+            "training.momentum: .*a valid number, not false",
+        ),
+        (
+            "launch.node_selector",
+            {"gpu": True},
+            "launch.node_selector.gpu: .*a valid string",
+        ),
+        ("task", [["dog"], [True]], "task.1.0: a class is a name or a label value, not true; as a"),
+        ("task", [["dog"], [1.5]], "task.1.0: a class is a name or a label value, not 1.5; as a"),
+        ("task", [["dog"], ["cat", None]], 'task.1.1: .*; as a name it is written "null"'),
+        ("task", [["dog"], [["cat"]]], "task.1.0: a class is a name or a label value; a task is"),
+        ("task", [["dog"], [0]], r"task.1.0: label values of classes are 1\.\.254, not 0"),
+        ("task", [["dog"], [255]], r"task.1.0: label values of classes are 1\.\.254, not 255"),
+        ("task", [["dog"], []], "task.1: .*at least 1 item"),
+        ("task", [], "task: .*at least 1 item"),
+        ("task", [["dog"], [" "]], "task.1.0: a class's name is empty"),
+        ("task", [["Background"]], "task.0.0: class 'Background': background is label value 0"),
+        ("task", "dog", "task: Input should be a valid tuple, not 'dog'"),
+    ],
+)
+def test_types_are_not_converted(field: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^x: {message}"):
+        parse(changed(field, value), "x")
+
+
+BAD_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1.0, 1e300]
+
+
+@pytest.mark.parametrize("value", BAD_NUMBERS)
+@pytest.mark.parametrize(
+    "field",
+    [
+        "training.lr.first",
+        "training.lr.later",
+        "training.pos_weight.first",
+        "training.pos_weight.later",
+        "training.momentum",
+        "training.weight_decay",
+        "training.save_interval",
+        "losses.kd",
+        "losses.dkd_neg",
+    ],
+)
+def test_numbers_that_no_training_can_use(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"^{field}: Input should be ") as raised:
+        scenario().override({field: value})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "seed",
+        "data.digits.seed",
+        "data.digits.train",
+        "memory_size",
+        "network.aspp_channels",
+        "training.epochs.first",
+        "training.epochs.later",
+        "training.batch_size",
+        "training.crop",
+        "training.loader_workers",
+        "speed.evaluation_batch",
+        "launch.nodes",
+        "launch.processes_per_node",
+        "launch.threads",
+        "launch.deadline",
+        "launch.max_restarts",
+    ],
+)
+@pytest.mark.parametrize("value", [2**64, -(2**64), 10**290])
+def test_sizes_that_nothing_has(field: str, value: int) -> None:
+    with pytest.raises(UserError, match=rf"^{field}: Input should be ") as raised:
+        scenario().override({field: value})
+    assert len(str(raised.value)) < 250
+
+
+def test_every_number_is_bounded_below_and_above() -> None:
+    """So that a new field cannot be forgotten."""
+    unbounded = []
+
+    def look(schema: dict[str, Any], definitions: dict[str, Any], where: str) -> None:
+        if "$ref" in schema:
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
+        if schema.get("type") in ("integer", "number"):
+            low = {"minimum", "exclusiveMinimum"} & schema.keys()
+            high = {"maximum", "exclusiveMaximum"} & schema.keys()
+            if not (low and high):
+                unbounded.append(where)
+        for name, inner in schema.get("properties", {}).items():
+            look(inner, definitions, f"{where}.{name}")
+        for inner in (
+            *schema.get("anyOf", ()),
+            schema.get("items"),
+            schema.get("additionalProperties"),
+        ):
+            if isinstance(inner, dict):
+                look(inner, definitions, where)
+
+    whole = Scenario.model_json_schema()
+    look(whole, whole["$defs"], "")
+    assert set(unbounded) == {".task"}  # whose label values are looked at by a function
+
+
+def test_one_number_does_not_stand_for_a_group() -> None:
+    message = "training.epochs: set its fields: training.epochs.first, training.epochs.later"
+    with pytest.raises(UserError, match=rf"^{message}$"):
+        scenario().override({"training.epochs": 30})
+
+
 def test_others_are_counted() -> None:
     with pytest.raises(UserError, match=r"\(and 1 more\)$"):
         parse({**DOCUMENT, "seed": -1, "memory_size": -1}, "x")
@@ -102,6 +231,8 @@ def test_what_is_no_mapping_is_refused(document: object) -> None:
     [
         (b"a: [", "not YAML"),
         (b"\xff\xfe\x00", "not YAML"),
+        (b"name: a\nseed: 1\nname: b", r"s.yaml: line 3: name stands there twice, first in line 1"),
+        (b"name: &a b", r"s.yaml: line 1: anchors \(&a\) are not read"),
         (b"", "valid dictionary"),
         (yaml.safe_dump(changed("variants", {"x": {"crop": 1}})).encode(), "crop: no such field"),
         (yaml.safe_dump(changed("variants", {"x": {"seed": -1}})).encode(), "seed: "),
@@ -157,10 +288,15 @@ def test_assignments_are_yaml() -> None:
     items = ["seed=3", "training.lr={first: 1e-3, later: 1.0e-4}", "label=", "data.root=a=b"]
     assert parse_assignments(items) == {
         "seed": 3,
-        "training.lr": {"first": "1e-3", "later": 1e-4},  # YAML 1.1: 1e-3 lacks the dot
+        "training.lr": {"first": 1e-3, "later": 1e-4},  # text to YAML 1.1: 1e-3 lacks the dot
         "label": None,
         "data.root": "a=b",
     }
+
+
+def test_a_field_is_assigned_once() -> None:
+    with pytest.raises(UserError, match=r"^--set seed: given twice; give it once$"):
+        parse_assignments(["seed=1", "training.crop=32", "seed=2"])
 
 
 @pytest.mark.parametrize("item", ["seed", "=3", "seed=[", ""])

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkd.errors import UserError
+from dkd.scenario.parsing import parse_value
 from dkd.scenario.tasks import Task
 
 PETS = {1: "cat", 2: "dog", 7: "sheep"}
@@ -28,12 +29,30 @@ def test_classes_by_name_and_value_in_any_order() -> None:
         ([[3]], r"task.steps\[0\]: unknown class 3; the data set has 1 cat, 2 dog, 7 sheep"),
         ([[1], ["cow"]], r"task.steps\[1\]: unknown class 'cow'"),
         ([[0]], r"unknown class 0"),
+        ([["Dog"]], r"unknown class 'Dog'; did you mean 'dog'\? the data set has"),
     ],
 )
 def test_bad_tasks_are_one_line(steps: list[list[int | str]], message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         Task.of(steps, PETS)
     assert "\n" not in str(raised.value)
+
+
+def test_the_word_on_is_a_class() -> None:
+    """To YAML 1.1 it is true, which is 1, which is the lamp."""
+    steps = parse_value("[[dog], [on]]", "task")
+    assert Task.of(steps, {1: "lamp", 2: "dog", 3: "on"}).steps == (("dog",), ("on",))
+
+
+def test_names_compare_in_nfc() -> None:
+    task = Task.of([["cafe\u0301"], [" dog "]], {1: "caf\u00e9", 2: "dog"})
+    assert task.steps == (("caf\u00e9",), ("dog",))
+
+
+def test_names_that_look_alike_are_not_two_classes() -> None:
+    """A model knows one of them; the other is in new data."""
+    with pytest.raises(UserError, match="class 'Dog' is already in step 0, as 'dog', which looks"):
+        Task((("dog",), ("Dog",)))
 
 
 def test_long_lists_of_classes_are_cut() -> None:

@@ -14,7 +14,8 @@ from dkd.cli import options
     "--classes",
     required=True,
     metavar="NAME,NAME,...",
-    help="Names of the new classes, as the data set has them.",
+    help="Names of the new classes, as the data set has them. Where one holds a comma, a list: "
+    '["traffic light, red", sheep].',
 )
 @click.option("--data", required=True, metavar="PATH_OR_URI", help="Images with the new labels.")
 @click.option(
@@ -62,11 +63,11 @@ def command(
     dkd extend --teacher s3://dkd/checkpoints/1f... --classes sheep --data new-images/
     """
     from dkd.kubeflow import local_runner
-    from dkd.scenario.parsing import parse_assignments
+    from dkd.scenario.parsing import parse_assignments, parse_names
     from dkd.scenario.schema import Data, parse_part
 
     described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    names = parse_names(classes, "--classes")
     planned = local_runner.plan_extension(
         teacher, names, described, memory, parse_assignments(assignments), run_name
     )

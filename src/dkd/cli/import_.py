@@ -56,13 +56,14 @@ def command(
     from functools import partial
 
     from dkd.scenario import catalogue
+    from dkd.scenario.parsing import parse_names
 
     if (task is None) == (not classes):
         raise UserError("--task or --classes: name the published task, or the classes by step")
     if task is not None:
         names, fields, scenario = _published(task, step)
     else:
-        names = tuple(tuple(part.strip() for part in item.split(",")) for item in classes)
+        names = tuple(parse_names(item, "--classes") for item in classes)
         if step is not None:
             raise UserError("--step: belongs to --task; give --classes once for every step")
         fields = {"dataset": {"name": dataset, "digest": ""}, "training": {"crop": crop}}

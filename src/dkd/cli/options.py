@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,13 +54,15 @@ def load_scenario(
     from dkd.scenario.parsing import load, parse_assignments
 
     values = parse_assignments(items)
+    if data is not None and values.get("data.root", data) != data:
+        raise UserError("--data and --set data.root: name two data sets; give one of them")
     path = Path(name)
     from_file = path.suffix in (".yaml", ".yml") or path.is_file()
     if data is None and not from_file and name in catalogue.published():
         data = values.get("data.root") or placeholder or None
     if data is not None:
         values["data.root"] = data
-        if str(data).startswith(("s3://", "minio://")):
+        if isinstance(data, str) and data.startswith(("s3://", "minio://")):
             values.setdefault("data.format", "packed")
     if from_file:
         return load(path).override(values) if values else load(path)
@@ -67,8 +70,15 @@ def load_scenario(
 
 
 def seeds(text: str | None) -> tuple[int, ...]:
-    """``1,2,3`` as numbers."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise UserError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3") from None
+    """``1,2,3`` as numbers.
+
+    Raises:
+        UserError: something else, or a number that stands there twice.
+    """
+    numbers = [] if text is None else text.split(",")
+    if not all(re.fullmatch("[0-9]{1,30}", number.strip()) for number in numbers):
+        raise UserError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3")
+    found = tuple(int(number) for number in numbers)
+    if len(set(found)) < len(found):
+        raise UserError(f"--seeds {text}: a seed stands there twice; give it once")
+    return found

@@ -80,7 +80,7 @@ def command(
         -p data_set_uri=s3://... --port-forward
     """
     from dkd.kubeflow import runs, uploads
-    from dkd.scenario.parsing import parse_assignments
+    from dkd.scenario.parsing import split_items
 
     compiling.use_launcher_image(launcher_image)
     if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
@@ -92,7 +92,7 @@ def command(
     else:
         chosen = compiling.load(scenario, data, assignments, variant, training_image)
         content = compiling.compiled(chosen, root)
-    values = uploads.form_values(content, parse_assignments(parameters))
+    values = uploads.form_values(content, split_items(parameters, "-p", "training_nodes=2"))
     uploads.check(content, values)
     if create_experiment and not experiment:
         raise UserError("--create-experiment: name it with --experiment")

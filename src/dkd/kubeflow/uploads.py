@@ -14,6 +14,7 @@ from dkd import __version__
 from dkd.errors import UserError
 from dkd.kubeflow.client import Endpoint, Missing, Object
 from dkd.scenario import form
+from dkd.scenario.parsing import parse_value
 from dkd.scenario.schema import parse
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -130,14 +131,14 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
     return Version(identity, made["pipeline_version_id"], wanted, fresh=True)
 
 
-def form_values(content: bytes, given: Mapping[str, Any]) -> dict[str, Any]:
+def form_values(content: bytes, given: Mapping[str, str]) -> dict[str, Any]:
     """A form's values for a run, checked as far as the form says: names, kinds and choices.
 
     Defaults are among them, as when the UI sends them: it shows and compares what a run was given.
 
     Args:
         content: the compiled pipeline.
-        given: values by name, as parsed from YAML.
+        given: what was written, by name: YAML, but for fields of text, which take it as it is.
 
     Raises:
         UserError: the first that does not fit.
@@ -148,30 +149,30 @@ def form_values(content: bytes, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, parameter in known.items()
         if "defaultValue" in parameter
     }
-    for name, value in given.items():
+    for name, text in given.items():
         if name not in known:
             raise UserError(f"-p {name}: the form has no such field; it has {', '.join(known)}")
-        values[name] = _of_kind(name, known[name], value)
+        values[name] = _of_kind(name, known[name], text)
     return values
 
 
-def _of_kind(name: str, parameter: Object, value: Any) -> Any:
+def _of_kind(name: str, parameter: Object, text: str) -> Any:
     kinds: dict[str, tuple[type | tuple[type, ...], str]] = {
-        "STRING": ((str, int, float), "text"),
         "NUMBER_INTEGER": (int, "a whole number"),
         "NUMBER_DOUBLE": ((int, float), "a number"),
         "LIST": (list, "a list, e.g. [a, b]"),
         "STRUCT": (dict, "a mapping, e.g. {a: b}"),
     }
-    kind, told = kinds[parameter["parameterType"]]
-    if value is None and kind == (str, int, float):
-        return ""
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise UserError(f"-p {name}={value}: give {told}")
+    value: Any = text
+    if parameter["parameterType"] != "STRING":
+        kind, told = kinds[parameter["parameterType"]]
+        value = parse_value(text, f"-p {name}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"-p {name}={text}: give {told}")
     choices = parameter.get("literals")
     if choices and value not in choices:
-        raise UserError(f"-p {name}={value}: choose one of {', '.join(choices)}")
-    return str(value) if parameter["parameterType"] == "STRING" else value
+        raise UserError(f"-p {name}={text}: choose one of {', '.join(choices)}")
+    return value
 
 
 def check(content: bytes, values: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from dkd.errors import UserError
+from dkd.scenario import strict_yaml
 from dkd.scenario.protocols import PROTOCOLS
-from dkd.scenario.schema import Data, Scenario, parse_part
+from dkd.scenario.schema import MAX_SEED, Data, Scenario, parse_part
 
 ARTIFACT_ROOT = "s3://mlpipeline/dkd"
 """Artifact root that the form proposes: a folder of Kubeflow Pipelines' own bucket."""
@@ -33,12 +34,14 @@ class Field:
         path: the scenario's field that it sets; empty for what concerns the run as a whole.
         kind: its type.
         choices: the values of a drop-down; empty for a free field.
+        number: what its text is, where ``kind`` is ``str``: a number, or empty for the scenario's.
     """
 
     name: str
     path: str
     kind: type
     choices: tuple[str, ...] = ()
+    number: bool = False
 
 
 LAUNCHING = (
@@ -86,10 +89,10 @@ EXTENSION = (
     Field("add_to_teacher_uri", "", str),
     Field("add_with_memory_uri", "", str),
     Field("data_set_uri", "", str),
-    Field("epochs", "training.epochs.later", str),
-    Field("exemplar_memory_size", "memory_size", str),
-    Field("learning_rate", "training.lr.later", str),
-    Field("seed", "seed", str),
+    Field("epochs", "training.epochs.later", str, number=True),
+    Field("exemplar_memory_size", "memory_size", str, number=True),
+    Field("learning_rate", "training.lr.later", str, number=True),
+    Field("seed", "seed", str, number=True),
     *LAUNCHING,
 )
 """The form of the pipeline that adds classes to a model."""
@@ -171,7 +174,7 @@ def fill_in(
         UserError: a bad value, named as the form names it.
     """
     given = {
-        field.name: values[field.name]
+        field.name: _typed(field, values[field.name])
         for field in fields
         if field.path and values.get(field.name) not in ("", None)
     }
@@ -192,6 +195,27 @@ def fill_in(
             "(REGISTRY/dkd-training@sha256:...)"
         )
     return filled
+
+
+def _typed(field: Field, value: Any) -> Any:
+    """A value in the type that it had before it was sent."""
+    if field.number and isinstance(value, str):
+        return strict_yaml.load(value, field.name)
+    value = _whole(value)
+    if field.kind in (list, dict) and not isinstance(value, field.kind):
+        told = "a list" if field.kind is list else "a mapping"
+        raise UserError(f"{field.name}: give {told}, not {value!r}")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """A value as JSON has it, with whole numbers as such: a form's are sent as floats."""
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    exact = isinstance(value, float) and value.is_integer() and abs(value) <= MAX_SEED
+    return int(value) if exact else value
 
 
 def _checked(
@@ -222,11 +246,19 @@ def _checked(
 
 
 def _other_settings(scenario: Scenario, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = _settings(given)
     try:
         scenario.override({"launch.gpus_per_node": 0, **given})
     except UserError as error:
         raise UserError(f"other_settings: {str(error).removeprefix('override: ')}") from None
     return given
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    whole = _whole(given)
+    if not isinstance(whole, dict) or not all(isinstance(path, str) for path in whole):
+        raise UserError("other_settings: give a mapping of fields, e.g. {training.crop: 128}")
+    return whole
 
 
 def new_data(uri: str, other_settings: Mapping[str, Any]) -> Data:
@@ -237,7 +269,7 @@ def new_data(uri: str, other_settings: Mapping[str, Any]) -> Data:
     """
     fields = {
         path.removeprefix("data."): value
-        for path, value in other_settings.items()
+        for path, value in _settings(other_settings).items()
         if path.startswith("data.")
     }
     return parse_part(Data, {"format": "packed", "root": uri, **fields}, source="data_set_uri")

@@ -1,12 +1,20 @@
-"""Names that this project makes, and those it accepts for runs."""
+"""Names that this project makes, and those it accepts for classes and runs."""
 
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from dkd.errors import UserError
 
+BACKGROUND = "background"
+"""Name of channel 0, which no class bears."""
+
+_LONGEST_CLASS = 100  # characters
+# Categories of characters that no name holds: they end lines, move a cursor or cannot be seen.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = "\u200c\u200d"  # which some scripts cannot do without
 _READABLE = 24  # letters of the class names in an extension's name
 _LONGEST = 128
 
@@ -47,6 +55,34 @@ def check_run_name(name: str) -> str:
             "than slashes, and not begin with a dot"
         )
     return name
+
+
+def class_name(text: str) -> str:
+    """A class's name as it is kept and compared: in NFC, without spaces around it.
+
+    Raises:
+        UserError: it is empty or too long, holds what cannot be seen, or is background's.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise UserError("a class's name is empty; give it one")
+    if any(unicodedata.category(c) in _UNSEEN and c not in _JOINERS for c in name):
+        raise UserError(f"class {name!a}: a name is one line of characters that can be seen")
+    if len(name) > _LONGEST_CLASS:
+        raise UserError(f"class {name[:30]!r}...: a name has at most {_LONGEST_CLASS} characters")
+    if name.casefold() == BACKGROUND:
+        raise UserError(
+            f"class {name!r}: background is label value 0 of every mask, and no class; leave it "
+            "out or give the class another name"
+        )
+    return name
+
+
+def alike(name: str) -> str:
+    """What a person sees of a name: equal for names that differ in Unicode's compatibility forms,
+    in upper and lower case or in spaces, as ``Dog`` and ``dog`` do.
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _short_digest(document: object) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dkd.errors import UserError
+from dkd.scenario import strict_yaml
+from dkd.scenario.names import class_name
 from dkd.scenario.schema import Scenario, parse
 
 
@@ -17,36 +17,82 @@ def load(path: Path) -> Scenario:
         UserError: the file is missing, is not YAML, or has a bad field.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        text = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a scenario file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    scenario = parse(document, source=str(path))
+    scenario = parse(strict_yaml.load(text, str(path)), source=str(path))
     for name in scenario.variants:
         scenario.variant(name)
     return scenario
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
-    """``["training.epochs.first=3"]`` as a mapping; values are YAML.
+    """What ``--set`` says: ``["training.epochs.first=3"]`` as a mapping; values are YAML.
 
     Raises:
-        UserError: an item without ``=``, or with a value that is not YAML.
+        UserError: as :func:`split_items`, or a value that is not YAML.
     """
-    assignments: dict[str, Any] = {}
+    texts = split_items(items, "--set", "training.crop=128")
+    return {field: parse_value(text, f"--set {field}") for field, text in texts.items()}
+
+
+def split_items(items: Iterable[str], option: str, example: str) -> dict[str, str]:
+    """``["FIELD=TEXT"]`` as a mapping.
+
+    Args:
+        items: as written on the command line.
+        option: whose items they are, for messages.
+        example: of an item, for messages.
+
+    Raises:
+        UserError: an item without ``=``, or a field that is given twice.
+    """
+    texts: dict[str, str] = {}
     for item in items:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {item}: write FIELD=VALUE, e.g. --set training.crop=128")
-        try:
-            assignments[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"--set {key}: the value {text!r} is not YAML") from None
-    return assignments
+        field, equals, text = item.partition("=")
+        if not equals or not field:
+            raise UserError(f"{option} {item}: write FIELD=VALUE, e.g. {option} {example}")
+        if field in texts:
+            raise UserError(f"{option} {field}: given twice; give it once")
+        texts[field] = text
+    return texts
+
+
+def parse_value(text: str, source: str) -> Any:
+    """A value that is written on a command line, as YAML.
+
+    Raises:
+        UserError: it is not YAML; its text is in the message.
+    """
+    try:
+        return strict_yaml.load(text, source)
+    except UserError as error:
+        raise UserError(f"{error} (the value: {text!r})") from None
+
+
+def parse_names(text: str, option: str) -> tuple[str, ...]:
+    """Names of classes: with commas between them, or, where a name holds one, as a YAML list.
+
+    Args:
+        text: ``sheep,cow`` or ``["traffic light, red", cow]``.
+        option: whose value it is, for messages.
+
+    Raises:
+        UserError: a list of something else, or what is no class's name (:mod:`dkd.scenario.names`).
+    """
+    listed = parse_value(text, option) if text.lstrip().startswith("[") else text.split(",")
+    if not all(name.strip() for name in listed if isinstance(name, str)):
+        raise UserError(f"{option} {text}: empty names; write NAME,NAME")
+    for name in listed:
+        if not isinstance(name, str):
+            raise UserError(f"{option}: {name!r} is no name; write {strict_yaml.quoted(name)}")
+    try:
+        return tuple(class_name(name) for name in listed)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from None
 
 
 def dump(scenario: Scenario) -> str:
     """The scenario as YAML, in the schema's order, without what has its default value."""
     document = scenario.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    return strict_yaml.dump(document)

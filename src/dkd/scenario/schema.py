@@ -1,6 +1,6 @@
 """Scenarios: everything that defines a run, as YAML checked by a schema.
 
-    dkd run my-scenario.yaml --set training.epochs=30 --set method=finetune
+    dkd run my-scenario.yaml --set training.epochs.later=30 --set method=finetune
 
 A scenario is the unit people name, submit and compare. It says what is learned (data, task,
 setting), how (method, memory, protocol, network, training) and where (launch). Everything
@@ -11,10 +11,19 @@ result beyond its rounding.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from dkd.errors import UserError
 from dkd.methods import LOSS_TERMS, METHODS
+from dkd.scenario import strict_yaml
+from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
@@ -25,19 +34,55 @@ Schedule = Literal["poly", "warmup_poly"]
 
 
 class Model(BaseModel):
-    """Base of every part: unknown fields are errors, values do not change."""
+    """Base of every part: unknown fields are errors, and so are values of another type than the
+    field's, which are never converted (but for whole numbers where any number goes), and numbers
+    that are not finite. Values do not change.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+    )
 
 
 M = TypeVar("M", bound=Model)
 
+MAX_SEED = 2**53 - 1
+"""The largest seed: whole numbers up to it survive as JSON's numbers, which forms are sent as."""
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Ranks = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _class_of(value: object) -> object:
+    """A class of the task: a label value of the data set, or a name."""
+    if isinstance(value, str):
+        try:
+            return class_name(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(
+            f"a class is a name or a label value, not {_shown(value)}; as a name it is written "
+            f"{strict_yaml.quoted(value)}"
+            if isinstance(value, bool | float | None)
+            else "a class is a name or a label value; a task is a list of lists of classes"
+        )
+    if not 1 <= value <= 254:
+        raise ValueError(f"label values of classes are 1..254, not {_shown(value)}")
+    return value
+
+
+Class = Annotated[int | str, BeforeValidator(_class_of)]
+Classes = Annotated[tuple[Class, ...], Field(strict=False, min_length=1)]
+"""The classes of a step; YAML and JSON have lists where this program has tuples."""
+
 
 class FirstLater(Model):
-    """A number for step 0 and one for every later step."""
+    """A rate or weight for step 0 and one for every later step."""
 
-    first: float
-    later: float
+    first: Weight
+    later: Weight
 
     def at(self, step: int) -> float:
         return self.first if step == 0 else self.later
@@ -57,10 +102,10 @@ class Data(Model):
     """
 
     class Digits(Model):
-        train: Annotated[int, Field(ge=10)] = 1200
-        validation: Annotated[int, Field(ge=5)] = 200
+        train: Annotated[int, Field(ge=10, le=1_000_000)] = 1200
+        validation: Annotated[int, Field(ge=5, le=1_000_000)] = 200
         size: Annotated[int, Field(ge=32, le=512)] = 64
-        seed: int = 1
+        seed: Seed = 1
 
     format: DataFormat
     root: str = ""
@@ -90,7 +135,7 @@ class Network(Model):
     backbone: Backbone = "resnet101"
     weights: str = ""
     weights_sha256: str = ""
-    aspp_channels: Annotated[int, Field(ge=8)] = 256
+    aspp_channels: Annotated[int, Field(ge=8, le=8192)] = 256
 
 
 class Training(Model):
@@ -109,23 +154,23 @@ class Training(Model):
     """
 
     class Epochs(Model):
-        first: Annotated[int, Field(ge=1)]
-        later: Annotated[int, Field(ge=1)]
+        first: Annotated[int, Field(ge=1, le=1_000_000)]
+        later: Annotated[int, Field(ge=1, le=1_000_000)]
 
         def at(self, step: int) -> int:
             return self.first if step == 0 else self.later
 
     epochs: Epochs
-    batch_size: Annotated[int, Field(ge=1)]
-    crop: Annotated[int, Field(ge=16)] = 512
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    crop: Annotated[int, Field(ge=16, le=4096)] = 512
     lr: FirstLater
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     schedule: Schedule = "poly"
     pos_weight: FirstLater = FirstLater(first=1, later=1)
     precision: Precision = "bf16"
-    loader_workers: Annotated[int, Field(ge=0)] = 4
-    save_interval: Annotated[float, Field(gt=0)] = 300
+    loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
+    save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
 
 
 class Speed(Model):
@@ -167,7 +212,7 @@ class Speed(Model):
     recorded: bool | None = None
     device_transforms: bool | None = None
     prefetch: bool | None = None
-    evaluation_batch: Annotated[int, Field(ge=1)] | None = None
+    evaluation_batch: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 class Toleration(Model):
@@ -177,7 +222,7 @@ class Toleration(Model):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
-    seconds: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
 
 
 Quantity = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(m|k|[KMGT]i?)?)?$")]
@@ -216,12 +261,12 @@ class Launch(Model):
     """
 
     backend: Literal["local", "trainjob", "pytorchjob"] = "local"
-    nodes: Annotated[int, Field(ge=1)] = 1
-    processes_per_node: Annotated[int, Field(ge=1)] = 1
-    threads: Annotated[int, Field(ge=1)] = 1
+    nodes: Ranks = 1
+    processes_per_node: Ranks = 1
+    threads: Annotated[int, Field(ge=1, le=4096)] = 1
     image: str = ""
     namespace: Name = ""
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpus_per_node: Annotated[int, Field(ge=0, le=4096)] = 0
     gpu_resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
     cpu: Quantity = ""
     memory: Quantity = ""
@@ -232,9 +277,9 @@ class Launch(Model):
     queue: Name = ""
     priority_class: Name = ""
     node_selector: dict[str, str] = {}
-    tolerations: tuple[Toleration, ...] = ()
-    deadline: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
-    max_restarts: Annotated[int, Field(ge=0)] = 3
+    tolerations: Annotated[tuple[Toleration, ...], Field(strict=False)] = ()
+    deadline: Annotated[int, Field(ge=60, le=2**31 - 1)] = 7 * 24 * 3600
+    max_restarts: Annotated[int, Field(ge=0, le=2**31 - 1)] = 3
 
     @model_validator(mode="after")
     def _one_gpu_per_rank(self) -> Self:
@@ -266,13 +311,13 @@ class Scenario(Model):
     label: str = ""
     description: str = ""
     data: Data
-    task: tuple[tuple[int | str, ...], ...]
+    task: Annotated[tuple[Classes, ...], Field(strict=False, min_length=1)]
     setting: Setting = "overlap"
     method: str = "dkd"
-    losses: dict[str, Annotated[float, Field(ge=0)]] = {}
-    memory_size: Annotated[int, Field(ge=0)] = 0
+    losses: dict[str, Weight] = {}
+    memory_size: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     protocol: ProtocolName = "corrected"
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     network: Network = Network()
     training: Training
     speed: Speed = Speed()
@@ -335,13 +380,38 @@ def parse_part(part: type[M], document: object, source: str) -> M:
     try:
         return part.model_validate(document)
     except ValidationError as error:
-        first, *others = error.errors()
+        first, *others = error.errors(include_url=False)
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        if isinstance(first["input"], str | int | float) and repr(first["input"]) not in message:
-            message += f", not {first['input']!r}"
+        given = first["input"]
+        if first["type"] != "value_error" and isinstance(given, str | int | float | None):
+            shown = _shown(given)
+            if shown not in message:
+                message += f", not {shown}"
+            message += _HINTS.get((first["type"], type(given)), "").format(
+                quoted=strict_yaml.quoted(given)
+            )
         more = f" (and {len(others)} more)" if others else ""
         raise UserError(": ".join(filter(None, [source, where, message])) + more) from None
+
+
+_UNQUOTED = "; write it as a number, without quotes"
+_QUOTED = "; as text it is written {quoted}"
+_HINTS: dict[tuple[str, type], str] = {
+    ("int_type", str): _UNQUOTED,
+    ("float_type", str): _UNQUOTED,
+    ("bool_type", str): "; write true or false",
+    **{("string_type", kind): _QUOTED for kind in (bool, int, float)},
+    ("string_type", type(None)): '; empty text is written ""',
+}
+"""What to do about a value of another type, by pydantic's kind of error and the value's type."""
+
+
+def _shown(value: object, most: int = 80) -> str:
+    """A value as a person wrote it, cut where it is long."""
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> None:
@@ -353,4 +423,7 @@ def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> 
     open_mapping = path[:-1] in (["losses"], ["variants"])
     if path[-1] not in at and not open_mapping:
         raise UserError(f"{key}: no such field; there are {', '.join(at)}")
+    inner = at.get(path[-1])
+    if isinstance(inner, dict) and inner and not isinstance(value, dict):
+        raise UserError(f"{key}: set its fields: {', '.join(f'{key}.{name}' for name in inner)}")
     at[path[-1]] = value

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dkd.errors import UserError
+from dkd.scenario.names import alike, class_name
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,20 @@ class Task:
     def __post_init__(self) -> None:
         if not self.steps:
             raise UserError("task.steps: the task has no step; list the classes of at least one")
-        seen: dict[str, int] = {}
+        seen: dict[str, tuple[str, int]] = {}
         for step, names in enumerate(self.steps):
             if not names:
                 raise UserError(f"task.steps[{step}]: no class; every step adds at least one")
             for name in names:
-                if name in seen:
+                key = alike(class_name(name))
+                if key in seen:
+                    other, before = seen[key]
                     raise UserError(
-                        f"task.steps[{step}]: class {name!r} is already in step {seen[name]}; "
-                        "list every class once"
+                        f"task.steps[{step}]: class {name!r} is already in step {before}"
+                        + ("" if other == name else f", as {other!r}, which looks alike")
+                        + "; list every class once"
                     )
-                seen[name] = step
+                seen[key] = (name, step)
 
     @classmethod
     def of(cls, steps: Sequence[Sequence[int | str]], classes: Mapping[int, str]) -> "Task":
@@ -48,13 +52,17 @@ class Task:
         Raises:
             UserError: a class that the data set does not have, or that is listed twice.
         """
-        known = set(classes.values())
+        known = {class_name(name): name for name in classes.values()}
+        similar = {alike(name): name for name in classes.values()}
 
         def name_of(step: int, item: int | str) -> str:
-            name = classes.get(item) if isinstance(item, int) else item
-            if name is None or name not in known:
+            name = classes.get(item) if isinstance(item, int) else known.get(class_name(item))
+            if name is None:
+                meant = similar.get(alike(str(item)))
                 raise UserError(
-                    f"task.steps[{step}]: unknown class {item!r}; the data set has {_some(classes)}"
+                    f"task.steps[{step}]: unknown class {item!r}; "
+                    + (f"did you mean {meant!r}? " if meant else "")
+                    + f"the data set has {_some(classes)}"
                 )
             return name
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dkd.data.formats.layout import Format, Layout, folder_split, full_palette
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
+from dkd.scenario import strict_yaml
+from dkd.scenario.names import alike, class_name
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -29,15 +29,17 @@ def read(root: Path, train: str, validation: str) -> Layout:
 
 def _read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
     try:
-        document = yaml.safe_load(file.read_text())
+        text = file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{file}: missing; write a line 'VALUE: name' for every class") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+    document = strict_yaml.load(text, str(file))
     if not isinstance(document, dict) or not document:
         raise UserError(f"{file}: no class; write a line 'VALUE: name' for every class")
     classes: dict[int, str] = {}
     colours: dict[int, Colour] = {}
+    seen: dict[str, str] = {}
     for value, entry in document.items():
         if type(value) is not int or not 1 <= value <= 254:
             raise UserError(
@@ -45,8 +47,11 @@ def _read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
                 "(0 is background, 255 void, and neither is listed)"
             )
         name, colour = _read_class(file, value, entry)
-        if name in classes.values():
-            raise UserError(f"{file}: two classes are called {name!r}; names are unique")
+        if alike(name) in seen:
+            other = seen[alike(name)]
+            also = "" if other == name else f" and {other!r}, which look alike"
+            raise UserError(f"{file}: two classes are called {name!r}{also}; names are unique")
+        seen[alike(name)] = name
         classes[value] = name
         if colour is not None:
             colours[value] = colour
@@ -55,16 +60,30 @@ def _read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
 
 def _read_class(file: Path, value: int, entry: Any) -> tuple[str, Colour | None]:
     match entry:
-        case str() if entry.strip():
-            return entry.strip(), None
-        case {"name": str() as name, "colour": [int() as r, int() as g, int() as b]} if (
-            name.strip() and len(entry) == 2 and all(0 <= x <= 255 for x in (r, g, b))
+        case str():
+            return _name(file, value, entry), None
+        case {"name": str() as name, "colour": [r, g, b]} if len(entry) == 2 and all(
+            type(x) is int and 0 <= x <= 255 for x in (r, g, b)
         ):
-            return name.strip(), (r, g, b)
+            return _name(file, value, name), (r, g, b)
+        case {"name": bool() | int() | float() | None as name} | (
+            bool() | int() | float() | None as name
+        ):
+            raise UserError(
+                f"{file}: class {value}: {name!r} is no text; a class of that name is written "
+                f"{strict_yaml.quoted(name)}"
+            )
     raise UserError(
         f"{file}: class {value}: write 'VALUE: name' or "
         "'VALUE: {name: name, colour: [red, green, blue]}'"
     )
+
+
+def _name(file: Path, value: int, text: str) -> str:
+    try:
+        return class_name(text)
+    except UserError as error:
+        raise UserError(f"{file}: class {value}: {error}") from None
 
 
 FORMAT = Format("folder", "train", "validation", read)
