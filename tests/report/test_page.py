@@ -175,6 +175,15 @@ def test_pictures_stand_after_each_step_beside_the_truth(runs: list[RunResult]) 
     assert "exemplar train-0000" in names
 
 
+def test_a_page_says_which_images_it_shows(runs: list[RunResult], text: str) -> None:
+    shown = {each.id for run in runs for each in run.references}
+    shown |= {each.id for run in runs for step in run.steps for each in step.exemplars}
+    assert shown
+    assert all(page.shows(text, image) for image in shown)
+    assert not page.shows(text, "nobody")
+    assert not page.shows(text, sorted(shown)[0][:-1])
+
+
 def test_digests_are_short_with_the_whole_at_hand(runs: list[RunResult], text: str) -> None:
     checkpoint = runs[1].steps[1].checkpoint
     assert checkpoint is not None

@@ -1,10 +1,11 @@
-"""``dkd data``: check, index, pack or make a data set."""
+"""``dkd data``: check, index, pack, make or remove a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dkd.cli import options
 from dkd.cli.progress import progress
 from dkd.errors import UserError
 
@@ -32,7 +33,7 @@ _validation = click.option(
 
 @click.group("data")
 def command() -> None:
-    """Check, index, pack or make a data set.
+    """Check, index, pack, make or remove a data set.
 
     Every layout is JPEG or PNG images with masks beside them: PNG files of one 8-bit channel
     (grey or with a palette) whose values are label values; 0 is background, 255 void.
@@ -178,6 +179,37 @@ def pack(
     shards = sum(name.endswith(".tar") for name in manifest.parts)
     size = manifest.size / 2**20
     click.echo(f"{uri}: {_counts(manifest.metadata)}, {shards} shards, {size:.0f} MiB")
+
+
+@command.command("rm")
+@click.argument("uri")
+@click.option("--yes", is_flag=True, help="Remove it. Without this, only say what would go.")
+@options.workspace
+def remove(uri: str, yes: bool, workspace: Path) -> None:
+    """Remove the packed data set or the index at URI, and what this machine has cached of it.
+
+    Models that were trained on it stay. A run that uses it cannot be gone on with afterwards.
+
+    \b
+    dkd data rm s3://bucket/datasets/voc          shows what would go
+    dkd data rm s3://bucket/datasets/voc --yes
+    """
+    from functools import partial
+
+    from dkd.data import packed
+    from dkd.kubeflow import local_runner
+    from dkd.storage.cache import artifact_caches
+
+    with local_runner.reachable([uri], workspace, partial(click.echo, err=True)):
+        dataset, manifest = packed.open_dataset(uri)
+        images = "with its images" if dataset.format == "packed" else "the index alone"
+        size = manifest.size / 2**20
+        click.echo(f"{uri}: {dataset.name}, {_counts(manifest.metadata)}, {images}, {size:.1f} MiB")
+        if not yes:
+            click.echo("nothing is removed without --yes")
+            return
+        packed.remove(manifest, artifact_caches(workspace))
+        click.echo("removed")
 
 
 @command.command("digits")

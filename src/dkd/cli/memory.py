@@ -73,19 +73,21 @@ def choose(**given: Any) -> None:
 @options.root
 @options.workspace
 def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path) -> None:
-    """Remove IMAGEs from every exemplar memory under the artifact root: a person's request.
+    """Remove IMAGEs from all that shows them under the artifact root: a person's request.
 
-    IMAGE is an id that dkd memory show --images lists. The memories stay where they are, without
-    the images; their old files are deleted, and the images' thumbnails taken out of the runs'
-    reports under the root. What a model learned from an image stays in it: the models that saw one
-    are listed, also those that began as a copy of such a model. A run that is started again
-    afterwards trains the steps that used the memory anew. Data sets are yours to clean: an image
-    that is still in one is trained on, and may be chosen, again.
+    IMAGE is an id that dkd memory show --images lists, or that a report shows. Memories and
+    evaluations stay where they are, without the images; results and reports are written anew; old
+    files, what killed writers left, pages in the workspace and this machine's cached copies are
+    deleted. What a model learned from an image stays in it: the models that saw one are listed,
+    also those that began as a copy of such a model. A run that is started again afterwards trains
+    the steps that used the memory anew. Data sets are yours to clean, and listed with what to do:
+    an image that is still in one is trained on, chosen and shown again.
 
     \b
-    dkd memory forget train-00017               shows memories, models, data sets
+    dkd memory forget train-00017               shows what it would do
     dkd memory forget train-00017 --yes
     """
+    from datetime import UTC, datetime
     from functools import partial
 
     from dkd.kubeflow import local_runner
@@ -95,29 +97,15 @@ def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path
     with local_runner.artifact_root(
         root, workspace, partial(click.echo, err=True), must_exist=True
     ) as place:
-        plan = erasure.plan(retention.survey(place), images)
-        for held in plan.memories:
-            click.echo(
-                f"memory    {held.manifest.uri}: holds {len(held.rows)} of them among "
-                f"{held.size} exemplars"
-            )
-        for name in plan.runs:
-            click.echo(f"report    of run {name}: shows a thumbnail")
-        for dataset in plan.datasets:
-            click.echo(f"data set  {dataset.uri}: lists it still; make it anew without")
-        for seen in plan.models:
-            model = seen.checkpoint
-            click.echo(
-                f"model     {model.uri} (run {model.metadata.get('run', 'unknown')}, "
-                f"{model.created}) saw it: {'; '.join(seen.how)}"
-            )
-        if not plan.models:
-            click.echo("no model under this root saw it")
+        plan = erasure.plan(retention.survey(place), images, workspace, datetime.now(UTC))
+        for line in plan.lines():
+            click.echo(line)
         if not yes:
             click.echo("nothing is changed without --yes")
             return
         erasure.apply(plan)
         click.echo(
-            f"forgotten in {len(plan.memories)} memories; other machines may hold copies in their "
-            "caches (DKD_CACHE/artifacts)"
+            f"forgotten in {len(plan.memories)} memories, {len(plan.evaluations)} evaluations and "
+            f"{len(plan.runs)} runs' results"
         )
+        click.echo(erasure.NOT_REACHED)

@@ -13,9 +13,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,6 +157,17 @@ def materialise(
         if missing:
             _fetch(manifest, missing, folder)
     return folder
+
+
+def remove(manifest: Manifest, caches: Iterable[Path]) -> None:
+    """Deletes a published data set, and what :func:`materialise` put into caches of it.
+
+    Raises:
+        UserError: storage failed.
+    """
+    artifacts.remove(manifest.uri)
+    for cache in caches:
+        shutil.rmtree(cache / manifest.digest, ignore_errors=True)
 
 
 def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Manifest:

@@ -23,6 +23,7 @@ from dkd.report.model import RunResult
 from dkd.report.tables import table
 from dkd.scenario.names import check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
+from dkd.storage.cache import workspace_cache
 from dkd.storage.embedded import EmbeddedStore
 
 
@@ -166,7 +167,7 @@ def artifact_root(
         )
     _writable(workspace)
     before = dict(os.environ)
-    os.environ.setdefault("DKD_CACHE", str((workspace / "cache").absolute()))
+    os.environ.setdefault("DKD_CACHE", str(workspace_cache(workspace).absolute()))
     try:
         if root is not None:
             yield root

@@ -1,48 +1,52 @@
-"""Removing images from every exemplar memory under a root: a person's request.
+"""Removing images from all that shows them under a root: a person's request.
 
-A memory keeps its place: its manifest is replaced in one go by that of a memory without the
-images, and then the old parts are deleted. So a finished run that is started again trains its later
-steps anew, without them; nothing chooses them again unless they are still in the data set.
+Memories and evaluations keep their places: the manifest is replaced in one go by that of one
+without the images, and then the old parts are deleted. So a finished run that is started again
+trains the steps that used such a memory anew, without them; nothing chooses them again unless they
+are still in the data set. Data sets are their owner's: :class:`Listed` says what is to be done.
 
-What was learned from an image cannot be taken out of a model. :func:`plan` says which models saw
-it: they trained on it as an image of their own step or as an exemplar, or began as a copy of a
-model that did.
+What was learned from an image cannot be taken out of a model: :mod:`dkd.memory.influence`.
 """
 
-import io
 import json
 import shutil
-import tarfile
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from dkd import storage
-from dkd.data import packed, splits
-from dkd.data.index import Dataset
+from dkd.data import packed
+from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.methods import METHODS
+from dkd.memory import rewriting
+from dkd.memory.influence import Seen, seen_by
 from dkd.report import collect
-from dkd.report.model import RunResult
-from dkd.scenario.schema import parse
-from dkd.scenario.tasks import Task
-from dkd.steps.retention import Survey, tail
+from dkd.report.page import shows
+from dkd.steps.retention import OLD, Survey, place_of
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
-from dkd.storage.artifacts import Manifest
-from dkd.storage.cache import artifact_cache
+from dkd.storage.artifacts import MANIFEST, Manifest
+from dkd.storage.cache import artifact_caches
+from dkd.storage.store import Entry, Unfinished
 
-MEMORY = "memory.json"
+_SHOWING = ("datasets", "evaluations", "memories")
+"""Folders of artifacts that hold images, or what was made of them."""
+
+NOT_REACHED = (
+    "not reached: data sets (above), what models learned, pages that people saved or that Kubeflow "
+    "Pipelines keeps, other machines' caches (the same command there), old versions that a bucket "
+    "keeps"
+)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A memory that holds some of the images.
+    """A memory or an evaluation that holds some of the images.
 
     Attributes:
-        manifest: the memory.
+        manifest: the artifact.
         rows: places of the images in its list.
         size: length of that list.
     """
@@ -53,17 +57,29 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A model that saw some of the images.
+class Listed:
+    """A data set that lists some of the images.
 
     Attributes:
-        checkpoint: the model.
-        how: ``its own step's image``, ``an exemplar``, ``through its teacher``; or that its
-            data set is not there to be asked.
+        manifest: the artifact.
+        dataset: its index.
+        records: the images.
     """
 
-    checkpoint: Manifest
-    how: tuple[str, ...]
+    manifest: Manifest
+    dataset: Dataset
+    records: tuple[Record, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What its owner has to do."""
+        if self.dataset.format != "packed":
+            files = ", ".join(str(Path(self.dataset.root) / r.image) for r in self.records)
+            return f"lists it; remove {files} and its mask"
+        return (
+            "holds it, packed; remove it from the folder that was packed, pack that again "
+            f"(dkd data pack), then: dkd data rm {self.manifest.uri} --yes"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,178 +89,238 @@ class Plan:
     Attributes:
         root: artifact root.
         images: their ids.
+        unknown: those that nothing names.
         memories: to be replaced.
+        evaluations: likewise; the images are among their pictures.
+        runs: whose results and reports show them.
+        pages: of the workspace, which show them.
+        cached: files and folders of this machine's cache that hold them.
+        strays: objects that no artifact owns and that may hold them: killed writers left them.
+        unfinished: uploads and temporary files, likewise.
+        fresh: URIs of such objects that a writer may still be at.
         models: that saw them.
         datasets: that list them; whoever trains on these learns them again.
-        runs: whose reports show them.
     """
 
     root: str
     images: frozenset[str]
+    unknown: tuple[str, ...]
     memories: tuple[Held, ...]
-    models: tuple[Seen, ...]
-    datasets: tuple[Manifest, ...]
+    evaluations: tuple[Held, ...]
     runs: tuple[str, ...]
+    pages: tuple[Path, ...]
+    cached: tuple[Path, ...]
+    strays: tuple[str, ...]
+    unfinished: tuple[Unfinished, ...]
+    fresh: tuple[str, ...]
+    models: tuple[Seen, ...]
+    datasets: tuple[Listed, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What is done, and what is not, for people."""
+        for held in self.memories:
+            what = f"holds {len(held.rows)} of them among {held.size} exemplars"
+            yield f"memory      {held.manifest.uri}: {what}"
+        for held in self.evaluations:
+            what = f"shows {len(held.rows)} of them among {held.size} pictures"
+            yield f"evaluation  {held.manifest.uri}: {what}"
+        for name in self.runs:
+            yield f"report      of run {name}: shows a picture"
+        for page in self.pages:
+            yield f"page        {page}: shows a picture; it is deleted"
+        for path in self.cached:
+            yield f"cache       {path}: is deleted"
+        for uri in (*self.strays, *(each.uri for each in self.unfinished)):
+            yield f"left over   {uri}: a killed writer's, may hold it; it is deleted"
+        for uri in self.fresh:
+            yield f"left over   {uri}: may hold it, but a writer may be at it; ask again in a day"
+        for listed in self.datasets:
+            yield f"data set    {listed.manifest.uri}: {listed.remedy}"
+        for seen in self.models:
+            model = seen.checkpoint
+            yield (
+                f"model       {model.uri} (run {model.metadata.get('run', 'unknown')}, "
+                f"{model.created}) saw it: {'; '.join(seen.how)}"
+            )
+        if not self.models:
+            yield "no model under this root saw it"
+        for name in self.unknown:
+            yield f"image       {name}: nothing names it"
 
 
-def plan(found: Survey, images: Collection[str]) -> Plan:
-    """Looks for images in every memory, data set and report under a root.
+def plan(found: Survey, images: Collection[str], workspace: Path, now: datetime) -> Plan:
+    """Looks for images in every memory, evaluation, data set and report under a root.
+
+    An id is unique within a split of a data set: where two images share one, both are meant.
 
     Args:
         found: what lies there.
         images: their ids, as ``dkd memory show --images`` lists them.
+        workspace: folder of ``dkd run`` on this machine, there or not.
+        now: the present (aware).
 
     Raises:
         UserError: an image is nowhere; or storage failed.
     """
     wanted, known = frozenset(images), set[str]()
-    memories, datasets, runs = [], dict[str, tuple[Manifest, Dataset]](), []
+    memories, evaluations, runs = list[Held](), list[Held](), list[str]()
+    datasets = dict[str, Dataset]()
+    listed = list[Listed]()
     for place, manifest in found.manifests.items():
-        if manifest.kind == "memory":
-            listed = [row["id"] for row in read_json(manifest, MEMORY)["exemplars"]]
-            rows = tuple(i for i, name in enumerate(listed) if name in wanted)
-            if rows:
-                memories.append(Held(manifest, rows, len(listed)))
-                known |= wanted.intersection(listed)
-        elif manifest.kind == packed.KIND:
+        if manifest.kind == packed.KIND:
             dataset, _ = packed.open_dataset(manifest.uri)
-            listed = [record.id for records in dataset.splits.values() for record in records]
-            datasets[place] = (manifest, dataset)
-            known |= wanted.intersection(listed)
+            datasets[place] = dataset
+            records = [r for records in dataset.splits.values() for r in records if r.id in wanted]
+            if records:
+                listed.append(Listed(manifest, dataset, tuple(records)))
+                known.update(record.id for record in records)
+        elif manifest.kind in ("memory", "evaluation"):
+            ids = _ids(manifest)
+            rows = tuple(i for i, name in enumerate(ids) if name in wanted)
+            if rows:
+                holding = memories if manifest.kind == "memory" else evaluations
+                holding.append(Held(manifest, rows, len(ids)))
+                known |= wanted.intersection(ids)
     for name, run in found.runs.items():
         if run.finished:
             result = collect.load(storage.join(found.root, "runs", name, collect.RESULT))
-            shown = wanted.intersection(_shown(result))
-            known |= shown
-            if shown:
+            if shown := wanted & rewriting.shown(result):
                 runs.append(name)
-    if missing := sorted(wanted - known):
+                known |= shown
+    pages = {page: names for page in _pages(workspace) if (names := _shown(page, wanted))}
+    cached = dict[Path, frozenset[str]]()
+    for cache in artifact_caches(workspace):
+        for path, names in _cached(cache, wanted, memories, listed):
+            cached[path] = cached.get(path, frozenset()) | names
+    known = known.union(*pages.values(), *cached.values())
+    strays, unfinished, fresh = _strays(found, now)
+    unknown = tuple(sorted(wanted - known))
+    if unknown and not (strays or unfinished or fresh):
         raise UserError(
-            f"{', '.join(missing)}: no memory, data set or report under {found.root} holds this "
-            "image; `dkd memory show URI --images` lists a memory's"
+            f"{', '.join(unknown)}: no memory, evaluation, data set or report under {found.root} "
+            "holds this image; `dkd memory show URI --images` lists a memory's"
         )
-    listing = tuple(m for m, d in datasets.values() if wanted & _ids(d))
-    models = seen_by(found, wanted, memories, {p: d for p, (_, d) in datasets.items()})
-    return Plan(found.root, wanted, tuple(memories), models, listing, tuple(runs))
-
-
-def seen_by(
-    found: Survey,
-    images: frozenset[str],
-    memories: Iterable[Held],
-    datasets: Mapping[str, Dataset],
-) -> tuple[Seen, ...]:
-    """The models under a root that saw some images, oldest first."""
-    holding = {held.manifest.digest for held in memories}
-    models = sorted(
-        (m for m in found.manifests.values() if m.kind == "checkpoint"), key=lambda m: m.created
+    holders = [place_of(found.root, held.manifest.uri) for held in memories]
+    return Plan(
+        root=found.root,
+        images=wanted,
+        unknown=unknown,
+        memories=tuple(memories),
+        evaluations=tuple(evaluations),
+        runs=tuple(runs),
+        pages=tuple(pages),
+        cached=tuple(cached),
+        strays=strays,
+        unfinished=unfinished,
+        fresh=fresh,
+        models=seen_by(found, wanted, holders, datasets),
+        datasets=tuple(listed),
     )
-    how: dict[str, list[str]] = {}
-    for model in models:
-        reasons = how.setdefault(tail(model.uri), [])
-        if (memory := model.metadata.get("memory")) and memory["digest"] in holding:
-            reasons.append("an exemplar")
-        reference = model.metadata.get("dataset")
-        if reference and reference.get("uri"):
-            dataset = datasets.get(tail(reference["uri"]))
-            if dataset is None:
-                reasons.append("perhaps: its data set is not under this root")
-            elif images & _trained_on(model, dataset):
-                reasons.append("its own step's image")
-    changed = True
-    while changed:
-        changed = False
-        for model in models:
-            teacher = model.metadata.get("teacher")
-            reasons = how[tail(model.uri)]
-            word = "through its teacher"
-            if teacher and word not in reasons and how.get(tail(teacher["uri"])):
-                reasons.append(word)
-                changed = True
-    return tuple(Seen(m, tuple(how[tail(m.uri)])) for m in models if how[tail(m.uri)])
 
 
 def apply(chosen: Plan) -> None:
-    """Replaces the memories and the reports; clears this machine's cache of the old ones.
+    """Replaces memories, evaluations and reports; removes what shows the images on this machine.
 
     Raises:
         UserError: storage failed; what was not done yet is done when it is started again.
     """
-    for held in chosen.memories:
+    for held in (*chosen.memories, *chosen.evaluations):
         with tempfile.TemporaryDirectory(prefix="dkd-forget-") as work:
-            old = held.manifest
-            artifacts.fetch(old.uri, Path(work) / "old")
-            parts = without(Path(work) / "old", old, frozenset(held.rows), Path(work))
+            old, parts = held.manifest, Path(work) / "old"
+            artifacts.fetch(old.uri, parts)
+            if old.kind == "memory":
+                new = rewriting.memory_without(parts, old, held.rows, Path(work))
+            else:
+                new = rewriting.evaluation_without(parts, held.rows)
             forgotten = old.metadata.get("forgotten", 0) + len(held.rows)
-            artifacts.replace(old, parts, metadata={**old.metadata, "forgotten": forgotten})
-        for name in (old.digest, f"memory-{old.digest}"):
-            shutil.rmtree(artifact_cache() / name, ignore_errors=True)
+            artifacts.replace(old, new, metadata={**old.metadata, "forgotten": forgotten})
     for name in chosen.runs:
         result = collect.load(storage.join(chosen.root, "runs", name, collect.RESULT))
-        collect.publish(_hidden(result, chosen.images), chosen.root, name)
+        collect.publish(rewriting.result_without(result, chosen.images), chosen.root, name)
+    storage.delete(chosen.strays)
+    storage.abandon(chosen.unfinished)
+    for path in (*chosen.pages, *chosen.cached):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def without(
-    folder: Path, manifest: Manifest, rows: frozenset[int], work: Path
-) -> dict[str, Path | bytes]:
-    """A memory's parts without some rows of its list.
+def _ids(manifest: Manifest) -> list[str]:
+    """Ids that a memory or an evaluation lists."""
+    if manifest.kind == "memory":
+        return [row["id"] for row in read_json(manifest, rewriting.MEMORY)["exemplars"]]
+    return [str(name) for name in read_json(manifest, rewriting.EVALUATION)["pictures"]]
 
-    Args:
-        folder: its parts, downloaded.
-        manifest: that lists them.
-        rows: to leave out.
-        work: folder for the parts that are written anew.
+
+def _pages(workspace: Path) -> Iterator[Path]:
+    """Pages that runs on this machine wrote: reports, and those that KFP's local runner keeps."""
+    yield from sorted(workspace.glob("*.html"))
+    for name in ("report_page", "step_page"):
+        yield from sorted(path for path in (workspace / "runs").rglob(name) if path.is_file())
+
+
+def _shown(page: Path, images: Iterable[str]) -> frozenset[str]:
+    """Which of these images a page shows."""
+    text = page.read_text(encoding="utf-8", errors="replace")
+    return frozenset(image for image in images if shows(text, image))
+
+
+def _cached(
+    cache: Path, images: frozenset[str], memories: Iterable[Held], datasets: Iterable[Listed]
+) -> Iterator[tuple[Path, frozenset[str]]]:
+    """What a cache of this machine holds of the images, with the ids that it is known by."""
+    digests = {held.manifest.digest for held in memories}
+    for document in sorted(cache.glob(f"*/{rewriting.MEMORY}")):
+        # Also of a memory that was replaced by another machine's request.
+        rows = json.loads(document.read_text())["exemplars"]
+        if held := images.intersection(row["id"] for row in rows):
+            digests.add(document.parent.name)
+            yield document.parent, held
+    for digest in sorted(digests):
+        for folder in (cache / digest, cache / f".{digest}.arriving", cache / f"memory-{digest}"):
+            if folder.exists():
+                yield folder, frozenset()
+    for listed in datasets:
+        for record in listed.records:
+            for name in (record.image, record.mask):
+                if (file := cache / listed.manifest.digest / name).is_file():
+                    yield file, frozenset()
+
+
+def _strays(
+    found: Survey, now: datetime
+) -> tuple[tuple[str, ...], tuple[Unfinished, ...], tuple[str, ...]]:
+    """What no artifact and no result owns: objects and uploads that may go, and fresh ones.
+
+    In the place of a whole artifact they may go at once if they are older than it: they are of a
+    writer that came too late, or of a request like this one that was interrupted. Others are when
+    they are a day old.
     """
-    document: dict[str, Any] = json.loads((folder / MEMORY).read_text())
-    exemplars = document["exemplars"]
-    kept = [i for i in range(len(exemplars)) if i not in rows]
-    gone = {exemplars[i][file] for i in rows for file in ("image", "mask")}
-    document["exemplars"] = [exemplars[i] for i in kept]
-    parts: dict[str, Path | bytes] = {MEMORY: json.dumps(document, indent=1).encode()}
-    for new, old in enumerate(kept):
-        if f"thumbnails/{old}.jpg" in manifest.parts:
-            parts[f"thumbnails/{new}.jpg"] = folder / f"thumbnails/{old}.jpg"
-    for name in manifest.parts:
-        if name.endswith(".tar"):
-            parts[name] = _shard_without(folder / name, gone, work / name)
-    return parts
+    strays, fresh = list[str](), list[str]()
+    for place, entries in found.by_place.items():
+        folder, _, name = place.partition("/")
+        owned, since = _owned(found.manifests.get(place), entries)
+        for entry in entries:
+            if folder == "runs":  # a report whose result did not come to be written
+                stray = entry.uri.endswith(f"/{collect.PAGE}") and not found.runs[name].finished
+            else:
+                stray = folder in _SHOWING and entry.uri not in owned
+            if stray:
+                goes = (since and entry.modified <= since) or now - entry.modified >= OLD
+                (strays if goes else fresh).append(entry.uri)
+    sending = [u for u in found.unfinished if place_of(found.root, u.uri).split("/")[0] in _SHOWING]
+    unfinished = tuple(each for each in sending if now - each.started >= OLD)
+    fresh += [each.uri for each in sending if each not in unfinished]
+    return tuple(strays), unfinished, tuple(fresh)
 
 
-def _shard_without(shard: Path, gone: Collection[str], target: Path) -> Path:
-    with tarfile.open(shard) as source, tarfile.open(target, "w") as kept:
-        for member in source:
-            content = source.extractfile(member)
-            if member.name not in gone and content is not None:
-                kept.addfile(member, io.BytesIO(content.read()))
-    return target
-
-
-def _trained_on(model: Manifest, dataset: Dataset) -> frozenset[str]:
-    """Ids of the images of the model's own step; every training image if it does not say which."""
-    document = model.metadata.get("scenario")
-    if document is None:
-        return frozenset(record.id for record in dataset.train)
-    scenario = parse(document, source=model.uri)
-    task = Task.of(scenario.task, dataset.classes)
-    if METHODS[scenario.method].joint:
-        task = task.joint()
-    step = read_json(model, "checkpoint.json")["step"]
-    return frozenset(r.id for r in splits.training(dataset, task, scenario.setting, step))
-
-
-def _ids(dataset: Dataset) -> frozenset[str]:
-    return frozenset(record.id for records in dataset.splits.values() for record in records)
-
-
-def _shown(result: RunResult) -> Iterable[str]:
-    return (exemplar.id for step in result.steps for exemplar in step.exemplars)
-
-
-def _hidden(result: RunResult, images: frozenset[str]) -> RunResult:
-    steps = tuple(
-        step.model_copy(
-            update={"exemplars": tuple(e for e in step.exemplars if e.id not in images)}
-        )
-        for step in result.steps
-    )
-    return result.model_copy(update={"steps": steps})
+def _owned(
+    manifest: Manifest | None, entries: Iterable[Entry]
+) -> tuple[frozenset[str], datetime | None]:
+    """URIs of an artifact's objects, and when it was published."""
+    if manifest is None:
+        return frozenset(), None
+    uri = storage.join(manifest.uri, MANIFEST)
+    parts = {manifest.part_uri(name) for name in manifest.parts}
+    return frozenset({uri, *parts}), next(e.modified for e in entries if e.uri == uri)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dkd.report import overview, panels
 from dkd.report.changes import percent, points
@@ -92,3 +92,8 @@ def digest(value: str) -> Markup:
 def colour(value: Colour) -> str:
     """As CSS writes it."""
     return "#{:02x}{:02x}{:02x}".format(*value)
+
+
+def shows(page: str, image: str) -> bool:
+    """Whether a page that :func:`render` made shows an image of this id."""
+    return any(f'alt="{kind} {escape(image)}"' in page for kind in ("image", "exemplar"))
