@@ -57,6 +57,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         )
         step.set_display_name("Add the classes")
         reported = report(
+            checkpoints=[teacher, step.outputs["checkpoint"]],
             evaluations=[before.outputs["Output"], step.outputs["evaluation"]],
             memories=["", step.outputs["memory"]],
             **common,

@@ -116,16 +116,19 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         }
         teacher: Any = ""
         memory: Any = ""
-        evaluations, memories = [], []
+        checkpoints, evaluations, memories = [], [], []
         for number in range(scenario.steps):
             step = steps[number](
                 step=number, teacher=teacher, memory=memory, s3_secret=secret, **common
             )
             step.set_display_name(step_title(scenario, number))
             teacher, memory = step.outputs["checkpoint"], step.outputs["memory"]
+            checkpoints.append(teacher)
             evaluations.append(step.outputs["evaluation"])
             memories.append(memory)
-        reported = report(evaluations=evaluations, memories=memories, **common)
+        reported = report(
+            checkpoints=checkpoints, evaluations=evaluations, memories=memories, **common
+        )
         place(reported, REPORTING, secret, on_cluster=on_cluster).set_display_name("Report")
 
     shown = form.defaults(form.INCREMENTAL, alone.model_dump(mode="json", exclude_none=True))

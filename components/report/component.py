@@ -12,6 +12,7 @@ def report(
     dataset: str,
     artifact_root: str,
     run_name: str,
+    checkpoints: list,  # type: ignore[type-arg]
     evaluations: list,  # type: ignore[type-arg]
     memories: list,  # type: ignore[type-arg]
     report_page: dsl.Output[dsl.HTML],
@@ -24,7 +25,8 @@ def report(
         dataset: URI of the data set artifact.
         artifact_root: where results lie.
         run_name: name of the run.
-        evaluations: URI of every step's evaluation, in order.
+        checkpoints: URI of every step's model, in order.
+        evaluations: URI of every step's evaluation, empty where there was nothing to score it on.
         memories: URI of every step's memory, empty where there is none.
         report_page: the report.
 
@@ -39,7 +41,9 @@ def report(
 
     with told():
         resolved, steps = stages.parsed(scenario, task)
-        result = collect.gather(resolved, steps, dataset, run_name, evaluations, memories)
+        result = collect.gather(
+            resolved, steps, dataset, run_name, checkpoints, evaluations, memories
+        )
         uri = collect.publish(result, artifact_root, run_name)
         Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
     return uri

@@ -66,7 +66,9 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
         evaluations.append(evaluated.result()["Output"])
         memory = chosen.result()["Output"]
         memories.append(memory)
-    report = tasks.start("report", **common, evaluations=evaluations, memories=memories)
+    report = tasks.start(
+        "report", **common, checkpoints=checkpoints, evaluations=evaluations, memories=memories
+    )
     result = report.result()["Output"]
     page = report.outputs["artifacts"]["report_page"]["artifacts"][0]["uri"]
     return {

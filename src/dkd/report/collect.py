@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dkd import storage
 from dkd.data.index import BACKGROUND, Dataset
 from dkd.data.packed import open_dataset
+from dkd.data.palettes import distinct_colours
 from dkd.evaluation import scores as scoring
 from dkd.report import model
 from dkd.report.page import render
@@ -28,32 +29,30 @@ def gather(
     task: Task,
     dataset_uri: str,
     run: str,
+    checkpoints: Sequence[str],
     evaluations: Sequence[str],
     memories: Sequence[str],
 ) -> model.RunResult:
-    """A run's result, from its evaluations and what they were made of.
+    """A run's result, from its models and what was made of them.
 
     Args:
         scenario: the resolved scenario.
         task: class names by step.
         dataset_uri: the data set artifact.
         run: name of the run.
-        evaluations: URI of every step's evaluation, in order; empty where there is none.
-        memories: URI of every step's memory, empty where there is none.
+        checkpoints: URI of every step's model, in order.
+        evaluations: URI of its evaluation, empty where the data set shows none of its classes.
+        memories: URI of its memory, empty where there is none.
     """
     dataset, _ = open_dataset(dataset_uri)
-    scored = [
-        (artifacts.load(evaluation), memory)
-        for evaluation, memory in zip(evaluations, memories, strict=True)
-        if evaluation
-    ]
-    last, _ = scored[-1]
-    checkpoints = [artifacts.load(m.metadata["checkpoint"]["uri"]) for m, _ in scored]
+    models = [artifacts.load(uri) for uri in checkpoints]
+    scored = [artifacts.load(uri) if uri else None for uri in evaluations]
     steps = [
-        _step(scenario, task, run, checkpoint, evaluation, memory)
-        for checkpoint, (evaluation, memory) in zip(checkpoints, scored, strict=True)
+        _step(scenario, task, run, *of_step)
+        for of_step in zip(models, scored, memories, strict=True)
     ]
-    made = checkpoints[-1].metadata
+    last = next((evaluation for evaluation in reversed(scored) if evaluation), None)
+    made = models[-1].metadata
     return model.RunResult(
         scenario=scenario.name,
         variant=scenario.label or scenario.method,
@@ -69,18 +68,11 @@ def gather(
         provenance=model.Provenance(
             versions=made["versions"],
             device=f"{made['device']}, {made['ranks']} ranks",
-            started=checkpoints[0].created,
-            finished=last.created,
+            started=models[0].created,
+            finished=(last or models[-1]).created,
         ),
         steps=tuple(steps),
-        references=tuple(
-            model.Reference(
-                id=name,
-                image=artifacts.read_part(last, f"pictures/{i}.image.jpg"),
-                truth=artifacts.read_part(last, f"pictures/{i}.truth.png"),
-            )
-            for i, name in enumerate(read_json(last, "evaluation.json")["pictures"])
-        ),
+        references=_references(last) if last else (),
     )
 
 
@@ -119,8 +111,8 @@ def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
         evaluation: of its model.
         run: name of the run.
     """
-    evaluations, memories = [evaluation.uri], [""]
     checkpoint = artifacts.load(evaluation.metadata["checkpoint"]["uri"])
+    checkpoints, evaluations, memories = [checkpoint.uri], [evaluation.uri], [""]
     for number in reversed(range(spec.step)):
         trained_with = checkpoint.metadata.get("memory")
         teacher = checkpoint.metadata.get("teacher")
@@ -131,10 +123,12 @@ def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
             update={"step": number, "checkpoint": checkpoint.uri, "teacher": "", "memory": ""}
         )
         found = artifacts.find(Step.open(earlier).evaluation_uri(checkpoint))
+        checkpoints.insert(0, checkpoint.uri)
         evaluations.insert(0, found.uri if found else "")
         memories.insert(0, trained_with["uri"] if trained_with else "")
     task = Task(spec.task)
-    return page([gather(spec.scenario, task, spec.dataset, run, evaluations, memories)])
+    result = gather(spec.scenario, task, spec.dataset, run, checkpoints, evaluations, memories)
+    return page([result])
 
 
 def _step(
@@ -142,23 +136,34 @@ def _step(
     task: Task,
     run: str,
     checkpoint: Manifest,
-    evaluation: Manifest,
+    evaluation: Manifest | None,
     memory_uri: str,
 ) -> model.StepResult:
-    document = read_json(evaluation, "evaluation.json")
+    classes = read_json(checkpoint, "checkpoint.json")["classes"]
     found = checkpoint.metadata["run"] != run
-    seconds = {
-        "train": checkpoint.metadata.get("seconds", 0),
-        "evaluate": evaluation.metadata["seconds"],
-    }
+    seconds = {"train": checkpoint.metadata.get("seconds", 0)}
+    confusion: Sequence[Sequence[int]] = ()
+    measured = model.Scores(iou=(None,) * (1 + sum(map(len, classes))))
+    predictions: tuple[model.Prediction, ...] = ()
+    if evaluation is not None:
+        document = read_json(evaluation, "evaluation.json")
+        seconds["evaluate"] = evaluation.metadata["seconds"]
+        confusion = document["confusion"]
+        measured = scores(confusion, scenario, task)
+        predictions = tuple(
+            model.Prediction(
+                id=name, labels=artifacts.read_part(evaluation, f"pictures/{i}.prediction.png")
+            )
+            for i, name in enumerate(document["pictures"])
+        )
     exemplars: tuple[model.Exemplar, ...] = ()
     if memory_uri:
         memory = artifacts.load(memory_uri)
         seconds["memory"] = memory.metadata["seconds"]
         exemplars = _exemplars(memory)
     return model.StepResult(
-        step=len(document["classes"]) - 1,
-        new_classes=document["classes"][-1],
+        step=len(classes) - 1,
+        new_classes=classes[-1],
         images=checkpoint.metadata.get("images", 0),
         checkpoint=_reference(checkpoint),
         teacher=checkpoint.metadata.get("teacher"),
@@ -167,15 +172,21 @@ def _step(
         made_by=f"run {checkpoint.metadata['run']}, {checkpoint.created}" if found else "",
         seconds=seconds,
         curve=_curve(checkpoint.metadata.get("curve", [])),
-        confusion=document["confusion"],
-        scores=scores(document["confusion"], scenario, task),
+        confusion=confusion,
+        scores=measured,
         exemplars=exemplars,
-        predictions=tuple(
-            model.Prediction(
-                id=name, labels=artifacts.read_part(evaluation, f"pictures/{i}.prediction.png")
-            )
-            for i, name in enumerate(document["pictures"])
-        ),
+        predictions=predictions,
+    )
+
+
+def _references(evaluation: Manifest) -> tuple[model.Reference, ...]:
+    return tuple(
+        model.Reference(
+            id=name,
+            image=artifacts.read_part(evaluation, f"pictures/{i}.image.jpg"),
+            truth=artifacts.read_part(evaluation, f"pictures/{i}.truth.png"),
+        )
+        for i, name in enumerate(read_json(evaluation, "evaluation.json")["pictures"])
     )
 
 
@@ -225,9 +236,18 @@ def scores(confusion: Sequence[Sequence[int]], scenario: Scenario, task: Task) -
 
 
 def colours(dataset: Dataset, task: Task) -> tuple[tuple[int, int, int], ...]:
-    """The data set's colours of background and of the task's classes, by channel."""
-    values = [BACKGROUND, *(dataset.values[name] for name in task.classes)]
-    return tuple(dataset.palette[value] for value in values)
+    """The data set's colours of background and of the task's classes, by channel.
+
+    Classes that it does not have (a model's old ones, beside new data) get colours of their own.
+    """
+    known = {name: dataset.palette[value] for name, value in dataset.values.items()}
+    channels = {name: channel for channel, name in enumerate(task.classes, start=1)}
+    others = (channel for name, channel in channels.items() if name not in known)
+    made = distinct_colours(others, taken=dataset.palette.values())
+    return (
+        dataset.palette[BACKGROUND],
+        *(known[name] if name in known else made[channel] for name, channel in channels.items()),
+    )
 
 
 def publish(result: model.RunResult, root: str, run: str) -> str:

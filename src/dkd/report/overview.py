@@ -93,7 +93,9 @@ def summary(comparison: Comparison) -> Markup:
     best = comparison.best
     overall, old, new = (best.final(measure) for measure in (ALL, OLD, NEW))
     if overall is None:
-        return Markup("")
+        return Markup(
+            "Nothing was scored: no validation image of the data set shows a class of this task."
+        )
     count = len(best.at(best.steps[-1])[0].scores.iou) - 1
     text = Markup(
         "After step {}, <b>{}</b> segments {} {} at a mean IoU of <b>{:.1f}</b> %"
