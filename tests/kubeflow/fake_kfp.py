@@ -3,8 +3,11 @@
 Shapes of answers and errors are those of 2.17.0, seen on a real one.
 """
 
+import base64
+import gzip
 import json
 import re
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -46,6 +49,7 @@ class FakeKfp:
     def __init__(self) -> None:
         self.health: Object = {"tag_name": "2.17.0", "multi_user": False}
         self.token = ""
+        self.cookie = ""
         self.refusal = 401
         self.page: bytes | None = None
         self.pipelines: dict[str, Object] = {}
@@ -61,6 +65,9 @@ class FakeKfp:
         self.driver = ""
         self.is_ui = False
         self.away = 0
+        self.form = "plain"
+        self.keeps = "nodes"
+        self.rival = ""
         self.requests: list[str] = []
 
     # ---- what it does
@@ -77,10 +84,11 @@ class FakeKfp:
         if found := re.fullmatch(r"v2beta1/pipelines/names/(.+)", path):
             return self._found(self.pipelines.get(found[1]), "pipeline")
         if path == "v2beta1/pipelines":
-            made = {**body, "pipeline_id": f"p{len(self.pipelines)}"}
-            self.pipelines[body["name"]] = made
-            self.versions[made["pipeline_id"]] = []
-            return made
+            if body["name"] in self.pipelines or self.rival == "pipeline":
+                self.rival = ""
+                self._make_pipeline(body)
+                raise FileExistsError(f"The name {body['name']} already exist")
+            return self._make_pipeline(body)
         if method == "DELETE":
             identity = path.removeprefix("v2beta1/pipelines/")
             assert self.versions.pop(identity) == [], "only an empty one is deleted"
@@ -103,6 +111,9 @@ class FakeKfp:
                 "pipeline_spec": {"pipeline_spec": spec, "platform_spec": platform},
             }
             self.versions[query["pipelineid"]].insert(0, version)
+            if self.rival == "version":
+                self.rival = ""
+                raise FileExistsError("Already exist error: the name of the version")
             return version
         if found := re.fullmatch(r"v2beta1/pipelines/(\w+)/versions", path):
             return {"pipeline_versions": self.versions[found[1]]}
@@ -111,12 +122,20 @@ class FakeKfp:
         if path == "v2beta1/experiments":
             if method == "POST":
                 self.experiments.append({**body, "experiment_id": f"e{len(self.experiments)}"})
+                if self.rival == "experiment":
+                    raise FileExistsError("Already exist error: the name of the experiment")
                 return self.experiments[-1]
             return {"experiments": self.experiments}
         if path == "v2beta1/recurringruns":
             self.recurring.append({**body, "recurring_run_id": f"r{len(self.recurring)}"})
             return self.recurring[-1]
         return self._runs(method, path, body)
+
+    def _make_pipeline(self, body: Object) -> Object:
+        made = {**body, "pipeline_id": f"p{len(self.pipelines)}"}
+        self.pipelines[body["name"]] = made
+        self.versions[made["pipeline_id"]] = []
+        return made
 
     def _runs(self, method: str, path: str, body: Any) -> Object | str:
         if path == "v2beta1/runs":
@@ -139,8 +158,9 @@ class FakeKfp:
             return {}
         if found[4]:
             return self._log(self._found(None if self.is_ui else found[4], "log"))
-        if found[1] == "v1beta1":
-            return {"pipeline_runtime": {"workflow_manifest": json.dumps(self._workflow(run))}}
+        workflow = self._workflow(run) if found[1] == "v1beta1" else None
+        if workflow:
+            return {"pipeline_runtime": {"workflow_manifest": json.dumps(workflow)}}
         return run
 
     def _log(self, pod: str) -> str:
@@ -152,7 +172,7 @@ class FakeKfp:
         """Prepare data, then Train in two steps, each of which ends when the next begins."""
         asked = self.asked[run["run_id"]] = self.asked.get(run["run_id"], 0) + 1
         places = ["prepare-data", "step-0.step-0-train", "step-1.step-1-train"][:asked]
-        nodes: dict[str, Object] = {}
+        nodes: list[Object] = []
         for number, place in enumerate(places):
             last = number == 2
             ended = number < asked - 1 or last
@@ -160,37 +180,72 @@ class FakeKfp:
             common = {"phase": phase, "startedAt": f"2026-11-24T10:0{number}:00Z"}
             if ended:
                 common["finishedAt"] = f"2026-11-24T10:0{number}:30Z"
-            name = f"w-1.root.{place}"
-            nodes[f"w-1-{number}"] = {"id": f"w-1-{number}", "name": name, "type": "DAG", **common}
-            nodes[f"w-1-9{number}"] = {
+            pod = {
+                **common,
                 "id": f"w-1-9{number}",
-                "name": f"{name}.executor",
-                "type": "Pod",
                 "templateName": "system-container-impl",
                 "message": "main: Error (exit code 2)" if phase == "Failed" else "",
-                **common,
             }
             if self.stuck and not ended:
-                nodes[f"w-1-9{number}"] |= {"phase": "Pending", "message": self.stuck}
+                pod |= {"phase": "Pending", "message": self.stuck}
+            nodes += self._node(f"root.{place}", "DAG", {**common, "id": f"w-1-{number}"})
+            nodes += self._node(f"root.{place}.executor", "Pod", pod)
         if asked >= 3:
             run["state"] = "FAILED" if self.fails else "SUCCEEDED"
         if self.driver:
-            nodes = {
-                "w-1-1": {
-                    "id": "w-1-1",
-                    "name": f"w-1.{self.driver}",
-                    "type": "Pod",
-                    "templateName": "system-container-driver",
-                    "message": "main: Error (exit code 1)",
-                    "phase": "Failed",
-                    "startedAt": "2026-11-24T10:00:00Z",
-                    "finishedAt": "2026-11-24T10:00:05Z",
-                }
+            failed = {
+                "id": "w-1-1",
+                "templateName": "system-container-driver",
+                "message": "main: Error (exit code 1)",
+                "phase": "Failed",
+                "startedAt": "2026-11-24T10:00:00Z",
+                "finishedAt": "2026-11-24T10:00:05Z",
             }
+            nodes = self._node(self.driver, "Pod", failed)
             run["state"] = "FAILED"
         return {
             "metadata": {"name": "w-1", "namespace": "kubeflow"},
-            "status": {"nodes": nodes},
+            "status": self._status(run, {each["id"]: each for each in nodes}),
+        }
+
+    def _node(self, place: str, kind: str, node: Object) -> list[Object]:
+        """A node, and where its template is retried the node of all its attempts.
+
+        On KFP 2.17 as it ships (``stock``) every template is; without its Argo configuration none
+        is, or those of tasks that the pipeline says it of (``retried``).
+        """
+        above = place.split(".")
+        if self.form == "stock":
+            name = "w-1(0)." + ".".join(f"{part}(0)" for part in above[:-1])
+            name = f"{name.rstrip('.')}.{above[-1]}"
+        else:
+            name = f"w-1.{place}"
+        if self.form == "plain" or (self.form == "retried" and kind != "Pod"):
+            return [{**node, "name": name, "type": kind}]
+        common = {**node, "id": f"{node['id']}0", "name": name, "type": "Retry"}
+        if node["phase"] == "Pending":
+            common |= {"phase": "Running", "message": ""}
+        return [common, {**node, "name": f"{name}(0)", "type": kind}]
+
+    def _status(self, run: Object, nodes: Object) -> Object:
+        """Nodes as they are, packed as Argo packs large ones, or kept elsewhere by it."""
+        if self.keeps == "packed":
+            packed = gzip.compress(json.dumps(nodes).encode())
+            return {"compressedNodes": base64.b64encode(packed).decode()}
+        if self.keeps == "elsewhere":
+            run["run_details"] = {"task_details": [self._task(each) for each in nodes.values()]}
+            return {"offloadNodeStatusVersion": "fnv:784444487"}
+        return {"nodes": nodes}
+
+    @staticmethod
+    def _task(node: Object) -> Object:
+        """A node as the API makes it a task: with its own name alone."""
+        return {
+            "task_id": f"t-{node['id']}",
+            "display_name": node["name"].rpartition(".")[2],
+            "start_time": node["startedAt"],
+            "end_time": node.get("finishedAt") or "0001-01-01T00:00:00Z",
+            "state": node["phase"].upper(),
         }
 
     @staticmethod
@@ -201,7 +256,7 @@ class FakeKfp:
 
 
 @contextmanager
-def serving(fake: FakeKfp) -> Iterator[str]:
+def serving(fake: FakeKfp, certificate: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serves it on a free port; gives the address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -223,6 +278,8 @@ def serving(fake: FakeKfp) -> Iterator[str]:
                 return self._reply(504, b"Error occurred while trying to proxy", "text/plain")
             if fake.page is not None:
                 return self._reply(200, fake.page, "text/html")
+            if fake.cookie and self.headers.get("Cookie") != fake.cookie:
+                return self._reply(302, b"", "text/html")
             if fake.token and self.headers.get("Authorization") != f"Bearer {fake.token}":
                 return self._json(
                     fake.refusal, {"code": 16, "message": "Request header error: no identity"}
@@ -238,6 +295,8 @@ def serving(fake: FakeKfp) -> Iterator[str]:
                 answer = fake.answer(method, url.path.removeprefix("/apis/"), query, body)
             except LookupError as error:
                 return self._json(404, {"code": 5, "message": f"ResourceNotFoundError: {error}"})
+            except FileExistsError as error:
+                return self._json(409, {"code": 6, "message": str(error)})
             except ValueError as error:
                 return self._json(400, {"code": 3, "message": str(error)})
             if isinstance(answer, str):
@@ -258,9 +317,11 @@ def serving(fake: FakeKfp) -> Iterator[str]:
             """Says nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        server.socket = certificate.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dkd.errors import UserError
-from dkd.kubeflow.client import port_forward
+from dkd.kubeflow.port_forward import port_forward
 
 Kubectl = Callable[[str], None]
 

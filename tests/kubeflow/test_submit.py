@@ -1,5 +1,7 @@
 """``dkd submit``, ``status``, ``logs`` and ``cancel`` against a stand-in for the API server."""
 
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,10 @@ def refused(dkd: Command, *words: str) -> str:
     return line.removeprefix("dkd: ")
 
 
-def test_a_run_is_submitted_and_watched(dkd: Command, kfp: FakeKfp) -> None:
+@pytest.mark.parametrize("keeps", ["nodes", "packed"])
+@pytest.mark.parametrize("form", ["plain", "retried", "stock"])
+def test_a_run_is_submitted_and_watched(dkd: Command, kfp: FakeKfp, form: str, keeps: str) -> None:
+    kfp.form, kfp.keeps = form, keeps
     done = dkd("submit", *VOC, "-p", "training_nodes=2", "--run-name", "mine", "--watch")
     assert done.exit_code == 0, done.output
     (run,) = kfp.runs
@@ -99,6 +104,15 @@ def test_a_compiled_file_is_submitted_as_it_is(dkd: Command, kfp: FakeKfp) -> No
     assert done.exit_code == 0, done.output
     assert kfp.runs[0]["runtime_config"]["parameters"]["add_classes"] == ["sheep"]
     assert "compiled already" in refused(dkd, "submit", "a.yaml", "--set", "seed=1")
+
+
+@pytest.mark.parametrize("rival", ["pipeline", "version", "experiment"])
+def test_another_who_submits_at_the_same_moment(dkd: Command, kfp: FakeKfp, rival: str) -> None:
+    kfp.rival = rival
+    done = dkd("submit", *VOC, "--experiment", "new", "--create-experiment")
+    assert done.exit_code == 0, done.output
+    assert len(kfp.pipelines) == len(kfp.runs) == 1
+    assert kfp.runs[0]["experiment_id"] == "e1"
 
 
 def test_a_recurring_run(dkd: Command, kfp: FakeKfp) -> None:
@@ -198,8 +212,11 @@ def test_following_outlives_an_endpoint_that_does_not_answer(
         ("root.step-0.step-0-train-driver", "Step 0: 15 classes / Train (driver)"),
     ],
 )
-def test_a_driver_that_failed_is_told(dkd: Command, kfp: FakeKfp, driver: str, title: str) -> None:
-    kfp.driver = driver
+@pytest.mark.parametrize("form", ["plain", "stock"])
+def test_a_driver_that_failed_is_told(
+    dkd: Command, kfp: FakeKfp, driver: str, title: str, form: str
+) -> None:
+    kfp.driver, kfp.form = driver, form
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
     assert (
         f"run mine failed at {title}: main: Error (exit code 1); it printed last: " in done.stderr
@@ -208,8 +225,9 @@ def test_a_driver_that_failed_is_told(dkd: Command, kfp: FakeKfp, driver: str, t
     assert "made by a test" in dkd("logs", "mine", "--task", "driver").stdout
 
 
-def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp) -> None:
-    kfp.fails = True
+@pytest.mark.parametrize("form", ["plain", "retried", "stock"])
+def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp, form: str) -> None:
+    kfp.fails, kfp.form = True, form
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
     assert done.exit_code == 2
     assert "run mine failed at Step 1: " in done.stderr
@@ -240,7 +258,9 @@ def test_what_a_component_printed_last_is_told(
     assert f"/ Train: {told}" in done.stderr
 
 
-def test_what_a_task_waits_for_is_told(dkd: Command, kfp: FakeKfp) -> None:
+@pytest.mark.parametrize("form", ["plain", "retried", "stock"])
+def test_what_a_task_waits_for_is_told(dkd: Command, kfp: FakeKfp, form: str) -> None:
+    kfp.form = form
     kfp.stuck = 'ImagePullBackOff: Back-off pulling image "r/launcher:1"'
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
     assert f"  pending    Prepare data: {kfp.stuck}\n" in done.stdout
@@ -266,6 +286,70 @@ def test_the_token_is_sent(dkd: Command, kfp: FakeKfp, monkeypatch: pytest.Monke
     assert dkd("status").exit_code == 0
     monkeypatch.setenv("DKD_KFP_TOKEN_FILE", "gone")
     assert refused(dkd, "status") == "DKD_KFP_TOKEN_FILE=gone: No such file or directory"
+
+
+def test_a_token_is_read_anew_for_every_call(
+    dkd: Command, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster renews the one of a pod's account, a watched run takes days."""
+    kfp.token = "first"
+    Path("token").write_text("first\n")
+    monkeypatch.setenv("DKD_KFP_TOKEN_FILE", "token")
+    answer = kfp.answer
+
+    def renew(method: str, path: str, query: Any, body: Any) -> Any:
+        if path.startswith("v1beta1/runs/"):
+            kfp.token += "+"
+            Path("token").write_text(kfp.token)
+        return answer(method, path, query, body)
+
+    monkeypatch.setattr(kfp, "answer", renew)
+    done = dkd("submit", *VOC, "--watch")
+    assert done.exit_code == 0, done.output
+    assert kfp.token.startswith("first+++")
+
+
+def test_the_cookie_of_a_session_is_sent(
+    dkd: Command, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kfp.cookie = "authservice_session=secret"
+    assert "asks to sign in: 302" in refused(dkd, "status")
+    monkeypatch.setenv("DKD_KFP_COOKIE", "authservice_session=old")
+    line = refused(dkd, "status")
+    assert "was refused, or has expired: 302" in line
+    assert "old" not in line
+    monkeypatch.setenv("DKD_KFP_COOKIE", kfp.cookie)
+    assert dkd("status").exit_code == 0
+
+
+def test_whose_certificate_is_trusted(
+    dkd: Command, kfp: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    name = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    made = ["openssl", *words.split(), *name.split(), "-keyout", "key", "-out", "certificate"]
+    subprocess.run(made, check=True, capture_output=True)
+    certificate = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.load_cert_chain("certificate", "key")
+    with serving(kfp, certificate) as url:
+        line = refused(dkd, "status", "--endpoint", url)
+        assert "its certificate is not trusted here; let SSL_CERT_FILE name" in line
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+        assert dkd("status", "--endpoint", url).exit_code == 0
+
+
+def test_a_run_whose_workflow_is_kept_elsewhere(dkd: Command, kfp: FakeKfp) -> None:
+    kfp.form, kfp.keeps = "stock", "elsewhere"
+    dkd("submit", *VOC, "--run-name", "mine")
+    dkd("status", "mine")  # from now on the API's list of tasks is there
+    shown = dkd("status", "mine").stdout
+    assert "running    Prepare data" in shown or "succeeded  Prepare data" in shown, shown
+    done = dkd("submit", *VOC, "--run-name", "other", "--watch")
+    assert done.exit_code == 0, done.output
+    assert "succeeded  Step 0: 15 classes / Train" in done.stdout
+    printed = dkd("logs", "other").stdout
+    assert "=== Prepare data: its pods are not known here, see http" in printed
 
 
 def test_what_is_no_endpoint_is_told(

@@ -21,5 +21,5 @@ def command(run: str, endpoint: str | None, forwarded: str | None, namespace: st
         if found.get("state") in runs.FINISHED:
             click.echo(f"run {found['display_name']} has ended: {found['state'].lower()}")
             return
-        there.post(f"runs/{found['run_id']}:terminate")
+        runs.terminate(there, found)
         click.echo(f"run {found['display_name']}: told to end")

@@ -48,7 +48,8 @@ def connected(endpoint: str | None, forwarded: str | None, namespace: str) -> It
     Raises:
         UserError: see :class:`dkd.kubeflow.client.Endpoint`.
     """
-    from dkd.kubeflow.client import Endpoint, port_forward
+    from dkd.kubeflow.client import Endpoint
+    from dkd.kubeflow.port_forward import port_forward
 
     if forwarded is None:
         yield Endpoint(endpoint, namespace)

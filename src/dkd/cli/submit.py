@@ -70,7 +70,8 @@ def command(
     this very content is there, and started. What is filled in is checked before that.
 
     The right to use the endpoint: a token in DKD_KFP_TOKEN, or in a file that DKD_KFP_TOKEN_FILE
-    names; inside a pod, the pod's own account; none through --port-forward.
+    names; a session's cookie in DKD_KFP_COOKIE; inside a pod, the pod's own account; none through
+    --port-forward.
 
     \b
     dkd submit voc-15-1 --variant DKD-M --data s3://bucket/datasets/voc --watch \\

@@ -1,9 +1,11 @@
 """A run's graph: which of the pipeline's tasks have started, and how they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from dkd.kubeflow import internals
 from dkd.kubeflow.client import Endpoint, Object
+from dkd.kubeflow.internals import Started
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Node:
         state: pending (its pod does not run yet), running, succeeded, failed, ...
         started: ISO time.
         ended: ISO time, or empty.
-        pods: its pods' names, in the order in which they started.
+        pods: its pods' names, in the order in which they started; none where they are not known.
         namespace: theirs.
         message: what it waits for or failed of, in the cluster's words.
     """
@@ -43,11 +45,12 @@ class Node:
 def graph(endpoint: Endpoint, run: Object) -> list[Node]:
     """The tasks of a run that have started, in the order in which they did.
 
-    Where they stand in the pipeline is known to the workflow alone, which the API's older version
-    hands out; without it the list is empty.
+    Read from the run's workflow, which knows where they stand, their pods and what they wait
+    for; where that is not to be had, from the API's list of tasks, which knows less.
     """
     workflow = endpoint.workflow(run["run_id"])
-    return nodes(workflow, pipeline_spec(endpoint, run)) if workflow else []
+    started = internals.started(workflow) if workflow else internals.started_by_name(run)
+    return nodes(started, pipeline_spec(endpoint, run)) if started else []
 
 
 def pipeline_spec(endpoint: Endpoint, run: Object) -> Object:
@@ -55,77 +58,48 @@ def pipeline_spec(endpoint: Endpoint, run: Object) -> Object:
     found = run.get("pipeline_spec")
     if not found:
         reference = run["pipeline_version_reference"]
-        version = reference["pipeline_version_id"]
-        path = f"pipelines/{reference['pipeline_id']}/versions/{version}"
-        found = endpoint.get(path)["pipeline_spec"]
+        version = endpoint.version(reference["pipeline_id"], reference["pipeline_version_id"])
+        found = version["pipeline_spec"]
     spec: Object = found.get("pipeline_spec", found)
     return spec
 
 
-def nodes(workflow: Object, spec: Object) -> list[Node]:
-    """A workflow's nodes that stand for a component's task, with their titles.
+def nodes(started: Iterable[Started], spec: Object) -> list[Node]:
+    """What has started of a run, with titles: components' tasks, and drivers in trouble.
 
     Args:
-        workflow: of Argo. Its nodes are named by their place: ``w.root.step-2.train.executor``.
+        started: in any order.
         spec: of the pipeline, whose tasks they are.
     """
-    name = workflow["metadata"]["name"]
-    namespace = workflow["metadata"].get("namespace", "")
-    known = (workflow.get("status") or {}).get("nodes") or {}
     found = []
-    for node in known.values():
-        place = node["name"].split(".")[1:]
-        pods = [node]
-        title: str | None
-        if _is_driver_in_trouble(node):
-            title = _driver_title(place, spec)
-        else:
-            title = _title(place[1:], spec) if place[:1] == ["root"] else None
-            pods = sorted(
-                (
-                    each
-                    for each in known.values()
-                    if each["type"] == "Pod" and each["name"].startswith(f"{node['name']}.executor")
-                ),
-                key=lambda each: each.get("startedAt") or "",
-            )
-        if title is None or node["phase"] in ("Omitted", "Skipped"):
+    for each in started:
+        task = _at(each.place, spec) or _named(each.place, spec)
+        if each.driver:
+            if not _is_in_trouble(each):
+                continue
+            title = f"{task[0] if task and task[0] else 'Start'} (driver)"
+        elif task is None or "dag" in task[1]:
             continue
-        messages = [each.get("message") for each in (*reversed(pods), node)]
-        waits = pods and pods[-1]["phase"] == "Pending" and node["phase"] in ("Running", "Pending")
+        else:
+            title = task[0]
         found.append(
             Node(
-                title=title,
-                state="pending" if waits else node["phase"].lower(),
-                started=node.get("startedAt") or "",
-                ended=node.get("finishedAt") or "",
-                pods=tuple(_pod_name(name, each) for each in pods),
-                namespace=namespace,
-                message=next(filter(None, messages), ""),
+                title,
+                each.state,
+                each.started,
+                each.ended,
+                each.pods,
+                each.namespace,
+                each.message,
             )
         )
     return sorted(found, key=lambda node: (node.started, node.title))
 
 
-def _is_driver_in_trouble(node: Object) -> bool:
-    """Whether it is a driver's pod that failed, or waits for something that has a name."""
-    if node["type"] != "Pod" or not node["name"].endswith("-driver"):
-        return False
-    waits = node["phase"] == "Pending" and ": " in (node.get("message") or "")
-    return waits or node["phase"] in ("Failed", "Error")
-
-
-def _driver_title(place: Sequence[str], spec: Object) -> str:
-    """E.g. ``Step 0: 15 classes / Train (driver)``; the whole run's is ``Start (driver)``."""
-    *above, last = place
-    found = _at([*above[1:], last.removesuffix("-driver")], spec)
-    return f"{found[0] if found else 'Start'} (driver)"
-
-
-def _title(place: Sequence[str], spec: Object) -> str | None:
-    """Title of the task at a place; None if there is no component's task."""
-    found = _at(place, spec)
-    return None if found is None or "dag" in found[1] else found[0]
+def _is_in_trouble(driver: Started) -> bool:
+    """Whether it failed, or waits for something that has a name."""
+    waits = driver.state == "pending" and ": " in driver.message
+    return waits or driver.state in ("failed", "error")
 
 
 def _at(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
@@ -141,7 +115,14 @@ def _at(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
     return " / ".join(titles), component
 
 
-def _pod_name(workflow: str, node: Object) -> str:
-    """As Argo makes it: https://argo-workflows.readthedocs.io, pod names version 2."""
-    template = node.get("templateName") or node.get("templateRef", {}).get("template", "")
-    return f"{workflow}-{template}-{node['id'].rpartition('-')[2]}"
+def _named(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
+    """The one task of a name, wherever it stands; None if there is none or several."""
+    places = [each for each in _places(spec["root"], spec) if each[-1:] == tuple(place)]
+    return _at(places[0], spec) if len(places) == 1 else None
+
+
+def _places(component: Object, spec: Object) -> Iterator[tuple[str, ...]]:
+    for name, task in component.get("dag", {}).get("tasks", {}).items():
+        yield (name,)
+        inside = spec["components"][task["componentRef"]["name"]]
+        yield from ((name, *rest) for rest in _places(inside, spec))

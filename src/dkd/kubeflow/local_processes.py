@@ -13,13 +13,12 @@ from types import FrameType
 
 import psutil
 
+from dkd.kubeflow.internals import EXECUTOR
 from dkd.launching.local import INTERRUPT_GRACE, grace_seconds
 from dkd.launching.processes import marked, owned
 
 MARK = "DKD_RUN_ID"
 """Environment variable that marks a run's processes."""
-
-_COMPONENT = "kfp.dsl.executor_main"
 
 
 @contextmanager
@@ -66,7 +65,7 @@ def _components(mark: str) -> list[psutil.Process]:
     found = []
     for process in marked(mark, MARK):
         with suppress(psutil.Error):  # ended meanwhile
-            if any(_COMPONENT in word for word in process.cmdline()):
+            if any(EXECUTOR in word for word in process.cmdline()):
                 found.append(process)
     return found
 

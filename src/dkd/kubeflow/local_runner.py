@@ -4,7 +4,6 @@ Without an artifact root, an embedded S3 store runs for as long as the command d
 """
 
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 
 from dkd import storage
 from dkd.errors import UserError
+from dkd.kubeflow.internals import LocalOutput
 from dkd.kubeflow.local_processes import run_processes
 from dkd.report import collect
 from dkd.report.model import RunResult
@@ -222,9 +222,6 @@ def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
 class ComponentLines(TextIOBase):
     """Passes on what the components print; KFP's own talk goes to a log only.
 
-    KFP's local runner (2.17) prints each executor's whole input as JSON and its own progress
-    around the component's lines. All of it is kept in the log.
-
     Attributes:
         last_error: what a component said from a line on that began with ``dkd:``.
     """
@@ -232,7 +229,7 @@ class ComponentLines(TextIOBase):
     def __init__(self, console: TextIO, log: TextIO) -> None:
         self._console, self._log = console, log
         self._rest = ""
-        self._in_component = self._in_json = False
+        self._output = LocalOutput()
         self._error: list[str] = []
 
     @property
@@ -244,32 +241,22 @@ class ComponentLines(TextIOBase):
         self._log.flush()
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            self._pass_on(line.rstrip())
+            own = self._output.own(line.rstrip())
+            if own is not None:
+                self._pass_on(own)
         return len(text)
 
     def flush(self) -> None:
         self._console.flush()
 
     def _pass_on(self, line: str) -> None:
-        if _KFP_LINE.match(line):
-            self._in_component = line.endswith("Streamed logs:")
-        if not self._in_component:
-            return
-        line = line.removeprefix("    ")  # the runner indents what components print
-        if self._in_json:
-            self._in_json = line != "}"
-        elif line == "{":
-            self._in_json = True
-        elif line.startswith("dkd: "):
+        if line.startswith("dkd: "):
             self._error = [line.removeprefix("dkd: ")]
         elif self._error:
             self._error.append(line)
-        elif line and not (line.startswith("[KFP Executor") or _KFP_LINE.match(line)):
+        elif line:
             self._console.write(line + "\n")
             self._console.flush()
-
-
-_KFP_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} - ")
 
 
 def _writable(folder: Path) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from dkd.errors import UserError
-from dkd.kubeflow.client import Endpoint, NoAnswer, Object
+from dkd.kubeflow import internals
+from dkd.kubeflow.client import Endpoint, Exists, NoAnswer, Object
 from dkd.kubeflow.graph import Node, graph
 from dkd.kubeflow.uploads import Version
 
@@ -40,12 +41,17 @@ def make_experiment(endpoint: Endpoint, name: str) -> str:
     """Id of an experiment, which is made if there is none of this name."""
     if identity := _experiments(endpoint).get(name):
         return identity
-    made = endpoint.post("experiments", {"display_name": name, "namespace": endpoint.namespace})
+    body = {"display_name": name, "namespace": endpoint.namespace}
+    try:
+        made = endpoint.ask(endpoint.api.experiments.experiment_service_create_experiment, body)
+    except Exists:  # made by another a moment ago
+        return experiment_id(endpoint, name)
     return str(made["experiment_id"])
 
 
 def _experiments(endpoint: Endpoint) -> dict[str, str]:
-    listed = endpoint.listed("experiments", "experiments", namespace=endpoint.namespace)
+    call = endpoint.api.experiments.experiment_service_list_experiments
+    listed = endpoint.listed(call, "experiments", namespace=endpoint.namespace)
     return {each["display_name"]: each["experiment_id"] for each in listed}
 
 
@@ -81,9 +87,10 @@ def start(
         "service_account": service_account,
     }
     if not every:
-        return endpoint.post("runs", body)
+        return endpoint.ask(endpoint.api.runs.run_service_create_run, body)
     body |= {"trigger": trigger(every), "max_concurrency": "1", "mode": "ENABLE"}
-    return endpoint.post("recurringruns", {**body, "no_catchup": True})
+    call = endpoint.api.recurring_runs.recurring_run_service_create_recurring_run
+    return endpoint.ask(call, body | {"no_catchup": True})
 
 
 def trigger(every: str) -> Object:
@@ -111,16 +118,22 @@ def find(endpoint: Endpoint, run: str) -> Object:
         UserError: there is none.
     """
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run):
-        return endpoint.get(f"runs/{run}")
+        return endpoint.run(run)
     for each in newest(endpoint):
         if each["display_name"] == run or (len(run) >= 4 and each["run_id"].startswith(run)):
-            return endpoint.get(f"runs/{each['run_id']}")
+            return endpoint.run(each["run_id"])
     raise UserError(f"{endpoint.url}: no run {run!r}; `dkd status` lists them")
 
 
 def newest(endpoint: Endpoint) -> Iterator[Object]:
     """Runs, the newest first."""
-    return endpoint.listed("runs", "runs", namespace=endpoint.namespace, sort_by="created_at desc")
+    call = endpoint.api.runs.run_service_list_runs
+    return endpoint.listed(call, "runs", namespace=endpoint.namespace, sort_by="created_at desc")
+
+
+def terminate(endpoint: Endpoint, run: Object) -> None:
+    """Tells a run to end."""
+    endpoint.ask(endpoint.api.runs.run_service_terminate_run, run["run_id"])
 
 
 def line(run: Object) -> str:
@@ -171,7 +184,7 @@ def _looks(
     seen = False
     while True:
         try:
-            run = endpoint.get(f"runs/{identity}")
+            run = endpoint.run(identity)
             nodes = graph(endpoint, run)
         except NoAnswer as error:
             if not seen or (since is not None and time.monotonic() - since > PATIENCE):
@@ -207,14 +220,12 @@ def _reason(printed: str, message: str) -> str:
         printed: its pod's log. A component says it on a line of its own.
         message: the cluster's words, for what could not do that.
     """
-    lines = list(own_lines(printed))
+    lines = list(internals.component_lines(printed))
     if told := [each for each in lines if each.startswith("dkd: ")]:
         return told[-1].removeprefix("dkd: ")
-    if missing := next((each for each in lines if "No module named 'kfp" in each), ""):
+    if missing := next(filter(internals.lacks_launcher, lines), ""):
         return f"the component's image lacks the launcher (--launcher-image): {missing}"
-    fatal = re.findall(r"^F\d{4} [^\]]*\] (.+)", printed, re.MULTILINE)  # of KFP's own programs
-    last = [each.strip() for each in lines if not each.startswith("Error: exit")]
-    return "; it printed last: ".join(filter(None, (message, *(fatal or last)[-1:])))
+    return "; it printed last: ".join(filter(None, (message, internals.last_words(printed))))
 
 
 def _log(endpoint: Endpoint, identity: str, node: Node, pod: str) -> str | None:
@@ -247,6 +258,10 @@ def logs(
         chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
         ended = run.get("state") in FINISHED
         for node in chosen:
+            if not node.pods and node.ended and node.title not in printed:
+                printed[node.title] = 0
+                page = endpoint.link(f"runs/details/{identity}")
+                say(f"=== {node.title}: its pods are not known here, see {page}")
             for pod in node.pods:
                 try:
                     text = _log(endpoint, identity, node, pod)
@@ -259,7 +274,7 @@ def logs(
                         printed[pod] = 0
                         say(f"=== {node.title}: pod {pod} has no log any more")
                     continue
-                lines = list(own_lines(text))
+                lines = list(internals.component_lines(text))
                 # An unfinished last line is printed once it is whole.
                 whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
                 fresh = lines[printed.get(pod, 0) : whole]
@@ -277,22 +292,3 @@ def logs(
                     else f"run {run['display_name']}: nothing has started"
                 )
             return
-
-
-def own_lines(text: str) -> Iterator[str]:
-    """A pod's log without what KFP's launcher and executor and Argo say around the component's.
-
-    Some of it is JSON of many lines, up to the brace that closes it at a line's beginning.
-    """
-    inside = False
-    for line in text.splitlines():
-        if inside and (not line or line[0] in " {}"):
-            inside = line != "}"
-        elif _AROUND.match(line):
-            inside = line.endswith(("{", "Got executor_input:"))
-        else:
-            inside = False
-            yield line
-
-
-_AROUND = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"?\d{4}-")

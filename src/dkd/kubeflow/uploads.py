@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import yaml
 
 from dkd import __version__
 from dkd.errors import UserError
-from dkd.kubeflow.client import Endpoint, Missing, Object
+from dkd.kubeflow.client import Endpoint, Exists, Missing, Object
 from dkd.scenario import form
 from dkd.scenario.parsing import parse_value
 from dkd.scenario.schema import parse
@@ -87,48 +88,83 @@ def upload(endpoint: Endpoint, content: bytes, version: str = "") -> Version:
         UserError: a version of this name has other content, or the endpoint says no.
     """
     info = _spec(content)["pipelineInfo"]
-    name = info["name"]
     digest = hashlib.sha256(content).hexdigest()
-    mark = f"sha256:{digest}"
     wanted = version or f"{__version__}-{digest[:10]}"
-    made_now = False
+    identity, made_now = _pipeline(endpoint, info)
+    if known := _known(endpoint, info["name"], identity, wanted, digest):
+        return known
+    call = endpoint.api.pipeline_uploads.upload_pipeline_version
     try:
-        pipeline = endpoint.get(f"pipelines/names/{name}", namespace=endpoint.namespace)
+        with tempfile.TemporaryDirectory(prefix="dkd-upload-") as folder:
+            file = Path(folder) / "pipeline.yaml"
+            file.write_bytes(content)
+            made = endpoint.ask(
+                call,
+                str(file),
+                name=wanted,
+                display_name=wanted,
+                pipelineid=identity,
+                description=f"dkd {__version__}, {_mark(digest)}",
+            )
+    except Exists:  # uploaded by another a moment ago
+        if known := _known(endpoint, info["name"], identity, wanted, digest):
+            return known
+        raise
+    except UserError as error:
+        if made_now:  # no pipeline without a version is left behind
+            with suppress(UserError):
+                endpoint.ask(endpoint.api.pipelines.pipeline_service_delete_pipeline, identity)
+        raise UserError(f"{error}: pipeline {info['name']} was not accepted") from None
+    return Version(identity, made["pipeline_version_id"], wanted, fresh=True)
+
+
+def _mark(digest: str) -> str:
+    return f"sha256:{digest}"
+
+
+def _pipeline(endpoint: Endpoint, info: Object) -> tuple[str, bool]:
+    """Id of the pipeline of a name, and whether it was made now."""
+    call = endpoint.api.pipelines.pipeline_service_get_pipeline_by_name
+    place = {"namespace": endpoint.namespace}
+
+    def found() -> str:
+        return str(endpoint.ask(call, info["name"], **place)["pipeline_id"])
+
+    try:
+        return found(), False
     except Missing:
-        made_now = True
-        pipeline = endpoint.post(
-            "pipelines",
-            {
-                "name": name,
-                "display_name": info.get("displayName", name),
-                "description": info.get("description", ""),
-                "namespace": endpoint.namespace,
-            },
-        )
-    identity = pipeline["pipeline_id"]
-    for known in endpoint.listed(f"pipelines/{identity}/versions", "pipeline_versions"):
+        pass
+    body = {
+        "name": info["name"],
+        "display_name": info.get("displayName", info["name"]),
+        "description": info.get("description", ""),
+        **place,
+    }
+    try:
+        made = endpoint.ask(endpoint.api.pipelines.pipeline_service_create_pipeline, body)
+    except Exists:  # made by another a moment ago
+        return found(), False
+    return str(made["pipeline_id"]), True
+
+
+def _known(
+    endpoint: Endpoint, name: str, identity: str, wanted: str, digest: str
+) -> Version | None:
+    """The version of a name, if there is one.
+
+    Raises:
+        UserError: it has other content.
+    """
+    call = endpoint.api.pipelines.pipeline_service_list_pipeline_versions
+    for known in endpoint.listed(call, "pipeline_versions", identity):
         if wanted in (known.get("name"), known.get("display_name")):
-            if mark not in known.get("description", ""):
+            if _mark(digest) not in known.get("description", ""):
                 raise UserError(
                     f"{endpoint.url}: pipeline {name} has a version {wanted} with other content; "
                     "give this one another name (--version-name)"
                 )
             return Version(identity, known["pipeline_version_id"], wanted, fresh=False)
-    try:
-        made = endpoint.upload(
-            "pipelines/upload_version",
-            content,
-            name=wanted,
-            display_name=wanted,
-            pipelineid=identity,
-            description=f"dkd {__version__}, {mark}",
-        )
-    except UserError as error:
-        if made_now:  # no pipeline without a version is left behind
-            with suppress(UserError):
-                endpoint.delete(f"pipelines/{identity}")
-        raise UserError(f"{error}: pipeline {name} was not accepted") from None
-    return Version(identity, made["pipeline_version_id"], wanted, fresh=True)
+    return None
 
 
 def form_values(content: bytes, given: Mapping[str, str]) -> dict[str, Any]:
