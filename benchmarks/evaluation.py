@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as vision
 
 from benchmarks.cases import CASES, Case, Size, alone, models
-from benchmarks.loading import prepare
+from benchmarks.loading import indexed, prepare
 from benchmarks.rows import CPU, GPU, Row, in_turns, seconds_on
 from dkd.data import transforms
 from dkd.data.index import Record
@@ -98,6 +98,7 @@ def measure(
         for record in records:  # masks of the classes that the model knows, as the table gives them
             mask = Image.open(folder / record.mask)
             mask.point(list(table)).save(folder / record.mask)
+        records = [indexed(folder, record) for record in records]
         images = EvaluationImages(records * often, folder, table, size.crop, whole=True)
         plain = partial(one_by_one, model, folder, records, size.crop, device)
         ours = partial(confusion_matrix, fast, images, alone(device), speed, workers)

@@ -12,6 +12,7 @@ to those sizes; without any, photograph-like noise is drawn.
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torchvision.transforms import functional as F
 
 from benchmarks.cases import PHOTOGRAPHS
 from benchmarks.rows import CPU, GPU, Row, cpu_seconds
-from dkd.data import on_device, transforms
+from dkd.data import contents, on_device, transforms
 from dkd.data.index import Record
 from dkd.data.loading import Draw, Source, StepImages
 
@@ -33,6 +34,8 @@ SIZES = {"VOC": (500, 375, 20), "ADE20K": (683, 512, 150)}  # width, height, cla
 LIMITS = {"VOC": 10.0, "ADE20K": 10.5}  # milliseconds
 PREDICTED = {"VOC": 8.0, "ADE20K": 10.0}  # decoding, resizing and looking up, each as known alone
 DECODING_LIMIT = 3.5
+VERIFYING_LIMIT = 0.05  # of a sample's time
+VERIFIED_PER_MS = 1500  # kB, by a processor that has instructions for SHA-256
 DECODING_PREDICTED = {"VOC": 3.2, "ADE20K": 5.5}
 QUALITY = 92
 
@@ -76,10 +79,14 @@ def prepare(
             mask = Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
         image.save(folder / f"{number}.jpg", quality=QUALITY)
         mask.save(folder / f"{number}.png")
-        records.append(
-            Record(str(number), f"{number}.jpg", f"{number}.png", height, width, (1,), "")
-        )
+        record = Record(str(number), f"{number}.jpg", f"{number}.png", height, width, (1,), "")
+        records.append(indexed(folder, record))
     return records
+
+
+def indexed(folder: Path, record: Record) -> Record:
+    """The record with the digest of its files."""
+    return replace(record, digest=contents.digest(*contents.read(folder, record, verify=False)))
 
 
 def plain(
@@ -147,17 +154,20 @@ def measure(name: str, count: int, crop: int, repeats: int) -> list[Row]:
             assert torch.equal(item["label"], labels), "labels differ"
             # Two roundings to 8 bits, of which the least deviation makes most.
             assert (item["image"] - pixels).abs().max() < 2.01 / 255 / min(transforms.STD)
-        paths = [folder / record.image for record in records]
-        masks = [folder / record.mask for record in records]
-        kilobytes = sum(p.stat().st_size for p in paths) / count / 1e3
+        files = [contents.read(folder, record) for record in records]
+        kilobytes = sum(len(image) for image, _ in files) / count / 1e3
         drawn = "photographs" if PHOTOGRAPHS.is_dir() else "noise"
         note = f"{size[1]}x{size[0]} {drawn} of {kilobytes:.0f} kB to {crop}"
         plain_ms = milliseconds(theirs, count, repeats)
         decoding = milliseconds(
-            lambda k: (transforms.read_image(paths[k]), transforms.read_mask(masks[k])),
+            lambda k: contents.decode(
+                folder, records[k], *contents.read(folder, records[k], False)
+            ),
             count,
             repeats,
         )
+        # Once in a run and rank, when a file is first read: in no round that is measured below.
+        verifying = milliseconds(lambda k: contents.digest(*files[k]), count, repeats)
         # What a worker does when the rest is done on a GPU, padding of batches included.
         region = milliseconds(
             lambda k: on_device.collate([images.region(Draw(k, 0, k))]), count, repeats
@@ -175,7 +185,22 @@ def measure(name: str, count: int, crop: int, repeats: int) -> list[Row]:
                 predicted=PREDICTED[name],
                 note=note,
             ),
-            Row(GROUP, f"{name}, decoding alone", "ms/image and core", decoding, note=note),
+            Row(
+                GROUP,
+                f"{name}, reading, verifying and decoding",
+                "ms/image and core",
+                decoding,
+                note=note,
+            ),
+            Row(
+                GROUP,
+                f"{name}, verifying, once per file",
+                "ms/image and core",
+                verifying,
+                limit=VERIFYING_LIMIT * whole,
+                predicted=kilobytes / VERIFIED_PER_MS,
+                note=note,
+            ),
             Row(
                 GROUP,
                 f"{name}, GPU path, the core's part",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkd.data import index
+from dkd.data import index, scan
 from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
@@ -89,18 +89,37 @@ def test_digest_is_of_the_contents_alone(folder: Path, tmp_path: Path) -> None:
     assert index.build(Data(format="folder", root=str(moved))).digest != before.digest
 
 
-def test_a_second_scan_reads_no_file(folder: Path, tmp_path: Path) -> None:
+def test_a_second_scan_reads_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = Data(format="folder", root=str(folder))
     first = index.build(data, tmp_path / "cache")
-    # Same size and time of change, but no image any more: only a look inside would tell.
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "examine", lambda *_: pytest.fail("looked inside a file"))
+        assert index.build(data, tmp_path / "cache") == first
     image = folder / "images" / "train" / "0.png"
-    stat = image.stat()
-    image.write_bytes(bytes(stat.st_size))
-    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))
+    looked: list[Path] = []
+    whole = scan.examine
+    monkeypatch.setattr(scan, "examine", lambda *paths: looked.append(paths[0]) or whole(*paths))
     assert index.build(data, tmp_path / "cache") == first
-    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    with pytest.raises(UserError, match=r"train/0\.png"):
-        index.build(data, tmp_path / "cache")
+    assert looked == [image]
+
+
+@pytest.mark.parametrize("name", ["masks/train/1.png", "images/train/0.png"])
+def test_a_file_replaced_by_one_of_its_size_and_time_is_seen(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """As ``cp -p`` and ``rsync -t`` do."""
+    path, data = folder / name, Data(format="folder", root=str(folder))
+    pixels = np.array(Image.open(path))
+    Image.fromarray(pixels).save(path, compress_level=0)  # so that the size stays
+    before, stat = index.build(data, tmp_path / "cache"), path.stat()
+    Image.fromarray(np.flip(pixels, 1)).save(path, compress_level=0)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    assert index.build(data, tmp_path / "cache").digest != before.digest
 
 
 def test_a_damaged_cache_is_scanned_again(folder: Path, tmp_path: Path) -> None:
@@ -123,6 +142,52 @@ def test_what_was_scanned_before_a_bad_file_is_kept(folder: Path, tmp_path: Path
     seen: list[tuple[int, int]] = []
     index.build(data, tmp_path, lambda done, of: seen.append((done, of)))
     assert seen == [(7, 8), (8, 8)]
+
+
+def turn(path: Path, orientation: int) -> None:
+    """Gives an image a tag; its pixels stay as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(path).save(path, exif=exif)
+
+
+def test_a_tagged_image_is_as_large_as_it_is_seen(folder: Path) -> None:
+    data = Data(format="folder", root=str(folder))
+    before = index.build(data)
+    turn(folder / "images/train/0.png", 6)  # the mask stays as the image is stored
+    mask = folder / "masks/train/1.png"
+    turn(folder / "images/train/1.png", 8)
+    Image.open(mask).transpose(Image.Transpose.ROTATE_90).save(mask)  # drawn upright
+    after = index.build(data)
+    for old, new, orientation in zip(before.train[:2], after.train[:2], (6, 8), strict=True):
+        assert (new.height, new.width) == (old.width, old.height)
+        assert new.orientation == orientation
+    assert after.train[2:] == before.train[2:]
+    assert Dataset.from_json(after.to_json()) == after
+
+
+def test_what_is_turned_has_another_digest(folder: Path) -> None:
+    """The same files had the same digest when they were not turned: their results are others."""
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    turned = replace(dataset.train[0], orientation=3)
+    splits = {**dataset.splits, "train": (turned, *dataset.train[1:])}
+    assert replace(dataset, splits=splits).digest != dataset.digest
+
+
+def test_digests_of_untagged_images_stay(folder: Path) -> None:
+    """They key the results of all runs so far."""
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    old = {
+        "classes": [[1, "cat"], [7, "dog"]],
+        "palette": sorted(dataset.palette.items()),
+        "future_is_void": False,
+        "splits": {
+            split: [[r.id, r.height, r.width, r.classes, r.digest] for r in records]
+            for split, records in dataset.splits.items()
+        },
+    }
+    text = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    assert dataset.digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x.png", "a/../../x.png", "", "a\\b.png"])

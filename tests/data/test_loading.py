@@ -1,11 +1,14 @@
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dkd.data import index, labels, splits
 from dkd.data.index import Dataset
@@ -172,19 +175,74 @@ def test_an_unreadable_file_is_one_line_from_any_worker(folder: Path) -> None:
     for workers in (0, 1):
         with pytest.raises(UserError) as caught:
             list(load(images, [[Draw(k, 0, k) for k in range(4)]], workers))
-        assert str(caught.value).startswith(f"{folder}/images/train/2.png: image cannot be read")
+        assert str(caught.value).startswith(f"{folder}/images/train/2.png: image or mask changed")
         assert "\n" not in str(caught.value)
 
 
 def test_an_image_that_changed_since_it_was_indexed(folder: Path) -> None:
+    """In pixels alone: a mask edited, or replaced by one of the same size and time."""
     dataset = index.build(Data(format="folder", root=str(folder)))
-    path = folder / dataset.train[0].image
-    path.write_bytes((folder / dataset.train[1].image).read_bytes())
-    images = EvaluationImages(
-        dataset.train[:1], folder, np.arange(256, dtype=np.uint8), 16, whole=True
-    )
-    with pytest.raises(UserError, match=r"train/0\.png.* as indexed"):
-        images[0]
+    task, table = Task.of([[1, 7]], dataset.classes), np.arange(256, dtype=np.uint8)
+    source = Source(dataset.train, folder, table, labels.covered(task, 0, 4))
+    mask = folder / dataset.train[1].mask
+    pixels = np.array(Image.open(mask))
+    Image.fromarray(np.flip(pixels, 1)).save(mask)
+    changed = r"train/1\.png: image or mask changed since it was indexed"
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=changed):
+            list(load(StepImages([source], 16, 1), [[Draw(1, 0, 0)]], workers))
+    with pytest.raises(UserError, match=changed):
+        EvaluationImages(dataset.train, folder, table, 16, whole=True)[1]
+    # Of exemplars the digests are those of other files.
+    exemplars = replace(source, verify=False)
+    (batch,) = load(StepImages([exemplars], 16, 1), [[Draw(1, 0, 0)]], 0)
+    assert batch["id"] == ["1"]
+
+
+def test_a_file_is_verified_once_whichever_worker_reads_it(folder: Path) -> None:
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    task, table = Task.of([[1, 7]], dataset.classes), np.arange(256, dtype=np.uint8)
+    images = StepImages([Source(dataset.train, folder, table, labels.covered(task, 0, 4))], 16, 1)
+    assert len(list(load(images, [[Draw(k, 0, k)] for k in range(3)], workers=2))) == 3
+    for number in (0, 3):
+        mask = folder / dataset.train[number].mask
+        Image.fromarray(np.flip(np.array(Image.open(mask)), 1)).save(mask)
+    assert images[Draw(0, 0, 0)]["id"] == "0"
+    with pytest.raises(UserError, match=r"train/3\.png"):
+        images[Draw(3, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("orientations", "masks"), [((3, 6, 7, 8), "upright"), ((5, 6, 7, 8), "stored")]
+)
+def test_training_and_evaluation_see_a_tagged_photograph_as_the_turned_one(
+    folder: Path, orientations: tuple[int, ...], masks: str
+) -> None:
+    """With masks drawn upright, as labelling tools draw them, and as the camera stored them."""
+    data, table = Data(format="folder", root=str(folder)), np.arange(256, dtype=np.uint8)
+
+    def items() -> list[dict[str, Any]]:
+        dataset = index.build(data)
+        task = Task.of([[1, 7]], dataset.classes)
+        step = StepImages(
+            [Source(dataset.train, folder, table, labels.covered(task, 0, 4))], 16, seed=1
+        )
+        scored = EvaluationImages(dataset.train, folder, table, 16, whole=True)
+        return [*(step[Draw(k, 0, k)] for k in range(4)), *scored]
+
+    expected = items()
+    back = {3: "ROTATE_180", 5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    for record, orientation in zip(index.build(data).train, orientations, strict=True):
+        turn = Image.Transpose[back[orientation]]
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for path, drawn in ((record.image, "stored"), (record.mask, masks)):
+            if drawn == "stored":
+                tag = {"exif": exif} if path == record.image else {}
+                Image.open(folder / path).transpose(turn).save(folder / path, **tag)
+    for one, other in zip(expected, items(), strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["label"], other["label"])
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -1,6 +1,5 @@
 import math
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 from torchvision import transforms as reference
 
 from dkd.data import transforms
-from dkd.errors import UserError
 
 IDENTITY = np.arange(256, dtype=np.uint8)
 
@@ -151,37 +149,3 @@ def test_normalisation() -> None:
         transforms.STD
     )[:, None, None]
     assert torch.allclose(transforms.normalise(image), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "1"])
-def test_images_of_every_mode_become_rgb(tmp_path: Path, mode: str) -> None:
-    picture = random_image(20, 30).convert(mode)
-    path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    picture.save(path)
-    image = transforms.read_image(path)
-    assert (image.mode, image.size) == ("RGB", (30, 20))
-    if mode != "CMYK":
-        assert np.array_equal(np.array(image), np.array(picture.convert("RGB")))
-
-
-@pytest.mark.parametrize("mode", ["L", "P"])
-def test_masks_are_label_values_not_colours(tmp_path: Path, mode: str) -> None:
-    mask = random_mask(20, 30)
-    saved = Image.fromarray(np.array(mask))
-    if mode == "P":
-        saved = Image.frombytes("P", saved.size, saved.tobytes())
-        saved.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
-    saved.save(tmp_path / "mask.png")
-    assert np.array_equal(np.array(transforms.read_mask(tmp_path / "mask.png")), np.array(mask))
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "junk.png").write_bytes(b"junk")
-    Image.new("RGB", (4, 4)).save(tmp_path / "colours.png")
-    for name in ("junk.png", "missing.png"):
-        with pytest.raises(UserError, match=name):
-            transforms.read_image(tmp_path / name)
-        with pytest.raises(UserError, match=name):
-            transforms.read_mask(tmp_path / name)
-    with pytest.raises(UserError, match=r"colours\.png: RGB"):
-        transforms.read_mask(tmp_path / "colours.png")

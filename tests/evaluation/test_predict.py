@@ -113,19 +113,26 @@ def test_classes_in_turns_give_what_all_at_once_give(
     assert len(found.unique()) > 2
 
 
-def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+def test_photographs_are_turned_upright(model: deeplab.SegmentationModel, tmp_path: Path) -> None:
+    """A tagged photograph and the same one turned beforehand have the same masks."""
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
-    Image.new("RGB", (30, 20)).save(tmp_path / "phone.jpg", exif=exif)
-    (source,) = predict.sources([tmp_path / "phone.jpg"])
-    assert source.size == (30, 20)
-    assert predict.upright(source.path).size == (20, 30)
+    lying = Image.open(image(tmp_path / "x.png", 50, 40))
+    lying.save(tmp_path / "tagged.png", exif=exif)
+    lying.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "turned.png")
+    found = predict.sources([tmp_path / "tagged.png", tmp_path / "turned.png"])
+    assert [source.size for source in found] == [(50, 40)] * 2
+    run(model, found, tmp_path / "out")
+    masks = [np.asarray(Image.open(tmp_path / f"out/masks/{s.name}.png")) for s in found]
+    assert masks[0].shape == (50, 40)
+    assert np.array_equal(*masks)
 
 
-def test_grey_and_transparent_images_are_taken(tmp_path: Path) -> None:
-    for mode in ("L", "RGBA", "P"):
-        Image.new(mode, (8, 9)).save(tmp_path / f"{mode}.png")
-        assert predict.upright(tmp_path / f"{mode}.png").mode == "RGB"
+@pytest.mark.parametrize("size", [(1, 300_000), (101, 1)])
+def test_images_that_the_index_refuses_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("L", size).save(tmp_path / "long.png")
+    with pytest.raises(UserError, match=r"long\.png: .*100 times as long as wide"):
+        predict.sources([tmp_path])
 
 
 def test_overlay_tints_classes_and_leaves_background() -> None:
@@ -173,7 +180,7 @@ def test_bad_sources_are_named(tmp_path: Path, make, message: str) -> None:  # t
 
 def test_what_is_no_image_is_named_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_text("no image")
-    with pytest.raises(UserError, match=r"broken.jpg: not a JPEG or PNG image"):
+    with pytest.raises(UserError, match=r"broken.jpg: not a JPEG or PNG file"):
         predict.sources([tmp_path])
 
 

@@ -35,10 +35,11 @@ class Record:
         id: unique within its split.
         image: path below the data set's root, with ``/``.
         mask: likewise.
-        height: of image and mask, in pixels.
+        height: of image and mask, upright, in pixels.
         width: likewise.
         classes: label values in the mask, ascending, without background and void.
         digest: SHA-256 (hex) of the image file's bytes followed by the mask file's.
+        orientation: of the image in its file, as EXIF numbers them; 1 is upright.
     """
 
     id: str
@@ -48,6 +49,13 @@ class Record:
     width: int
     classes: tuple[int, ...]
     digest: str
+    orientation: int = 1
+
+    @property
+    def row(self) -> list[Any]:
+        """What is told of the contents: all but the paths, orientation only where it turns."""
+        turned = [self.orientation] if self.orientation != 1 else []
+        return [self.id, self.height, self.width, self.classes, self.digest, *turned]
 
 
 @dataclass(frozen=True)
@@ -96,10 +104,7 @@ class Dataset:
             "classes": sorted(self.classes.items()),
             "palette": sorted(self.palette.items()),
             "future_is_void": self.future_is_void,
-            "splits": {
-                split: [[r.id, r.height, r.width, r.classes, r.digest] for r in records]
-                for split, records in self.splits.items()
-            },
+            "splits": {split: [r.row for r in records] for split, records in self.splits.items()},
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -115,10 +120,7 @@ class Dataset:
                 "palette": sorted(self.palette.items()),
                 "future_is_void": self.future_is_void,
                 "splits": {
-                    split: [
-                        [r.id, r.image, r.mask, r.height, r.width, r.classes, r.digest]
-                        for r in records
-                    ]
+                    split: [[r.row[0], r.image, r.mask, *r.row[1:]] for r in records]
                     for split, records in self.splits.items()
                 },
             }
@@ -152,8 +154,8 @@ class Dataset:
                 future_is_void=bool(document["future_is_void"]),
                 splits={
                     split: tuple(
-                        Record(i, image, mask, int(h), int(w), tuple(classes), digest)
-                        for i, image, mask, h, w, classes, digest in rows
+                        Record(i, image, mask, int(h), int(w), tuple(classes), digest, *turned)
+                        for i, image, mask, h, w, classes, digest, *turned in rows
                     )
                     for split, rows in document["splits"].items()
                 },
@@ -212,6 +214,7 @@ def build(data: Data, cache: Path | None = None, progress: Progress | None = Non
                     item.width,
                     classes,
                     item.digest,
+                    item.orientation,
                 )
             )
         splits[split] = tuple(records)

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data as torch_data
 
-from dkd.data import on_device, transforms
+from dkd.data import contents, on_device, transforms
 from dkd.data.index import Record
 from dkd.data.labels import Covered, Table
 from dkd.errors import UserError
@@ -52,12 +52,15 @@ class Source:
         table: channel number by label value, uint8[256].
         covered: for each image (row) and foreground channel (column k - 1 for channel k),
             whether the image's labels tell about it; see :func:`dkd.data.labels.covered`.
+        verify: the records' digests are those of these files (an exemplar's is that of the files
+            it was made from); each file is compared with them when it is first read.
     """
 
     records: Sequence[Record]
     folder: Path
     table: Table
     covered: Covered
+    verify: bool = True
 
 
 class StepImages(torch_data.Dataset[dict[str, Any]]):
@@ -76,6 +79,9 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
     def __init__(self, sources: Sequence[Source], crop: int, seed: int) -> None:
         self.crop, self.seed = crop, seed
         self._items = [(source, row) for source in sources for row in range(len(source.records))]
+        # Shared with the loader workers, so that a file is verified once and not by each of them.
+        verified = torch.tensor([not source.verify for source, _ in self._items])
+        self._verified = verified.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -115,7 +121,9 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
     def _open(self, draw: Draw) -> tuple[Source, int, Image.Image, Image.Image, transforms.Crop]:
         source, row = self._items[draw.image]
         record = source.records[row]
-        image, mask = _read(source.folder, record)
+        files = contents.read(source.folder, record, verify=not self._verified[draw.image])
+        self._verified[draw.image] = True
+        image, mask = contents.decode(source.folder, record, *files)
         uniforms = transforms.stream(self.seed, draw.epoch, draw.position)
         return source, row, image, mask, transforms.draw_crop(record.height, record.width, uniforms)
 
@@ -135,6 +143,7 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         whole: whole images with labels at their original size, instead of centre crops.
         rank: this process.
         world_size: number of processes.
+        verify: as in :class:`Source`.
     """
 
     def __init__(
@@ -146,8 +155,9 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         whole: bool,
         rank: int = 0,
         world_size: int = 1,
+        verify: bool = True,
     ) -> None:
-        self.records = tuple(records[rank::world_size])
+        self.records, self.verify = tuple(records[rank::world_size]), verify
         self.folder, self.table, self.crop, self.whole = folder, table, crop, whole
 
     def __len__(self) -> int:
@@ -155,7 +165,8 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.records[index]
-        image, mask = _read(self.folder, record)
+        files = contents.read(self.folder, record, self.verify)
+        image, mask = contents.decode(self.folder, record, *files)
         pixels, labels = transforms.evaluation_sample(
             image, mask, self.table, self.crop, self.whole
         )
@@ -363,14 +374,3 @@ def _one_line_errors() -> Iterator[None]:
         # which then waits for them.
         traceback.clear_frames(error.__traceback__)
         raise UserError(str(error).strip().rsplit("UserError: ", 1)[-1]) from None
-
-
-def _read(folder: Path, record: Record) -> tuple[Image.Image, Image.Image]:
-    image = transforms.read_image(folder / record.image)
-    mask = transforms.read_mask(folder / record.mask)
-    if not image.size == mask.size == (record.width, record.height):
-        raise UserError(
-            f"{folder / record.image}: image or mask is not {record.width}x{record.height} as "
-            "indexed; index the data set again"
-        )
-    return image, mask

@@ -9,7 +9,6 @@ other steps do not reach it.
 """
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dkd import storage
+from dkd.data import contents
 from dkd.data.index import Dataset, Progress, Record, safe_path
 from dkd.errors import UserError
 from dkd.storage import artifacts
@@ -214,12 +214,7 @@ def _write_shards(
                     archive.close()
                 shard, count = f"shard-{count:05}.tar", count + 1
                 archive = tarfile.open(folder / shard, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-            image, mask = _read(root / record.image), _read(root / record.mask)
-            if hashlib.sha256(image + mask).hexdigest() != record.digest:
-                raise UserError(
-                    f"{root / record.image}: image or mask changed since it was indexed; index "
-                    "the data set again"
-                )
+            image, mask = contents.read(root, record)
             places = [
                 _add(archive, path, data)
                 for path, data in ((record.image, image), (record.mask, mask))
@@ -287,7 +282,7 @@ def _fetch_run(
             data[offset - start : offset - start + size]
             for offset, size in (member.image, member.mask)
         )
-        if hashlib.sha256(image + mask).hexdigest() != record.digest:
+        if contents.digest(image, mask) != record.digest:
             raise storage.Damaged(
                 f"{uri}: {record.image} or its mask is damaged; remove {manifest.uri} and pack "
                 "the data set again"
@@ -320,13 +315,6 @@ def _members(manifest: Manifest) -> dict[str, Member]:
         }
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{source}: not a list of members ({error})") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _zip(data: bytes) -> bytes:

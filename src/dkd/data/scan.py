@@ -2,31 +2,25 @@
 
 import gzip
 import hashlib
-import io
 import json
 import os
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageFile
+from PIL import Image
 
+from dkd.data import images
 from dkd.data.formats import Pair
+from dkd.data.images import MaskFit
+from dkd.data.palettes import Colour
 from dkd.errors import UserError
 
-MAX_PIXELS = 64 * 1024 * 1024
-"""Images with more pixels are refused before they are decoded."""
-
-MAX_ASPECT = 100
-"""Nor are longer ones: with the short side resized for evaluation they would be huge."""
-
-_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"}
-_MASK_MODES = {"L", "P"}
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -34,16 +28,24 @@ class Found:
     """What a scan saw of an image and its mask.
 
     Attributes:
-        height: pixels.
-        width: pixels.
+        height: of the upright image, in pixels.
+        width: likewise.
         values: label values in the mask, ascending.
+        colours: of these values in the mask's palette; empty if it has none, or only greys.
+        orientation: the image's, as EXIF numbers them.
+        fit: whether the mask was drawn over the upright image or over the stored one.
         digest: SHA-256 (hex) of the image's bytes followed by the mask's.
+        image_digest: of the image's bytes alone.
     """
 
     height: int
     width: int
     values: tuple[int, ...]
+    colours: tuple[Colour, ...]
+    orientation: int
+    fit: MaskFit
     digest: str
+    image_digest: str
 
 
 def scan(
@@ -103,81 +105,59 @@ def examine(image_path: Path, mask_path: Path) -> Found:
     """Reads and decodes one image and its mask.
 
     Raises:
-        UserError: a file is missing, is not a whole JPEG or PNG image (mask: an 8-bit PNG of one
-            channel), is too large, or the two differ in size.
+        UserError: a file is missing or cannot be used (:mod:`dkd.data.images`), or the two differ
+            in size.
     """
-    image_bytes = _read(image_path, "image")
-    mask_bytes = _read(mask_path, "mask")
-    with _open(image_bytes, image_path, ("JPEG", "PNG")) as image:
-        if image.mode not in _IMAGE_MODES:
-            raise UserError(f"{image_path}: {image.mode} pixels; convert the image to 8-bit RGB")
-        width, height = image.size
-        # All of a JPEG's bytes are read, but its blocks are reconstructed at an eighth.
-        image.draft("L", (max(1, width // 8), max(1, height // 8)))
-        _decode(image, image_path, image_bytes)
-    with _open(mask_bytes, mask_path, ("PNG",)) as mask:
-        if mask.mode not in _MASK_MODES:
-            raise UserError(
-                f"{mask_path}: {mask.mode} pixels; a mask is a PNG with one 8-bit channel of "
-                "label values (grey or with a palette)"
-            )
-        if mask.size != (width, height):
-            raise UserError(
-                f"{mask_path}: the mask is {mask.size[0]}x{mask.size[1]} but the image "
-                f"{image_path.name} is {width}x{height}; make them the same size"
-            )
-        _decode(mask, mask_path, mask_bytes)
-        values = tuple(value for value, count in enumerate(mask.histogram()) if count)
+    image_bytes = images.read_file(image_path, "image")
+    mask_bytes = images.read_file(mask_path, "mask")
+    image = images.open_image(image_bytes, image_path)
+    frame = images.frame_of(image, image_path)
+    width, height = image.size
+    # All of a JPEG's bytes are read, but its blocks are reconstructed at an eighth.
+    image.draft("L", (max(1, width // 8), max(1, height // 8)))
+    images.decode(image, image_path, "image")
+    if image.format == "PNG":
+        images.verify(image_bytes, image_path, "image")
+    mask, fit = images.decode_mask(mask_bytes, mask_path, frame)
+    images.verify(mask_bytes, mask_path, "mask")
     digest = hashlib.sha256(image_bytes)
+    image_digest = digest.hexdigest()
     digest.update(mask_bytes)
-    return Found(height, width, values, digest.hexdigest())
+    values = tuple(value for value, count in enumerate(mask.histogram()) if count)
+    return Found(
+        height=frame.upright[1],
+        width=frame.upright[0],
+        values=values,
+        colours=_colours(mask, values),
+        orientation=frame.orientation,
+        fit=fit,
+        digest=digest.hexdigest(),
+        image_digest=image_digest,
+    )
 
 
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: the {what} is missing; add it or take it off the list") from None
-    except OSError as error:
-        raise UserError(f"{path}: {what} cannot be read: {error.strerror}") from None
+def _colours(mask: Image.Image, values: Sequence[int]) -> tuple[Colour, ...]:
+    palette = mask.getpalette() if mask.mode == "P" else None
+    if palette is None:
+        return ()
+    rgb = [tuple(palette[3 * v : 3 * v + 3]) for v in values]
+    # Grey for the value itself is what programs write that have no colours to give.
+    if rgb == [(v, v, v) for v in values] or any(len(colour) < 3 for colour in rgb):
+        return ()
+    return tuple((r, g, b) for r, g, b in rgb)
 
 
-def _open(data: bytes, path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
-    try:
-        image = Image.open(io.BytesIO(data), formats=kinds)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
-        raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
-    long, short = max(image.size), min(image.size)
-    if long * short > MAX_PIXELS or long > MAX_ASPECT * short:
-        raise UserError(
-            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
-            f"{MAX_ASPECT} times as long as wide are read"
-        )
-    return image
-
-
-def _decode(image: ImageFile.ImageFile, path: Path, data: bytes) -> None:
-    try:
-        image.load()
-        if image.format == "PNG":
-            # Decoding stops at the last pixel; other decoders want whole chunks and right sums.
-            Image.open(io.BytesIO(data), formats=("PNG",)).verify()
-    except (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error) as error:
-        raise UserError(f"{path}: corrupt image ({error}); replace it") from None
-
-
-Stamp = tuple[int, int, int, int]
-"""Size and time of change (nanoseconds) of the image and of the mask."""
+Stamp = tuple[int, ...]
+"""Of the image and of the mask: size, time of change, and time of change of the file's entry, which
+no program can set back (``cp -p`` and ``rsync -t`` copy the other one). Nanoseconds."""
 
 
 def _stamp(root: Path, pair: Pair) -> Stamp | None:
     try:
-        image, mask = (root / pair.image).stat(), (root / pair.mask).stat()
+        both = (root / pair.image).stat(), (root / pair.mask).stat()
     except OSError:
         return None  # the scan says which file and why
-    return image.st_size, image.st_mtime_ns, mask.st_size, mask.st_mtime_ns
+    return tuple(n for s in both for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns))
 
 
 def _read_cache(file: Path | None) -> dict[tuple[str, str], tuple[Stamp | None, Found]]:
@@ -188,18 +168,21 @@ def _read_cache(file: Path | None) -> dict[tuple[str, str], tuple[Stamp | None, 
         if document["version"] != _VERSION:
             return {}
         return {
-            (image, mask): (tuple(stamp), Found(height, width, tuple(values), digest))
-            for image, mask, stamp, height, width, values, digest in document["pairs"]
+            (image, mask): (tuple(stamp), _found(row))
+            for image, mask, stamp, row in document["pairs"]
         }
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
         return {}  # absent or damaged: scan again
 
 
+def _found(row: dict[str, Any]) -> Found:
+    colours = tuple((r, g, b) for r, g, b in row["colours"])
+    return Found(**{**row, "values": tuple(row["values"]), "colours": colours})
+
+
 def _write_cache(file: Path, items: dict[Pair, tuple[Stamp | None, Found]]) -> None:
     rows = [
-        [p.image, p.mask, stamp, f.height, f.width, f.values, f.digest]
-        for p, (stamp, f) in items.items()
-        if stamp is not None
+        [p.image, p.mask, stamp, asdict(f)] for p, (stamp, f) in items.items() if stamp is not None
     ]
     data = json.dumps({"version": _VERSION, "pairs": rows}).encode()
     temporary = file.with_name(f"{file.name}.{os.getpid()}")

@@ -7,7 +7,6 @@ function of the files and of its place in the run (:func:`stream`).
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from dkd.data.labels import Table
-from dkd.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -194,43 +192,6 @@ def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as uint8, 3 x H x W (channels last in memory)."""
     data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return data.view(image.height, image.width, 3).permute(2, 0, 1)
-
-
-def read_image(path: Path) -> Image.Image:
-    """A JPEG or PNG file as 8-bit RGB.
-
-    Decoded by Pillow, as the scan did: the same pixels as torchvision's decoders (which are
-    deprecated) at nearly their speed.
-
-    Raises:
-        UserError: the file is missing or is not an image.
-    """
-    try:
-        image = Image.open(path, formats=("JPEG", "PNG"))
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: image cannot be read: {_why(error)}") from None
-
-
-def read_mask(path: Path) -> Image.Image:
-    """A mask file as an 8-bit image of label values (a palette's indices, not its colours).
-
-    Raises:
-        UserError: the file is missing or is not a PNG of one 8-bit channel.
-    """
-    try:
-        mask = Image.open(path, formats=("PNG",))
-        mask.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: mask cannot be read: {_why(error)}") from None
-    if mask.mode not in ("L", "P"):
-        raise UserError(f"{path}: {mask.mode} pixels; a mask has one 8-bit channel")
-    return mask
-
-
-def _why(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def look_up(mask: Image.Image, table: Table) -> npt.NDArray[np.uint8]:

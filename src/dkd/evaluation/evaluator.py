@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dkd.data import labels
+from dkd.data.images import read_image
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.evaluation.confusion import LOGITS_BYTES, ConfusionMatrix, predict
@@ -133,7 +134,7 @@ def evaluate(
         image = item["image"][None].to(ranks.device)
         prediction = segment(model, image, size)[0].cpu().numpy()
         truth = np.asarray(Image.fromarray(item["label"].numpy()).resize(size[::-1], 0))
-        photograph = Image.open(folder / record.image).convert("RGB").resize(size[::-1])
+        photograph = read_image(folder / record.image).resize(size[::-1])
         for name, data in (
             ("prediction.png", png(prediction)),
             ("truth.png", png(truth)),

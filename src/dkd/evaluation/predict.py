@@ -1,7 +1,7 @@
 """Segmenting images that no data set knows: coloured masks, overlays and a legend.
 
 A mask is an indexed PNG of the image's size: its values are channel numbers, its palette the
-classes' colours. Photographs are turned upright first, as their EXIF tag says.
+classes' colours. Images are read as training reads them (:mod:`dkd.data.images`): upright.
 """
 
 import io
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dkd.data import transforms
+from dkd.data.images import read_image, upright_size
 from dkd.data.palettes import Colour, distinct_colours, voc_colour
 from dkd.errors import UserError
 from dkd.evaluation.evaluator import segment
@@ -78,7 +79,7 @@ def sources(paths: Sequence[Path]) -> list[Source]:
             if name in files:
                 raise UserError(f"{file}: {files[name]} has the same name; rename one of them")
             files[name] = file
-    return [Source(file, name, _upright_size(file)) for name, file in sorted(files.items())]
+    return [Source(file, name, upright_size(file)[::-1]) for name, file in sorted(files.items())]
 
 
 def palette(classes: Sequence[str], dataset: str) -> tuple[Colour, ...]:
@@ -188,7 +189,7 @@ def predict(
     try:
         done = 0
         for members in batches(images, batch):
-            opened = [upright(source.path) for source in members]
+            opened = [read_image(source.path) for source in members]
             stacked = torch.stack([_scaled(image, crop) for image in opened])
             predicted = segment(model, stacked.to(device), members[0].size).cpu().numpy()
             for source, image, channels in zip(members, opened, predicted, strict=True):
@@ -209,30 +210,6 @@ def predict(
         shutil.rmtree(arriving, ignore_errors=True)
 
 
-def upright(path: Path) -> Image.Image:
-    """A JPEG or PNG file as 8-bit RGB, turned as its EXIF tag says.
-
-    Raises:
-        UserError: the file is missing, damaged or no image.
-    """
-    try:
-        image = Image.open(path, formats=("JPEG", "PNG"))
-        image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: image cannot be read: {_why(error)}") from None
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Height and width, from the file's head alone."""
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return image.size if turned else image.size[::-1]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a JPEG or PNG image: {_why(error)}") from None
-
-
 def _scaled(image: Image.Image, crop: int) -> Tensor:
     empty = Image.new("L", image.size)
     table = np.zeros(256, np.uint8)
@@ -243,8 +220,3 @@ def _put(folder: Path, name: str, data: bytes) -> None:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
-
-
-def _why(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split())

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from dkd.data import labels
+from dkd.data import contents, labels
+from dkd.data.images import read_image
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.errors import UserError
@@ -175,6 +175,11 @@ class _Source:
     step: int
     classes: tuple[str, ...]
     dataset: str
+    verify: bool  # as in dkd.data.loading.Source
+
+    @property
+    def files(self) -> tuple[bytes, bytes]:
+        return contents.read(self.folder, self.record, self.verify)
 
 
 def choose_exemplars(
@@ -248,6 +253,7 @@ def _sources(
             step.number,
             tuple(step.dataset.classes[v] for v in r.classes if table[v] not in (0, 255)),
             step.dataset.digest,
+            verify=True,
         )
         for r in own
     ]
@@ -255,7 +261,7 @@ def _sources(
         taken = {record.digest for record in own}
         kept = previous.table(classes, keep=True)
         sources += [
-            _Source(r, previous.folder, kept, e.step, e.classes, e.dataset)
+            _Source(r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False)
             for r, e in zip(previous.records(classes), previous.exemplars, strict=True)
             if e.digest not in taken
         ]
@@ -284,6 +290,7 @@ def _seen_in_background(
             whole=True,
             rank=ranks.rank,
             world_size=ranks.world_size,
+            verify=sources[alike[0]].verify,
         )
         for batch in load_to_score(
             images,
@@ -313,16 +320,15 @@ def _write(sources: Sequence[_Source], step: Step, work: Path) -> dict[str, Path
         with tarfile.open(work / name, "w") as archive:
             for number in numbers:
                 source, exemplar = sources[number], exemplars[number]
-                image = (source.folder / source.record.image).read_bytes()
-                with Image.open(source.folder / source.record.mask) as opened:
-                    mask = png(source.table[np.asarray(opened)])
-                for member, data in ((exemplar.image, image), (exemplar.mask, mask)):
+                image, mask = source.files
+                _, drawn = contents.decode(source.folder, source.record, image, mask)
+                labelled = png(source.table[np.asarray(drawn)])
+                for member, data in ((exemplar.image, image), (exemplar.mask, labelled)):
                     header = tarfile.TarInfo(member)
                     header.size = len(data)
                     archive.addfile(header, io.BytesIO(data))
     for number, source in enumerate(sources[:THUMBNAILS]):
-        with Image.open(source.folder / source.record.image) as opened:
-            thumbnail = opened.convert("RGB")
+        thumbnail = read_image(source.folder / source.record.image)
         thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         part = f"thumbnails/{number}.jpg"
         parts[part] = work / part.replace("/", "-")

@@ -230,7 +230,7 @@ class StepJob:
             covered = labels.covered(step.task, step.number, len(kept), step.covers_seen_classes)
             if step.protocol.memory_keeps_labels:
                 covered = labels.covered_with_labelled(covered, table, kept)
-            sources.append(Source(kept, memory.folder, table, covered))
+            sources.append(Source(kept, memory.folder, table, covered, verify=False))
         return StepImages(sources, step.scenario.training.crop, step.scenario.seed)
 
     def _provenance(self) -> dict[str, Any]:

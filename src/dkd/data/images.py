@@ -1,0 +1,303 @@
+"""Image and mask files: one rule for kinds, sizes, modes and orientation, whoever opens them.
+
+Scanning, loading, evaluation, exemplars and prediction read through this module, so what one of
+them sees the others see.
+
+* Images are JPEG or PNG files of at most :data:`MAX_PIXELS` pixels, the long side at most
+  :data:`MAX_ASPECT` times the short one. They become 8-bit RGB: of 16 bits the high byte counts,
+  transparency is dropped (the colours under it count), CMYK is converted without a profile. Of a
+  JPEG with several pictures (as telephones write them) the first counts; an animated PNG is
+  refused.
+* Images are turned upright, as their EXIF orientation says.
+* Masks are PNG files of one 8-bit grey channel, or with a palette of 1 to 8 bits, whose index is
+  the label value. They are drawn over the upright image, and have no EXIF orientation or one of
+  their own. One that has the size of the image as it is stored, and not of the upright one, is
+  turned with it.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from dkd.errors import UserError
+
+MAX_PIXELS = 64 * 1024 * 1024
+"""Images with more pixels are refused before they are decoded."""
+
+MAX_ASPECT = 100
+"""Nor are longer ones: with the short side resized for evaluation they would be huge."""
+
+IMAGE_KINDS = ("JPEG", "PNG")
+MASK_KINDS = ("PNG",)
+
+# What takes the picture as it is stored to the upright one, by EXIF's orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
+_GREY, _PALETTE = 0, 3  # PNG's colour types
+
+
+def ignore_size_warnings() -> None:
+    """Pillow warns above 89 megapixels; what is above 64 is refused here, in a line of its own."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+ignore_size_warnings()
+
+MaskFit = Literal["upright", "stored", "either"]
+"""Which of an image's two sizes a mask has: the upright one's, the stored one's, or both."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How an image lies in its file.
+
+    Attributes:
+        name: of the file, for messages.
+        stored: width and height in the file, in pixels.
+        orientation: EXIF's, 1 (upright) to 8.
+    """
+
+    name: str
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height of the image as it is seen."""
+        width, height = self.stored
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    def fit(self, mask: tuple[int, int]) -> MaskFit | None:
+        """What a mask of this width and height fits; None for neither."""
+        match mask == self.upright, mask == self.stored:
+            case True, True:
+                return "either"
+            case True, False:
+                return "upright"
+            case False, True:
+                return "stored"
+        return None
+
+    def turned(self, picture: Image.Image) -> Image.Image:
+        """The upright picture of one that lies as the image does."""
+        turn = _TURNS.get(self.orientation)
+        return picture if turn is None else picture.transpose(turn)
+
+
+def open_image(data: bytes, path: Path) -> ImageFile.ImageFile:
+    """An image, not yet decoded.
+
+    Args:
+        data: the file's bytes.
+        path: for messages.
+
+    Raises:
+        UserError: not a JPEG or PNG file, too large or too long, or animated.
+    """
+    return _opened(io.BytesIO(data), path, IMAGE_KINDS)
+
+
+def frame_of(image: ImageFile.ImageFile, path: Path, what: str = "image") -> Frame:
+    """How an opened image (or mask) lies in its file.
+
+    Raises:
+        UserError: its EXIF data cannot be read; of a PNG, which may have them at its end, that
+            it is damaged too.
+    """
+    if image.format == "PNG":
+        decode(image, path, what)
+    try:
+        exif = image.getexif()
+        if _ORIENTATION not in exif and (raw := image.info.get("exif")):
+            Image.Exif().load(raw)  # what was wrong with it when the file was opened is hidden
+        orientation = exif.get(_ORIENTATION, 1)
+    except (*_DAMAGE, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: its EXIF data cannot be read ({_why(error)}), so neither can which way is "
+            "up; write the file anew without them"
+        ) from None
+    # Other numbers mean nothing; programs that show photographs leave those as they are.
+    return Frame(path.name, image.size, orientation if orientation in _TURNS else 1)
+
+
+def read_image(path: Path) -> Image.Image:
+    """A file as 8-bit RGB, upright.
+
+    Raises:
+        UserError: as :func:`read_file` and :func:`decode_image`.
+    """
+    return decode_image(read_file(path, "image"), path)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as it is seen; of a JPEG only the file's head is read.
+
+    Raises:
+        UserError: as :func:`read_file`, :func:`open_image` and :func:`frame_of`.
+    """
+    try:
+        with path.open("rb") as file:
+            return frame_of(_opened(file, path, IMAGE_KINDS), path).upright
+    except OSError as error:
+        raise UserError(f"{path}: image cannot be read: {error.strerror}") from None
+
+
+def decode_image(data: bytes, path: Path) -> Image.Image:
+    """An image as 8-bit RGB, upright.
+
+    Args:
+        data: the file's bytes.
+        path: for messages.
+
+    Raises:
+        UserError: as :func:`open_image` and :func:`frame_of`, or the image is damaged.
+    """
+    return _decode_image(data, path)[0]
+
+
+def decode_mask(data: bytes, path: Path, frame: Frame) -> tuple[Image.Image, MaskFit]:
+    """A mask over the upright image: an 8-bit picture of label values, and which size it had.
+
+    Args:
+        data: the file's bytes.
+        path: for messages.
+        frame: the image's.
+
+    Raises:
+        UserError: not a PNG file of one 8-bit channel, damaged, or of another size.
+    """
+    mask = _opened(io.BytesIO(data), path, MASK_KINDS)
+    depth, colour_type = data[24], data[25]  # of IHDR, which comes first
+    if colour_type != _PALETTE and (colour_type, depth) != (_GREY, 8):
+        # Decoders stretch grey of 1, 2 and 4 bits to 0..255: the values would be others.
+        told = f"grey of {depth} bits" if colour_type == _GREY else f"{mask.mode} pixels"
+        raise UserError(
+            f"{path}: {told}; a mask is a PNG with one 8-bit channel of label values (grey or "
+            "with a palette)"
+        )
+    own = frame_of(mask, path, "mask")
+    fit = frame.fit(own.upright)
+    if fit is None:
+        raise UserError(
+            f"{path}: the mask is {_by(own.upright)} but the image {frame.name} is "
+            f"{_by(frame.upright)}; make them the same size"
+        )
+    if own.orientation != 1:  # it says itself which way is up
+        if fit == "stored":
+            raise UserError(f"{path}: its EXIF orientation is not its image's; write it upright")
+        return own.turned(mask), "upright"
+    return (frame.turned(mask) if fit == "stored" else mask), fit
+
+
+def decode_pair(
+    image: bytes, mask: bytes, image_path: Path, mask_path: Path
+) -> tuple[Image.Image, Image.Image]:
+    """An image, as :func:`decode_image` has it, and its mask, as :func:`decode_mask` has it."""
+    picture, frame = _decode_image(image, image_path)
+    return picture, decode_mask(mask, mask_path, frame)[0]
+
+
+def decode(image: ImageFile.ImageFile, path: Path, what: str) -> None:
+    """Decodes what is opened; once is enough.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        image.load()
+    except _DAMAGE as error:
+        raise _corrupt(path, what, error) from None
+
+
+def verify(data: bytes, path: Path, what: str) -> None:
+    """Checks all of a PNG file; decoding stops at the last pixel, whatever comes after.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+    except _DAMAGE as error:
+        raise _corrupt(path, what, error) from None
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: the file.
+        what: it is, for messages: image or mask.
+
+    Raises:
+        UserError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: the {what} is missing; add it or take it off the list") from None
+    except OSError as error:
+        raise UserError(f"{path}: {what} cannot be read: {error.strerror}") from None
+
+
+def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
+    try:
+        image = Image.open(file, formats=kinds)
+        animated = image.format == "PNG" and getattr(image, "n_frames", 1) > 1
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
+    except _DAMAGE:
+        raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
+    long, short = max(image.size), min(image.size)
+    if long * short > MAX_PIXELS or long > MAX_ASPECT * short:
+        raise UserError(
+            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
+            f"{MAX_ASPECT} times as long as wide are read"
+        )
+    if animated:
+        raise UserError(f"{path}: an animated PNG; keep one of its pictures")
+    return image
+
+
+def _decode_image(data: bytes, path: Path) -> tuple[Image.Image, Frame]:
+    image = open_image(data, path)
+    decode(image, path, "image")
+    frame = frame_of(image, path)
+    return frame.turned(_rgb(image)), frame
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I;16":  # Pillow itself takes the high byte of 16-bit colours
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if isinstance(image.info.get("transparency"), bytes):  # Pillow would warn that it is dropped
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _corrupt(path: Path, what: str, error: Exception) -> UserError:
+    return UserError(f"{path}: {what} cannot be read: it is corrupt ({_why(error)}); replace it")
+
+
+def _why(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
