@@ -122,6 +122,17 @@ def test_train_finds_what_is_there(dkd: Command, trained: dict[str, str], place:
     assert trained["0 train"] in result.stdout
 
 
+def test_training_shows_a_bar_on_a_terminal(
+    in_terminal: Callable[..., str], place: Path, tmp_path: Path
+) -> None:
+    """What training prints is what the bar is moved by."""
+    words = ("train", place / "squares.yaml", "--step", 0, "--root", tmp_path / "root")
+    shown = in_terminal(*words)
+    assert "step 0 epoch 1/1" in shown  # the bar
+    assert "0:00:00" in shown.rpartition(" left ")[2]  # nothing is left
+    assert "  epoch 1/1: " in shown  # the line itself, above it
+
+
 def test_memory_show_counts_classes(dkd: Command, trained: dict[str, str]) -> None:
     result = dkd("memory", "show", trained["0 memory"], "--images")
     assert result.exit_code == 0, result.output

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 from dkd.cli.progress import progress
 from dkd.errors import UserError
 
@@ -89,7 +89,9 @@ def check(
         files = sum(len(item.paths) for item in missing)
         raise UserError(f"{root}: {files} files are missing; add them or take them off the lists")
     dataset = _index(data)
-    for line in checks.summary(dataset):
+    click.echo(f"{dataset.name}: {len(dataset.classes)} classes, index {dataset.digest[:16]}")
+    splits, classes = checks.summary(dataset)
+    for line in (*tables.lines(splits, right=(1, 4)), *tables.lines(classes, right=(0, 2, 3))):
         click.echo(line)
     if not source:
         if published:

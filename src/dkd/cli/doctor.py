@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 
 _MARKS = {"well": "", "warning": "! ", "bad": "!! "}
 
@@ -22,8 +22,8 @@ def command(root: str | None) -> None:
 
     os.environ.setdefault("DKD_S3_GIVE_UP_SECONDS", "15")  # somebody is looking on
     findings = doctor.examine(root)
-    width = max(len(each.name) for each in findings)
-    for each in findings:
-        click.echo(f"{each.name:<{width}}  {_MARKS[each.state]}{each.text}")
+    rows = [(each.name, _MARKS[each.state] + each.text) for each in findings]
+    for line in tables.lines(rows, header=False):
+        click.echo(line)
     if any(each.state == "bad" for each in findings):
         sys.exit(1)

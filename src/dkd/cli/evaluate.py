@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 from dkd.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def command(
         )
     if not place.first:
         return
-    for line in any_dataset.table(result):
+    classes, means = any_dataset.table(result)
+    for line in tables.lines([*classes, *means], right=(0, 2), apart=len(means)):
         click.echo(line)
     counted = f"{result.images} {split} images of {dataset.name}, protocol {protocol}"
     click.echo(f"\n{counted}, {checkpoint}")

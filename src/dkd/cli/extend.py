@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from dkd.cli import options
+from dkd.cli.progress import training_progress
 
 
 @click.command("extend")
@@ -72,7 +73,9 @@ def command(
         teacher, names, described, memory, parse_assignments(assignments), run_name
     )
     report = report_file or workspace / "extension.html"
-    for result in local_runner.run([planned], root, workspace, report, click.echo):
+    with training_progress(planned.steps):
+        finished = local_runner.run([planned], root, workspace, report, click.echo)
+    for result in finished:
         click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")
 
 

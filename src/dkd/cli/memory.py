@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 from dkd.cli.train import perform, step_options
 
 
@@ -45,11 +45,11 @@ def show(uri: str, images: bool, workspace: Path) -> None:
     origin = ", ".join(f"{count} of step {step}" for step, count in sorted(steps.items()))
     click.echo(f"{uri}: {len(exemplars)} exemplars ({origin}), {manifest.size / 2**20:.1f} MiB")
     held = Counter(name for exemplar in exemplars for name in exemplar["classes"])
-    names = [(step, name) for step, group in enumerate(document["classes"]) for name in group]
-    width = max(len(name) for _, name in names)
-    click.echo(f"step  {'class':<{width}}  exemplars")
-    for step, name in names:
-        click.echo(f"{step:>4}  {name:<{width}}  {held[name]:>9}")
+    rows = [("step", "class", "exemplars")]
+    for step, names in enumerate(document["classes"]):
+        rows += [(str(step), name, str(held[name])) for name in names]
+    for line in tables.lines(rows, right=(0, 2)):
+        click.echo(line)
     for exemplar in exemplars if images else ():
         click.echo(f"{exemplar['id']}  step {exemplar['step']}  {', '.join(exemplar['classes'])}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from dkd.cli import options
+from dkd.cli.progress import training_progress
 
 
 @click.command("run")
@@ -62,4 +63,6 @@ def command(
 
     chosen = options.load_scenario(scenario, data, assignments)
     plan = local_runner.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
-    local_runner.run(plan, root, workspace, report_file or workspace / "report.html", click.echo)
+    report = report_file or workspace / "report.html"
+    with training_progress(sum(each.steps for each in plan)):
+        local_runner.run(plan, root, workspace, report, click.echo)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 
 
 @click.group("runs", invoke_without_command=True)
@@ -48,13 +48,8 @@ def command(context: click.Context, root: str | None, workspace: Path) -> None:
         )
         for line in lines
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for name, state, started, total, shared, others in rows:
-        cells = (
-            f"{name:<{widths[0]}}  {state:<{widths[1]}}  {started:<{widths[2]}}  "
-            f"{total:>{widths[3]}}  {shared:>{widths[4]}}  {others}"
-        )
-        click.echo(cells.rstrip())
+    for text in tables.lines(rows, right=(3, 4)):
+        click.echo(text)
 
 
 @command.command("rm")

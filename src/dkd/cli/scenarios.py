@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dkd.cli import options
+from dkd.cli import options, tables
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _overview() -> Iterator[str]:
             images = _runs(counts.train) if counts else str(one.data.digits.train)
             figures = (_figure(one, variant) for variant in _FIGURES)
             rows.append((one.name, one.setting, _classes(one), images, *figures))
-        yield from (f"  {line}" for line in _aligned(rows))
+        yield from tables.lines(rows, indent=2)
         yield ""
     yield "DKD and DKD-M: published hIoU / mIoU of all classes. In full: dkd scenarios NAME"
 
@@ -97,7 +97,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
     for step, items in enumerate(scenario.task):
         images = (counts.train[step], counts.test[step]) if counts else ("?", "?")
         rows.append((str(step), *map(str, images), _named(scenario, items)))
-    yield from _aligned(rows)
+    yield from tables.lines(rows)
     yield ""
     yield from _hyper_parameters(scenario)
     yield ""
@@ -107,7 +107,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
         what = ", ".join(f"{field}={value}" for field, value in changes.items()) or "none"
         figures = (f"{figure.hiou:.2f}", f"{figure.miou_all:.2f}") if figure else ("", "")
         variants.append((label, what, *figures))
-    yield from _aligned(variants)
+    yield from tables.lines(variants)
     yield ""
     yield "To run it:"
     yield from (f"  {line}".rstrip() for line in _commands(scenario))
@@ -188,9 +188,3 @@ def _named(scenario: "Scenario", items: Sequence[int | str], most: int = 20) -> 
     shown = [names.get(item, str(item)) for item in items]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dkd.cli import options
+from dkd.cli.progress import training_progress
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def perform(
                 f"step {step}: not trained yet with this scenario, data set, teacher and memory; "
                 "use dkd train"
             )
-        stages.ensure(spec, stage, name, click.echo)
+        with training_progress(1):
+            stages.ensure(spec, stage, name, click.echo)
         click.echo("")
         for done in opened.stages:
             click.echo(f"{done:<9} {stages.result_uri(opened, done)}")

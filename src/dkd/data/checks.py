@@ -4,7 +4,7 @@ import hashlib
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -51,25 +51,27 @@ def missing(layout: Layout) -> list[Missing]:
     return found
 
 
-def summary(dataset: Dataset) -> Iterator[str]:
-    """Lines of counts and sizes: splits first, then classes with their images in each split."""
-    yield f"{dataset.name}: {len(dataset.classes)} classes, index {dataset.digest[:16]}"
-    sizes = f"{'width (median)':<22}{'height (median)':<22}"
-    yield f"{'split':<12}{'images':>8}  {sizes}without classes"
+def summary(dataset: Dataset) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Two tables, rows below the columns' names: the splits' counts and sizes in pixels, and the
+    classes with their images in each split.
+    """
+    splits: list[tuple[str, ...]] = [
+        ("split", "images", "width (median)", "height (median)", "without classes")
+    ]
     for split, records in dataset.splits.items():
         width, height = (
             _range(n) for n in ((r.width for r in records), (r.height for r in records))
         )
         empty = sum(not r.classes for r in records)
-        yield f"{split:<12}{len(records):>8}  {width:<22}{height:<22}{empty}"
+        splits.append((split, str(len(records)), width, height, str(empty)))
     held = {
         split: Counter(value for r in records for value in r.classes)
         for split, records in dataset.splits.items()
     }
-    yield f"{'value':>5}  {'class':<24}" + "".join(f"{split:>12}" for split in held)
+    classes: list[tuple[str, ...]] = [("value", "class", *held)]
     for value, name in sorted(dataset.classes.items()):
-        counts = "".join(f"{counts[value]:>12}" for counts in held.values())
-        yield f"{value:>5}  {name:<24}{counts}"
+        classes.append((str(value), name, *(str(counts[value]) for counts in held.values())))
+    return splits, classes
 
 
 def differences(dataset: Dataset) -> list[str]:

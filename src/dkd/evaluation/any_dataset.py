@@ -116,14 +116,16 @@ def score(
     )
 
 
-def table(result: Result) -> list[str]:
-    """Lines of a table: IoU of every class, then the means, in percent."""
-    rows: list[tuple[str, str, str]] = [("step", "class", "IoU")]
-    rows.append(("", "background", _percent(result.scores.iou[0])))
-    values = iter(result.scores.iou[1:])
-    for step, names in enumerate(result.task.steps):
-        rows += [(str(step), name, _percent(next(values))) for name in names]
+Rows = list[tuple[str, str, str]]
+
+
+def table(result: Result) -> tuple[Rows, Rows]:
+    """IoU of every class below the columns' names, and the means; in percent."""
     found = result.scores
+    classes = [("step", "class", "IoU"), ("", "background", _percent(found.iou[0]))]
+    values = iter(found.iou[1:])
+    for step, names in enumerate(result.task.steps):
+        classes += [(str(step), name, _percent(next(values))) for name in names]
     means = (
         ("mIoU_old", found.miou_old),
         ("mIoU_new", found.miou_new),
@@ -131,10 +133,7 @@ def table(result: Result) -> list[str]:
         ("hIoU", found.hiou),
         ("pixel accuracy", found.pixel_accuracy),
     )
-    rows += [("", name, _percent(value)) for name, value in means]
-    width = max(len(name) for _, name, _ in rows)
-    lines = [f"{step:>4}  {name:<{width}}  {value:>6}" for step, name, value in rows]
-    return [*lines[: -len(means)], "-" * len(lines[0]), *lines[-len(means) :]]
+    return classes, [("", name, _percent(value)) for name, value in means]
 
 
 def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:

@@ -35,11 +35,13 @@ class Planned:
         name: of the run.
         build: makes the pipeline.
         arguments: its parameters, but for artifact root and run name.
+        steps: how many it trains or finds.
     """
 
     name: str
     build: Callable[[], Any]
     arguments: Mapping[str, Any]
+    steps: int
 
 
 def plan(
@@ -70,7 +72,7 @@ def plan(
         for seed in seeds or (one.seed,):
             run = check_run_name(slug(name or scenario.name, label, f"seed{seed}" if seeds else ""))
             seeded = one.override({"seed": seed})
-            runs.append(Planned(run, partial(_incremental, seeded), {}))
+            runs.append(Planned(run, partial(_incremental, seeded), {}, seeded.steps))
     return runs
 
 
@@ -105,7 +107,7 @@ def plan_extension(
         | dict(overrides),
     }
     run = check_run_name(name) if name else of_extension(classes, teacher)
-    return Planned(run, build, arguments)
+    return Planned(run, build, arguments, 1)
 
 
 def run(

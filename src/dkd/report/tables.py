@@ -48,7 +48,7 @@ def _final(comparison: Comparison) -> list[list[str]]:
     rows = [["method", *(measure.text for measure in MEASURES)]]
     for variant in comparison.variants:
         scores = (variant.final(measure) for measure in MEASURES)
-        rows.append([_plain(variant.label), *("–" if s is None else str(s) for s in scores)])
+        rows.append([plain(variant.label), *("–" if s is None else str(s) for s in scores)])
     return rows
 
 
@@ -87,7 +87,7 @@ def _display_width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without control characters: a label must not move a terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
