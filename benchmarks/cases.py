@@ -13,8 +13,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from dkd.data import labels
 from dkd.data.index import Dataset, Record
 from dkd.data.loading import Source, StepImages
+from dkd.methods import DKD
+from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
 from dkd.network.normalisation import synchronise
+from dkd.network.speed import decided
 from dkd.scenario.schema import Network, parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
@@ -185,9 +188,16 @@ def trainer(
         size.crop,
         seed=1,
     )
-    return Trainer(
-        Step(spec, dataset, None, None), student, teacher, images, False, ranks, say=_silent
+    given = Circumstances(
+        scenario,
+        number,
+        images_differ=False,
+        speed=decided(scenario.speed, ranks.device.type == "cuda"),
+        average=ranks.average,
+        gather=ranks.gather,
     )
+    method = DKD(student, teacher, given)
+    return Trainer(Step(spec, dataset, None, None), method, images, ranks, say=_silent)
 
 
 def batch(

@@ -23,7 +23,7 @@ from benchmarks.memory import peak_since, reset_peak
 from benchmarks.plain_step import naive_loss
 from benchmarks.rows import CPU, GPU, Row
 from dkd.losses import blockwise
-from dkd.methods import LossWeights
+from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output
 
 GROUP = "losses"

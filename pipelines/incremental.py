@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
+from dkd import methods
 from dkd.components.choose_exemplars.component import choose_exemplars
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_data.component import prepare_data
@@ -95,7 +96,7 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
     alone = scenario.model_copy(update={"variants": {}})
     steps = [
         step_pipeline(f"step-{n}", f"Evaluate step {n}", on_cluster=on_cluster)
-        for n in range(scenario.steps)
+        for n in range(methods.steps(scenario))
     ]
 
     def incremental(*values: Any) -> None:
@@ -117,7 +118,7 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         teacher: Any = ""
         memory: Any = ""
         checkpoints, evaluations, memories = [], [], []
-        for number in range(scenario.steps):
+        for number in range(methods.steps(scenario)):
             step = steps[number](
                 step=number, teacher=teacher, memory=memory, s3_secret=secret, **common
             )
@@ -152,7 +153,7 @@ def title(scenario: Scenario) -> str:
 
 def step_title(scenario: Scenario, number: int, most: int = 2) -> str:
     """Name of a step's node, e.g. ``Step 3: + 18 sofa``; a node shows about 20 characters."""
-    if scenario.steps == 1:
+    if methods.steps(scenario) == 1:
         return "All classes at once"
     known = catalogue.label_names(scenario)
     items = scenario.task[number]

@@ -70,13 +70,15 @@ def prepare_data(
     import os
     from collections import namedtuple
 
+    from dkd import methods
     from dkd.errors import told
     from dkd.scenario import form
     from dkd.steps import stages
 
     with told():
         form.require_secret(s3_secret, os.environ)
-        resolved = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
+        filled = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
+        resolved = methods.check(filled, source="other_settings")
         run = run_name or workflow
         stages.claim_run(artifact_root, run, resolved)
         prepared = stages.prepare(resolved, artifact_root)

@@ -75,11 +75,16 @@ def prepare_extension(
     values = dict(locals())
     import os
     from collections import namedtuple
-    from functools import partial
 
+    from dkd import methods
     from dkd.errors import told
     from dkd.scenario import form
+    from dkd.scenario.schema import Scenario
     from dkd.steps import stages
+
+    def settle(teachers: Scenario) -> Scenario:
+        filled = form.fill_in(teachers, form.EXTENSION, values)
+        return methods.check(filled, source="other_settings")
 
     with told():
         form.require_secret(s3_secret, os.environ)
@@ -87,7 +92,7 @@ def prepare_extension(
             add_to_teacher_uri,
             add_classes,
             form.new_data(data_set_uri, other_settings),
-            partial(form.fill_in, fields=form.EXTENSION, values=values),
+            settle,
             artifact_root,
         )
         run = run_name or workflow

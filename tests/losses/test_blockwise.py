@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dkd.evaluation.confusion import predict
 from dkd.losses import blockwise, reference
-from dkd.methods import FIRST_STEP, LossWeights
+from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output, upsample
 
 VOID = 255
@@ -67,7 +67,7 @@ class Golden:
             self.student.output(self.old),
             teacher,
             self.label,
-            weights=LossWeights() if self.teacher else FIRST_STEP,
+            weights=LossWeights() if self.teacher else LossWeights(kd=0, dkd_pos=0, dkd_neg=0),
             covers=self.new,
             pos_weight=float(self.arrays["pos_weight"]),
             void_is_negative=True,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dkd.losses import blockwise, kernel
 from dkd.losses.blockwise import VOID
-from dkd.methods import LossWeights
+from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

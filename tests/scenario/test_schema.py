@@ -44,7 +44,6 @@ def test_defaults_and_values() -> None:
     assert made.training.epochs.at(0) == 3
     assert made.training.epochs.at(5) == 2
     assert made.training.lr.at(1) == 0.001
-    assert made.steps == 2
 
 
 def test_dump_and_load_are_inverse(tmp_path: Path) -> None:
@@ -57,13 +56,11 @@ def test_dump_and_load_are_inverse(tmp_path: Path) -> None:
     ("field", "value", "message"),
     [
         ("name", "Bad Name", "name: "),
-        ("method", "magic", "method: 'magic' is none of dkd, finetune, joint"),
         ("setting", "mixed", "setting: "),
         ("protocol", "best", "protocol: "),
         ("memory_size", -1, "memory_size: "),
         ("seed", "one", "seed: "),
         ("seed", -1, "seed: "),
-        ("losses", {"magic": 1}, "losses.magic: no such loss; there are mbce"),
         ("losses", {"kd": -1}, "losses.kd: "),
         ("colour", "red", "colour: "),
         ("data.root", "", "data: root: say where the data set is"),
@@ -267,7 +264,6 @@ def test_overrides_by_dotted_name() -> None:
         ("training.lr.middle", "training.lr.middle: no such field; there are first, later"),
         ("training.crop.x", "training.crop.x: no such field"),
         ("nothing.x", "nothing.x: no such field"),
-        ("losses.magic", "losses.magic: no such loss"),
     ],
 )
 def test_unknown_fields_are_refused(field: str, message: str) -> None:
@@ -279,7 +275,7 @@ def test_unknown_fields_are_refused(field: str, message: str) -> None:
 def test_variants() -> None:
     made = scenario().variant("M")
     assert (made.label, made.memory_size, made.variants) == ("M", 5, {})
-    assert scenario().variant("joint").steps == 1
+    assert scenario().variant("joint").method == "joint"
     with pytest.raises(UserError, match="variant 'x': scenario pets has M, joint"):
         scenario().variant("x")
 

@@ -1,16 +1,17 @@
-"""Rates and parameter groups, against the released program's schedules and settings."""
+"""Rates and the optimiser, against the released program's schedules and the textbook."""
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.methods import FIRST_STEP, METHODS, LossWeights
-from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
+from dkd.methods.base import group
+from dkd.network.deeplab import SegmentationModel, build
 from dkd.scenario.schema import FirstLater, Network, Training
 from dkd.training import optimiser as optimisers
 
@@ -21,12 +22,6 @@ TRAINING = Training(
 
 def first() -> SegmentationModel:
     return build(Network(backbone="demo", aspp_channels=8), [2])
-
-
-def later() -> SegmentationModel:
-    student = grow(first(), 3)
-    freeze_for_later_step(student)
-    return student
 
 
 @pytest.mark.parametrize(
@@ -50,58 +45,23 @@ def test_rates_stay_between_0_and_the_base(schedule: str, total: int, data: st.D
         assert rate == pytest.approx(0.5 * (1 - iteration / total) ** 0.9)
 
 
-def settings(model: SegmentationModel, step: int, weights: LossWeights) -> dict[str, tuple]:
-    """Rate and weight decay by parameter name."""
-    optimiser = optimisers.optimiser(model, TRAINING, step, weights)
-    optimisers.set_rates(optimiser, TRAINING, step, iteration=0, total=10)
-    names = {id(p): name for name, p in model.named_parameters()}
-    found = [
-        (names[id(p)], (group["lr"], group["weight_decay"]))
-        for group in optimiser.param_groups
-        for p in group["params"]
+def groups(model: SegmentationModel) -> list[dict[str, Any]]:
+    return [
+        group("backbone", [model.backbone], 1.0, 1e-4),
+        group("rest", [model.aspp, model.cls], 10.0, 1e-4),
+        group("none", [], 10.0, 1e-4),
     ]
-    assert len(found) == len(dict(found))
-    return dict(found)
-
-
-def test_first_step() -> None:
-    model = first()
-    found = settings(model, 0, FIRST_STEP)
-    assert set(found) == {name for name, _ in model.named_parameters()}
-    for name, setting in found.items():
-        assert setting == pytest.approx((0.1 if name.startswith("backbone.") else 1.0, 1e-4))
-
-
-def test_later_steps_decay_the_new_head_alone_and_leave_batch_normalisation_out() -> None:
-    model = later()
-    found = settings(model, 1, LossWeights())
-    norms = {
-        f"{name}.{key}"
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.BatchNorm2d)
-        for key in ("weight", "bias")
-    }
-    assert norms
-    assert set(found) == {name for name, _ in model.named_parameters()} - norms
-    for name, setting in found.items():
-        rate = 0.01 if name.startswith("backbone.") else 0.1
-        assert setting == pytest.approx((rate, 1e-4 if name.startswith("cls.2.") else 0.0))
-
-
-def test_without_its_loss_the_auxiliary_classifier_stays_as_it_is() -> None:
-    found = settings(later(), 1, METHODS["finetune"].weights)
-    assert not [name for name in found if name.startswith("cls.0.")]
 
 
 def test_momentum_is_nesterovs() -> None:
-    optimiser = optimisers.optimiser(first(), TRAINING, 0, FIRST_STEP)
+    optimiser = optimisers.optimiser(groups(first()), TRAINING, 0)
     assert all(g["nesterov"] and g["momentum"] == 0.9 for g in optimiser.param_groups)
 
 
 def test_a_step_is_the_textbooks() -> None:
     """Two steps against Nesterov's formula written out (torch.optim.SGD's documentation)."""
     model = first().double()
-    optimiser = optimisers.optimiser(model, TRAINING, 0, FIRST_STEP)
+    optimiser = optimisers.optimiser(groups(model), TRAINING, 0)
     parameter = model.cls[1].bias
     value, velocity = parameter.detach().clone(), None
     for iteration in range(2):

@@ -50,6 +50,7 @@ def load_scenario(
     Raises:
         UserError: no such scenario, or a bad field.
     """
+    from dkd import methods
     from dkd.scenario import catalogue
     from dkd.scenario.parsing import load, parse_assignments
 
@@ -65,8 +66,9 @@ def load_scenario(
         if isinstance(data, str) and data.startswith(("s3://", "minio://")):
             values.setdefault("data.format", "packed")
     if from_file:
-        return load(path).override(values) if values else load(path)
-    return catalogue.scenario(name, values)
+        found = methods.check(load(path), source=name)
+        return methods.check(found.override(values)) if values else found
+    return methods.check(catalogue.scenario(name, values))
 
 
 def seeds(text: str | None) -> tuple[int, ...]:

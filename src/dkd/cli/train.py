@@ -73,6 +73,7 @@ def perform(
     """
     from functools import partial
 
+    from dkd import methods
     from dkd.data import packed
     from dkd.kubeflow import local_runner
     from dkd.scenario.names import check_run_name, slug
@@ -86,8 +87,8 @@ def perform(
     chosen = (
         whole.override({"label": "", "variants": {}}) if variant is None else whole.variant(variant)
     )
-    if step >= chosen.steps:
-        raise UserError(f"--step {step}: {chosen.name} has the steps 0 to {chosen.steps - 1}")
+    if step >= (count := methods.steps(chosen)):
+        raise UserError(f"--step {step}: {chosen.name} has the steps 0 to {count - 1}")
     if (step > 0) != bool(teacher):
         needed = f"name the checkpoint of step {step - 1}" if step else "step 0 has no teacher"
         raise UserError(f"--teacher: {needed}")

@@ -14,7 +14,7 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
 
-from dkd import storage
+from dkd import methods, storage
 from dkd.errors import UserError
 from dkd.kubeflow.internals import LocalOutput
 from dkd.kubeflow.local_processes import run_processes
@@ -72,7 +72,7 @@ def plan(
         for seed in seeds or (one.seed,):
             run = check_run_name(slug(name or scenario.name, label, f"seed{seed}" if seeds else ""))
             seeded = one.override({"seed": seed})
-            runs.append(Planned(run, partial(_incremental, seeded), {}, seeded.steps))
+            runs.append(Planned(run, partial(_incremental, seeded), {}, methods.steps(seeded)))
     return runs
 
 

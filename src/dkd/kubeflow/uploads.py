@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from dkd import __version__
+from dkd import __version__, methods
 from dkd.errors import UserError
 from dkd.kubeflow.client import Endpoint, Exists, Missing, Object
 from dkd.scenario import form
@@ -234,4 +234,5 @@ def check(content: bytes, values: Mapping[str, Any]) -> None:
         return
     document = prepared["inputs"]["parameters"]["scenario"]["runtimeValue"]["constant"]
     scenario = parse(json.loads(document), source="scenario")
-    form.fill_in(scenario, form.INCREMENTAL, values)
+    filled = form.fill_in(scenario, form.INCREMENTAL, values)
+    methods.check(filled, source="other_settings")

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from dkd.methods import LossWeights
+from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import Output
 
 VOID = 255
@@ -34,19 +34,6 @@ _CPU_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 26
 # The largest fp16. A logit beyond it is an overflow of a low-precision network; an infinity
 # would become NaN as soon as it is interpolated or weighted by 0.
 _LARGEST = 65504.0
-
-
-class Losses(NamedTuple):
-    """The loss of a batch.
-
-    Attributes:
-        total: weighted sum of the terms, a scalar to call ``backward`` on.
-        terms: each term by its name in :class:`dkd.methods.LossWeights`, unweighted and
-            detached; a term of weight 0 is left out.
-    """
-
-    total: Tensor
-    terms: dict[str, Tensor]
 
 
 def total(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dkd.losses.blockwise import VOID, Losses
-from dkd.methods import LossWeights
+from dkd.losses.blockwise import VOID
+from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import Output, upsample
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dkd import methods
 from dkd.data import splits
 from dkd.data.index import Dataset
-from dkd.methods import METHODS
 from dkd.scenario.schema import parse
 from dkd.scenario.tasks import Task
 from dkd.steps.retention import Survey, tail
@@ -80,7 +80,7 @@ def _trained_on(model: Manifest, dataset: Dataset) -> frozenset[str]:
         return frozenset(record.id for record in dataset.train)
     scenario = parse(document, source=model.uri)
     task = Task.of(scenario.task, dataset.classes)
-    if METHODS[scenario.method].joint:
+    if methods.get(scenario.method).joint:
         task = task.joint()
     step = read_json(model, "checkpoint.json")["step"]
     return frozenset(r.id for r in splits.training(dataset, task, scenario.setting, step))

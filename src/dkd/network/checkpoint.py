@@ -1,7 +1,8 @@
 """Checkpoints: safetensors and JSON, published as one artifact.
 
 ``model.safetensors`` holds every parameter and buffer under the released program's names;
-``checkpoint.json`` says what the model knows and where it is from. Nothing is pickled.
+``checkpoint.json`` says what the model knows and where it is from; ``statistics.safetensors``,
+where there is one, what its method keeps for the next step. Nothing is pickled.
 """
 
 import json
@@ -20,10 +21,14 @@ from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
+STATISTICS = "statistics.safetensors"
 
 
 def write(
-    folder: Path, model: SegmentationModel, description: Mapping[str, Any]
+    folder: Path,
+    model: SegmentationModel,
+    description: Mapping[str, Any],
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Path]:
     """Writes a checkpoint's parts.
 
@@ -32,6 +37,7 @@ def write(
         model: the trained model.
         description: ``checkpoint.json``: classes by step, data set, method, hyper-parameters,
             metrics, the parent's digest. Nothing in it may differ between two equal trainings.
+        statistics: what the method keeps beside the model; no part where that is nothing.
 
     Returns:
         The parts by name, for publishing.
@@ -39,7 +45,10 @@ def write(
     save_tensors(folder / WEIGHTS, model.state_dict())
     text = json.dumps(description, sort_keys=True, indent=1)
     (folder / DESCRIPTION).write_text(text + "\n")
-    return {name: folder / name for name in (WEIGHTS, DESCRIPTION)}
+    if statistics:
+        save_tensors(folder / STATISTICS, statistics)
+    names = (WEIGHTS, DESCRIPTION, *([STATISTICS] if statistics else []))
+    return {name: folder / name for name in names}
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -60,6 +69,12 @@ def read(folder: Path) -> SegmentationModel:
     model = SegmentationModel(network, counts)
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
+
+
+def read_statistics(folder: Path) -> dict[str, Tensor]:
+    """What the method of a downloaded checkpoint kept for the next step, on the CPU."""
+    path = folder / STATISTICS
+    return load_file(path) if path.exists() else {}
 
 
 def fetch(uri: str) -> tuple[SegmentationModel, dict[str, Any]]:

@@ -71,7 +71,7 @@ class Curve(Part):
 
     Attributes:
         iterations: increasing, counted from 1.
-        terms: by name (``total`` and those of :data:`dkd.methods.LOSS_TERMS`), each as long as
+        terms: by name (``total`` and those of the method), each as long as
             ``iterations``.
     """
 

@@ -21,7 +21,6 @@ from pydantic import (
 )
 
 from dkd.errors import UserError
-from dkd.methods import LOSS_TERMS, METHODS
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
@@ -298,8 +297,9 @@ class Scenario(Model):
         label: how tables name it beside others; the method's name if empty.
         task: classes by step, as names or label values of the data set.
         setting: which images belong to a step (:mod:`dkd.data.splits`).
-        method: one of :data:`dkd.methods.METHODS`.
+        method: how a step is learned, by a name that :mod:`dkd.methods` knows and checks.
         losses: loss weights that replace the method's (ablations), e.g. ``{kd: 0}``.
+        method_options: what else the method can be told.
         memory_size: exemplars kept for later steps; 0 keeps none.
         protocol: :mod:`dkd.scenario.protocols`.
         speed: how fast it is done.
@@ -315,6 +315,7 @@ class Scenario(Model):
     setting: Setting = "overlap"
     method: str = "dkd"
     losses: dict[str, Weight] = {}
+    method_options: dict[str, Any] = {}
     memory_size: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     protocol: ProtocolName = "corrected"
     seed: Seed = 1
@@ -323,21 +324,6 @@ class Scenario(Model):
     speed: Speed = Speed()
     launch: Launch = Launch()
     variants: dict[str, dict[str, Any]] = {}
-
-    @model_validator(mode="after")
-    def _known_names(self) -> Self:
-        if self.method not in METHODS:
-            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
-        if unknown := set(self.losses) - set(LOSS_TERMS):
-            raise ValueError(
-                f"losses.{min(unknown)}: no such loss; there are {', '.join(LOSS_TERMS)}"
-            )
-        return self
-
-    @property
-    def steps(self) -> int:
-        """Number of steps that are trained."""
-        return 1 if METHODS[self.method].joint else len(self.task)
 
     def override(self, assignments: Mapping[str, Any]) -> "Scenario":
         """This scenario with other values.
@@ -375,13 +361,13 @@ def parse(document: object, source: str) -> Scenario:
     return parse_part(Scenario, document, source)
 
 
-def parse_part(part: type[M], document: object, source: str) -> M:
-    """As :func:`parse`, for any part of a scenario."""
+def parse_part(part: type[M], document: object, source: str, within: str = "") -> M:
+    """As :func:`parse`, for any part of a scenario, which is its field ``within``."""
     try:
         return part.model_validate(document)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(filter(None, [within, *map(str, first["loc"])]))
         message = first["msg"].removeprefix("Value error, ")
         given = first["input"]
         if first["type"] != "value_error" and isinstance(given, str | int | float | None):
@@ -420,7 +406,7 @@ def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> 
         at = at.get(part)  # type: ignore[assignment]
         if not isinstance(at, dict):
             raise UserError(f"{key}: no such field")
-    open_mapping = path[:-1] in (["losses"], ["variants"])
+    open_mapping = path[:-1] in (["losses"], ["method_options"], ["variants"])
     if path[-1] not in at and not open_mapping:
         raise UserError(f"{key}: no such field; there are {', '.join(at)}")
     inner = at.get(path[-1])

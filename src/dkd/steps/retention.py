@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from dkd import storage
+from dkd import methods, storage
 from dkd.errors import UserError
 from dkd.report.collect import RESULT
 from dkd.storage import artifacts
@@ -229,7 +229,8 @@ def state(found: Survey, run: Run) -> str:
         return "finished"
     used = found.uses[run.name]
     trained = sum(place.startswith("checkpoints/") for place in used & found.manifests.keys())
-    steps = 1 if run.scenario.get("method") == "joint" else len(run.scenario.get("task", ()))
+    known = methods.METHODS.get(run.scenario.get("method", ""))
+    steps = 1 if known is not None and known.joint else len(run.scenario.get("task", ()))
     if not trained:
         return "started"
     return f"step {trained} of {steps}" if steps else f"{trained} steps"

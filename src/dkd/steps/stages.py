@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dkd import storage
+from dkd import methods, storage
 from dkd.data import index, packed, splits
 from dkd.data.index import Dataset
 from dkd.errors import UserError
@@ -51,7 +51,7 @@ class Outcome:
 
 def parsed_scenario(scenario: str) -> Scenario:
     """A scenario from a component's parameter (JSON)."""
-    return parse(json.loads(scenario), source="scenario")
+    return methods.check(parse(json.loads(scenario), source="scenario"), source="scenario")
 
 
 def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
@@ -101,8 +101,9 @@ def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = pri
     and not after days.
 
     Raises:
-        UserError: what is wrong with the data set or the task.
+        UserError: what is wrong with the method, the data set or the task.
     """
+    methods.check(scenario)
     dataset, uri = _publish_dataset(scenario.data, root, progress)
     task = Task.of(scenario.task, dataset.classes)
     for step in range(len(task.steps)):
@@ -172,11 +173,12 @@ def prepare_extension(
             "data": data.model_dump(),
             "task": task.steps,
             "method": "dkd",
+            "method_options": {},
             "variants": {},
         },
         source=teacher,
     )
-    scenario = settle(teachers)
+    scenario = methods.check(settle(teachers))
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
@@ -310,4 +312,7 @@ def claim_run(
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
     """The scenario without what changes no result."""
-    return scenario.model_dump(mode="json", exclude={"description", "speed", "launch", "variants"})
+    left_out = {"description", "speed", "launch", "variants"}
+    if not scenario.method_options:  # as before there were any
+        left_out.add("method_options")
+    return scenario.model_dump(mode="json", exclude=left_out)

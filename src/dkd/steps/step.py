@@ -10,18 +10,18 @@ known here.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
-from dkd import storage
+from dkd import methods, storage
 from dkd.data import labels, splits
 from dkd.data.index import Dataset, Record
 from dkd.data.packed import open_dataset
 from dkd.errors import UserError
-from dkd.methods import FIRST_STEP, METHODS, LossWeights
+from dkd.methods import Method
 from dkd.scenario.protocols import PROTOCOLS, Protocol
 from dkd.scenario.schema import Model, Scenario
 from dkd.scenario.tasks import Task
@@ -78,8 +78,9 @@ class Step:
 
         Raises:
             UserError: an input is missing or does not fit: a teacher that knows other classes
-                than the task says, no teacher at a later step.
+                than the task says, no teacher at a later step, an unknown method.
         """
+        methods.check(spec.scenario)
         dataset, _ = open_dataset(spec.dataset)
         teacher = artifacts.load(spec.teacher) if spec.teacher else None
         memory = artifacts.load(spec.memory) if spec.memory else None
@@ -106,7 +107,7 @@ class Step:
     def task(self) -> Task:
         """The task as it is trained: all in one step for a joint method."""
         task = Task(self.spec.task)
-        return task.joint() if METHODS[self.scenario.method].joint else task
+        return task.joint() if self.method.joint else task
 
     @property
     def number(self) -> int:
@@ -120,19 +121,14 @@ class Step:
     def protocol(self) -> Protocol:
         return PROTOCOLS[self.scenario.protocol]
 
+    @cached_property
+    def method(self) -> type[Method]:
+        return methods.get(self.scenario.method)
+
     @property
     def covers_seen_classes(self) -> bool:
-        """Whether the mBCE covers every seen class (else the step's new ones only)."""
-        return self.number == 0 or METHODS[self.scenario.method].covers_seen_classes
-
-    @cached_property
-    def weights(self) -> LossWeights:
-        """The loss weights in force at this step."""
-        base = FIRST_STEP if self.number == 0 else METHODS[self.scenario.method].weights
-        changed = self.scenario.losses
-        if self.number == 0:
-            changed = {term: w for term, w in changed.items() if term in ("mbce", "ac")}
-        return LossWeights(**{**asdict(base), **changed})
+        """Whether labels speak for every seen class (else for the step's new ones only)."""
+        return self.number == 0 or self.method.covers_seen_classes
 
     @cached_property
     def training_records(self) -> tuple[Record, ...]:
@@ -173,7 +169,8 @@ class Step:
             "labels": labels.training_table(self.dataset, self.task, number).tobytes().hex(),
             "teacher": self.teacher.digest if self.teacher else None,
             "memory": self.memory.digest if self.memory else None,
-            "losses": asdict(self.weights),
+            "losses": self.method.weights_at(number, self.scenario.losses),
+            **self.method.key(self.scenario, number),
             "covers_seen_classes": self.covers_seen_classes,
             "void_is_negative": self.protocol.void_is_negative,
             "memory_keeps_labels": self.protocol.memory_keeps_labels if self.memory else None,

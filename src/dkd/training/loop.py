@@ -1,29 +1,29 @@
 """The training loop of one step.
 
 It reads from top to bottom: :meth:`Trainer.run` is the loop, :meth:`Trainer.train_step` one
-iteration. What a method does differently is in its loss weights, not here; what happens beside
-training (saving, stopping) is asked of a :class:`dkd.training.resume.Saver`. What makes it fast
+iteration. What is learned and how is asked of a :class:`dkd.methods.Method`; what happens beside
+training (saving, stopping) of a :class:`dkd.training.resume.Saver`. What makes it fast
 is switched in the scenario (:class:`dkd.scenario.schema.Speed`); the host waits for the device once
 per stretch of the curve, and nowhere inside an iteration.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dkd.data.loading import StepBatches, StepImages, load
+from dkd.data.loading import Draw, StepBatches, StepImages, load
 from dkd.errors import UserError
-from dkd.losses import blockwise, reference
-from dkd.network.deeplab import SegmentationModel
+from dkd.losses.terms import Losses
+from dkd.methods import Method
+from dkd.methods.base import Batch
+from dkd.network.deeplab import Output, SegmentationModel
 from dkd.network.preparation import prepare_frozen, prepare_images, prepare_student, record
-from dkd.network.speed import decided
 from dkd.steps.step import Step
 from dkd.training import optimiser
 from dkd.training.ranks import Ranks
@@ -67,11 +67,8 @@ class Trainer:
 
     Args:
         step: the step.
-        student: model of this step, as it starts.
-        teacher: the previous step's model; None at step 0.
+        method: the step's, with its models as they start.
         images: the step's images and exemplars.
-        images_differ: labels of some images cover other classes than those of the rest: the
-            memory's when it keeps its old labels.
         ranks: this process's place.
         say: prints a line of progress; called on rank 0 only.
     """
@@ -79,32 +76,21 @@ class Trainer:
     def __init__(
         self,
         step: Step,
-        student: SegmentationModel,
-        teacher: SegmentationModel | None,
+        method: Method,
         images: StepImages,
-        images_differ: bool,
         ranks: Ranks,
         say: Callable[[str], None],
     ) -> None:
         training = step.scenario.training
         cuda = ranks.device.type == "cuda"
-        self.speed = decided(step.scenario.speed, cuda)
-        self.step, self.ranks, self.say = step, ranks, say
-        self.images, self.images_differ = images, images_differ
+        self.step, self.method, self.images = step, method, images
+        self.ranks, self.say, self.speed = ranks, say, method.given.speed
         self.autocast_type = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[
             training.precision if cuda else "fp32"
         ]
-        self.student = prepare_student(student.to(ranks.device), self.speed)
-        self.teacher = (
-            prepare_frozen(teacher.to(ranks.device), self.speed, self.autocast_type)
-            if teacher
-            else None
-        )
-        self.losses = (
-            partial(blockwise.total, fused=bool(self.speed.triton_losses))
-            if self.speed.block_losses
-            else reference.total
-        )
+        self.student = prepare_student(method.student.to(ranks.device), self.speed)
+        for model in method.frozen:
+            prepare_frozen(model.to(ranks.device), self.speed, self.autocast_type)
         self.batches = StepBatches(
             n=len(images),
             batch_size=training.batch_size,
@@ -116,16 +102,14 @@ class Trainer:
         self.total = self.epochs * self.batches.per_epoch
         self.iteration = 0
         self.optimiser = optimiser.optimiser(
-            self.student,
-            training,
-            step.number,
-            step.weights,
-            fused=bool(self.speed.fused_optimiser),
+            method.groups(), training, step.number, fused=bool(self.speed.fused_optimiser)
         )
         self.scaler = torch.amp.GradScaler(
             ranks.device.type, enabled=self.autocast_type is torch.float16
         )
-        self.recorded = bool(self.speed.recorded) and self.student.statistics_frozen
+        self.recorded = bool(
+            self.speed.recorded and self.student.statistics_frozen and method.played
+        )
         if self.recorded:
             self._record()  # before DistributedDataParallel hooks onto the parameters
         self.model: nn.Module = self.student
@@ -138,21 +122,25 @@ class Trainer:
             )
         self.curve = Curve(every=max(1, self.total // 100))
 
-    def run(self, saver: Saver, events: EventLog | None = None) -> None:
+    def run(self, saver: Saver, events: EventLog | None = None) -> Mapping[str, Tensor]:
         """Trains to the end, from wherever a save left off.
 
         Args:
             saver: saves and restores.
             events: what TensorBoard shows; on rank 0.
 
+        Returns:
+            What the method keeps beside the model.
+
         Raises:
             dkd.training.resume.Preempted: the job was asked to leave; its state is saved.
         """
+        self.method.begin(lambda model: self._walk(model, epoch=0))
         self._settle()
         saver.restore(self)
         self._report_start()
         started, first = time.monotonic(), self.iteration
-        for batch in self._load():
+        for batch in self._load(self.batches.iterations(self.total, self.iteration)):
             terms = self.train_step(batch)
             self.curve.add(self.iteration, terms)
             if self.iteration % self.batches.per_epoch == 0:
@@ -160,6 +148,7 @@ class Trainer:
             if events is not None:
                 events.after_iteration(self)
             saver.after_iteration(self)
+        return self.method.finish(lambda model: self._walk(model, epoch=self.epochs))
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One iteration.
@@ -186,36 +175,31 @@ class Trainer:
         self.iteration += 1
         return {**loss.terms, "total": loss.total.detach()}
 
-    def _loss(self, batch: dict[str, Tensor]) -> blockwise.Losses:
-        step = self.step
-        image = self._prepared(batch["image"])
-        distils = step.weights.distils
-        old = self.teacher.classes if self.teacher is not None else 0
+    def _loss(self, batch: dict[str, Tensor]) -> Losses:
+        batch = {**batch, "image": self._prepared(batch["image"])}
         with self._autocast():
-            student = self.model(image, decomposed=old if distils else 0)
-            teacher = None
-            if self.teacher is not None and distils:
-                with torch.no_grad():
-                    teacher = self.teacher(image, decomposed=old)
-        return self.losses(
-            student,
-            teacher,
-            batch["label"],
-            weights=step.weights,
-            covers=range(1 if step.covers_seen_classes else 1 + old, 1 + self.student.classes),
-            covered=batch["covered"] if self.images_differ else None,
-            pos_weight=step.scenario.training.pos_weight.at(step.number),
-            void_is_negative=step.protocol.void_is_negative,
-            average=self.ranks.average,
-        )
+            outputs = self.method.outputs(self.model, batch["image"])
+        return self.method.loss(outputs, batch)
+
+    def _walk(self, model: SegmentationModel, epoch: int) -> Iterator[tuple[Output, Batch]]:
+        """A pass over the images as an epoch shows them (:data:`dkd.methods.base.Walk`)."""
+        learning = model.training
+        model.eval()
+        try:
+            for batch in self._load(self.batches.batches(epoch)):
+                batch = {**batch, "image": self._prepared(batch["image"])}
+                with torch.no_grad(), self._autocast():
+                    output = model(batch["image"])
+                yield output, batch
+        finally:
+            model.train(learning)
 
     def _record(self) -> None:
         """Records the models' passes, for batches of this rank's size."""
         crop = self.step.scenario.training.crop
         images = torch.zeros(self.batches.of_a_rank, 3, crop, crop, device=self.ranks.device)
-        taught = [self.teacher] if self.teacher is not None and self.step.weights.distils else []
         with self._autocast(caches=False):
-            record([self.student, *taught], self._prepared(images))
+            record(self.method.played, self._prepared(images))
 
     def _autocast(self, caches: bool = True) -> torch.autocast:
         return torch.autocast(
@@ -228,11 +212,11 @@ class Trainer:
     def _prepared(self, images: Tensor) -> Tensor:
         return prepare_images(images, self.student, self.speed, self.autocast_type)
 
-    def _load(self) -> Iterator[dict[str, Tensor]]:
-        """This rank's batches of the iterations that are left, on its device."""
+    def _load(self, batches: Iterator[list[Draw]]) -> Iterator[dict[str, Any]]:
+        """Batches of this rank, on its device."""
         yield from load(
             self.images,
-            self.batches.iterations(self.total, self.iteration),
+            batches,
             self.step.scenario.training.loader_workers,
             device=self.ranks.device,
             device_transforms=bool(self.speed.device_transforms),

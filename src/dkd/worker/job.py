@@ -32,8 +32,10 @@ from dkd.evaluation import evaluator
 from dkd.launching.rank import follow_parent, last_words, report_exceptions
 from dkd.memory import exemplars
 from dkd.memory.exemplars import Memory
+from dkd.methods.base import Circumstances
 from dkd.network import checkpoint, deeplab, pretrained
 from dkd.network.normalisation import synchronise
+from dkd.network.speed import decided
 from dkd.steps.stages import result_uri
 from dkd.steps.step import Stage, Step, StepSpec
 from dkd.storage import artifacts
@@ -107,25 +109,17 @@ class StepJob:
             student = deeplab.build(step.scenario.network, [len(step.task.steps[0])])
             self._initialise(student)
         else:
-            student = deeplab.grow(teacher, len(step.task.steps[step.number]))
-            deeplab.freeze_for_later_step(student)
+            student = step.method.grow(teacher, len(step.task.steps[step.number]))
         # Ranks drop different features (dropout), so each has a stream of its own.
         torch.manual_seed(step.scenario.seed * 100_003 + self.ranks.rank)
         if step.number == 0 and self.ranks.world_size > 1:
             synchronise(student.to(self.ranks.device))
-        trainer = Trainer(
-            step,
-            student,
-            teacher,
-            self._images(),
-            images_differ=step.memory is not None and step.protocol.memory_keeps_labels,
-            ranks=self.ranks,
-            say=self.say,
-        )
+        method = step.method(student, teacher, self._circumstances())
+        trainer = Trainer(step, method, self._images(), self.ranks, self.say)
         self._saver = Saver(step, self.ranks, self.say)
         events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
         try:
-            trainer.run(self._saver, events)
+            statistics = trainer.run(self._saver, events)
         finally:
             if events is not None:
                 events.close()
@@ -140,7 +134,7 @@ class StepJob:
             "classes": identity["classes"],
             "step": step.number,
             "dataset": {"name": step.dataset.name, "digest": step.dataset.digest},
-            "method": "dkd" if step.weights.distils else step.scenario.method,
+            "method": step.scenario.method,
             "losses": identity["losses"],
             "network": step.scenario.network.model_copy(
                 update={"weights": "", "weights_sha256": ""}
@@ -162,7 +156,7 @@ class StepJob:
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }
-        return checkpoint.write(work, student, description), details
+        return checkpoint.write(work, student, description, statistics), details
 
     def _evaluate(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         trained = artifacts.load(self.step.checkpoint_uri)
@@ -181,6 +175,21 @@ class StepJob:
             self.say,
         )
         return parts, {"checkpoint": _reference(trained), "previous": _reference(self.step.memory)}
+
+    def _circumstances(self) -> Circumstances:
+        step, statistics = self.step, dict[str, torch.Tensor]()
+        if step.teacher is not None:
+            _, folder = artifacts.fetch_cached(step.teacher.uri, artifact_cache())
+            statistics = checkpoint.read_statistics(folder)
+        return Circumstances(
+            step.scenario,
+            step.number,
+            images_differ=step.memory is not None and step.protocol.memory_keeps_labels,
+            speed=decided(step.scenario.speed, self.ranks.device.type == "cuda"),
+            average=self.ranks.average,
+            gather=self.ranks.gather,
+            statistics=statistics,
+        )
 
     def _events_uri(self) -> str:
         spec = self.step.spec

@@ -1,0 +1,230 @@
+"""A method as one object: student, teacher and loss, and all that the training asks of them.
+
+The class says what a step's key is made of (name, loss weights, options) and imports no torch;
+an instance is one step's on one rank and computes. To add a method, write a class beside
+:class:`dkd.methods.dkd.DKD` that gives at least ``name``, ``summary``, ``weights`` and
+:meth:`Method.loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from dkd.errors import UserError
+from dkd.scenario.protocols import PROTOCOLS, Protocol
+from dkd.scenario.schema import Model, Scenario, Speed, parse_part
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dkd.losses.terms import Losses
+    from dkd.network.deeplab import Output, SegmentationModel
+
+T = TypeVar("T")
+
+HEAD_FACTOR = 10.0
+"""ASPP and the heads learn this many times as fast as the backbone, as in the released program."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """All that an instance of a method is told beside its models.
+
+    Attributes:
+        scenario: checked by :meth:`Method.check`.
+        step: counted from 0.
+        images_differ: labels of some images cover other classes than those of the rest: the
+            memory's when it keeps its old labels.
+        speed: decided switches.
+        average: the mean of a tensor over the ranks, on the ranks' device.
+        gather: every rank's value, in rank order, on every rank; see :func:`in_order`.
+        statistics: what the method of the step before returned from :meth:`Method.finish`, on
+            the CPU; empty where that was nothing.
+    """
+
+    scenario: Scenario
+    step: int
+    images_differ: bool
+    speed: Speed
+    average: Callable[[Tensor], Tensor]
+    gather: Callable[[Any], list[Any]]
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> Protocol:
+        return PROTOCOLS[self.scenario.protocol]
+
+
+Batch = Mapping[str, Any]
+"""``image`` float N x 3 x H x W as prepared models take it, ``label`` uint8 N x H x W in channel
+numbers (0 background, 255 void), ``covered`` bool N x K, ``id`` N names; on the rank's device.
+"""
+
+Walk = Callable[["SegmentationModel"], "Iterator[tuple[Output, Batch]]"]
+"""One pass over an epoch of the step's images (augmented crops, this rank's share): what the model
+gives for each batch, in eval mode, without gradients and in training's precision, and the batch.
+"""
+
+
+class Method:
+    """How the model learns a step.
+
+    Attributes:
+        name: as written in a scenario.
+        summary: one line for a person who chooses.
+        weights: weight by loss term at steps > 0; ``losses`` of a scenario replaces them.
+        first_weights: likewise at step 0, which has no teacher. What has no weight there is not
+            replaced: step 0 is shared by whatever differs later.
+        covers_seen_classes: the labels of a step > 0 speak for all seen classes (old ones being
+            background in the new images) instead of for the new ones only.
+        joint: every class is learned at once, in a single step.
+        options: what ``method_options`` of a scenario may say; fields that change the result.
+        student: model of this step, on its device and prepared when training begins.
+        teacher: the previous step's model, frozen; None at step 0.
+        given: what else it is told.
+        at: the loss weights in force.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    weights: ClassVar[Mapping[str, float]]
+    first_weights: ClassVar[Mapping[str, float]]
+    covers_seen_classes: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+    options: ClassVar[type[Model]] = Model
+
+    # ---- what is known before anything is trained: no torch
+
+    @classmethod
+    def check(cls, scenario: Scenario) -> None:
+        """Refuses what this method cannot do; called before anything runs.
+
+        Raises:
+            UserError: an unknown loss term, or a bad option.
+        """
+        terms = cls.weights.keys() | cls.first_weights.keys()
+        if unknown := scenario.losses.keys() - terms:
+            known = ", ".join([*cls.weights, *(cls.first_weights.keys() - cls.weights.keys())])
+            raise UserError(f"losses.{min(unknown)}: no such loss; there are {known}")
+        fields = cls.options.model_fields
+        if unknown := scenario.method_options.keys() - fields.keys():
+            known = ", ".join(fields) or "none"
+            raise UserError(
+                f"method_options.{min(unknown)}: no such option of {cls.name}; there are {known}"
+            )
+        cls.chosen(scenario)
+
+    @classmethod
+    def chosen(cls, scenario: Scenario) -> Any:
+        """The scenario's options of this method, an instance of :attr:`options`."""
+        return parse_part(cls.options, scenario.method_options, "", within="method_options")
+
+    @classmethod
+    def weights_at(cls, step: int, losses: Mapping[str, float]) -> dict[str, float]:
+        """The loss weights in force at a step, by term.
+
+        Args:
+            step: counted from 0.
+            losses: the scenario's, which replace the method's.
+        """
+        base = cls.weights if step else cls.first_weights
+        changed = {term: w for term, w in losses.items() if step or base.get(term)}
+        return {term: float(w) for term, w in {**base, **changed}.items()}
+
+    @classmethod
+    def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
+        """What of the method a step's key holds, beside loss weights and covered classes."""
+        chosen = cls.chosen(scenario).model_dump(mode="json", exclude_defaults=True)
+        return {"method": cls.name, **({"method_options": chosen} if chosen else {})}
+
+    @classmethod
+    def grow(cls, teacher: SegmentationModel, new: int) -> SegmentationModel:
+        """The student of a step > 0, as it starts.
+
+        Args:
+            teacher: model of the step before; it stays as it is.
+            new: number of new classes.
+        """
+        from dkd.network import deeplab
+
+        student = deeplab.grow(teacher, new)
+        deeplab.freeze_for_later_step(student)
+        return student
+
+    # ---- one step on one rank
+
+    def __init__(
+        self, student: SegmentationModel, teacher: SegmentationModel | None, given: Circumstances
+    ) -> None:
+        self.student, self.teacher, self.given = student, teacher, given
+        self.at = self.weights_at(given.step, given.scenario.losses)
+
+    @property
+    def frozen(self) -> Sequence[SegmentationModel]:
+        """The models beside the student, to be put on the device and prepared."""
+        return [] if self.teacher is None else [self.teacher]
+
+    @property
+    def played(self) -> Sequence[SegmentationModel]:
+        """The models whose passes may be recorded and played: those that :meth:`outputs` calls,
+        in that order. Empty if it needs more of a pass than backbone, ASPP and heads give.
+        """
+        return [self.student, *self.frozen]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What is optimised, as torch's parameter groups, made by :func:`group`."""
+        raise NotImplementedError
+
+    def begin(self, walk: Walk) -> None:
+        """Called on all ranks before the first iteration, at a resumption too. All that it works
+        out must follow from teacher, statistics and images, so that it is the same again.
+        """
+
+    def outputs(self, model: nn.Module, images: Tensor) -> Any:
+        """The passes of an iteration, under autocast.
+
+        Args:
+            model: the student, to be called as it is here: wrapped where there are several ranks.
+            images: ``N x 3 x H x W``, as prepared models take them.
+        """
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, batch: Batch) -> Losses:
+        """The loss of a batch, from what :meth:`outputs` gave; not under autocast."""
+        raise NotImplementedError
+
+    def finish(self, walk: Walk) -> Mapping[str, Tensor]:
+        """Called on all ranks after the last iteration; may change the student a last time.
+
+        Returns:
+            What the next step's method needs to know beside the model, the same on every rank
+            and for any number of ranks: it is a part of the checkpoint and so of later keys.
+        """
+        return {}
+
+
+def group(
+    name: str, modules: Iterable[nn.Module], factor: float, weight_decay: float
+) -> dict[str, Any]:
+    """A parameter group of what learns in some modules.
+
+    Args:
+        name: for people.
+        modules: any.
+        factor: its rate is so many times the backbone's.
+        weight_decay: its own.
+    """
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return {"name": name, "params": parameters, "factor": factor, "weight_decay": weight_decay}
+
+
+def in_order(gathered: Sequence[Sequence[T]]) -> list[T]:
+    """Values of every image of a :data:`Walk`, in the epoch's order whatever the number of ranks.
+
+    Args:
+        gathered: one list for each rank, with one value for each image that it walked over.
+    """
+    return list(chain.from_iterable(zip(*gathered, strict=True)))

@@ -1,0 +1,95 @@
+"""Decomposed knowledge distillation (arXiv 2210.05941)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dkd.losses.terms import LossWeights
+from dkd.methods.base import HEAD_FACTOR, Batch, Circumstances, Method, group
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dkd.losses.terms import Losses
+    from dkd.network.deeplab import Output, SegmentationModel
+    from dkd.scenario.schema import Scenario
+
+
+class DKD(Method):
+    """Learns the labelled classes, and distils the old ones' logits whole and decomposed.
+
+    Step 0 learns its classes and the auxiliary classifier, which acts on detached features and
+    changes nothing else. The same step 0 serves :class:`~dkd.methods.finetune.Finetune`.
+    """
+
+    name = "dkd"
+    summary = "decomposed knowledge distillation: learns new classes, keeps the old"
+    weights: ClassVar[Mapping[str, float]] = asdict(LossWeights())
+    first_weights: ClassVar[Mapping[str, float]] = asdict(
+        LossWeights(kd=0.0, dkd_pos=0.0, dkd_neg=0.0)
+    )
+
+    @classmethod
+    def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
+        """Nothing: loss weights and covered classes say it all, and step 0 is shared."""
+        return {}
+
+    def __init__(
+        self, student: SegmentationModel, teacher: SegmentationModel | None, given: Circumstances
+    ) -> None:
+        super().__init__(student, teacher, given)
+        self._weights = LossWeights(**self.at)
+        self._old = 0 if teacher is None else teacher.classes
+        first = 1 if given.step == 0 or self.covers_seen_classes else 1 + self._old
+        self._covers = range(first, 1 + student.classes)
+
+    @property
+    def played(self) -> Sequence[SegmentationModel]:
+        return super().played if self._weights.distils else [self.student]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Weight decay acts on everything at step 0, later on the new head alone: what the old
+        classes stand on is not pulled towards 0 when no image shows them. The auxiliary
+        classifier is left out where no term of the loss teaches it.
+        """
+        model, decay = self.student, self.given.scenario.training.weight_decay
+        kept = 0.0 if self.given.step else decay
+        auxiliary, *old, new = model.cls
+        return [
+            group("backbone", [model.backbone], 1.0, kept),
+            group("aspp", [model.aspp], HEAD_FACTOR, kept),
+            group("auxiliary", [auxiliary] if self._weights.ac else [], HEAD_FACTOR, kept),
+            group("old_heads", old, HEAD_FACTOR, kept),
+            group("new_head", [new], HEAD_FACTOR, decay),
+        ]
+
+    def outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
+        """What student and teacher give, decomposed for the classes that are distilled."""
+        import torch
+
+        if self.teacher is None or not self._weights.distils:
+            return model(images), None
+        student = model(images, decomposed=self._old)
+        with torch.no_grad():
+            return student, self.teacher(images, decomposed=self._old)
+
+    def loss(self, outputs: tuple[Output, Output | None], batch: Batch) -> Losses:
+        """All terms that have a weight (:mod:`dkd.losses.blockwise`)."""
+        from dkd.losses import blockwise, reference
+
+        given, speed = self.given, self.given.speed
+        student, teacher = outputs
+        common: dict[str, Any] = {
+            "weights": self._weights,
+            "covers": self._covers,
+            "covered": batch["covered"] if given.images_differ else None,
+            "pos_weight": given.scenario.training.pos_weight.at(given.step),
+            "void_is_negative": given.protocol.void_is_negative,
+            "average": given.average,
+        }
+        if not speed.block_losses:
+            return reference.total(student, teacher, batch["label"], **common)
+        fused = bool(speed.triton_losses)
+        return blockwise.total(student, teacher, batch["label"], **common, fused=fused)
