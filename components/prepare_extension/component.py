@@ -94,6 +94,7 @@ def prepare_extension(
             form.new_data(data_set_uri, other_settings),
             settle,
             artifact_root,
+            memory=add_with_memory_uri,
         )
         run = run_name or workflow
         inputs = {"teacher": add_to_teacher_uri, "memory": add_with_memory_uri}

@@ -46,20 +46,26 @@ def test_words_fit_into_kubernetes(log: Path, lines: list[str]) -> None:
     assert pods.last_words(log.read_text()).rank == 3
 
 
-def test_an_exception_is_reported_and_still_printed(log: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "final"),
+    [("ValueError", False), ("RuntimeError", False), ("KeyError", True), ("AssertionError", True)],
+)
+def test_an_exception_is_reported_and_still_printed(log: Path, kind: str, final: bool) -> None:
     program = (
         "from dkd.launching.rank import report_exceptions\n"
         "report_exceptions()\n"
-        "raise ValueError('7 is no class')"
+        f"raise {kind}('7 is no class')"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert result.stderr.endswith("ValueError: 7 is no class\n")
+    said = f"{kind}: {'7 is no class'!r}" if kind == "KeyError" else f"{kind}: 7 is no class"
+    assert result.stderr.endswith(f"{said}\n")
     words = pods.last_words(log.read_text())
-    assert words.lines[-1] == "ValueError: 7 is no class"
+    assert words.lines[-1] == said
     assert not words.bad_input
+    assert words.final == final
 
 
 @pytest.mark.parametrize("path", [None, "/nowhere/at/all"])

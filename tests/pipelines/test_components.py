@@ -93,6 +93,38 @@ def teacher(root: Path, name: str) -> str:
     ).uri
 
 
+def memory_of(root: Path, name: str, *classes: list[str]) -> artifacts.Manifest:
+    """A memory without exemplars."""
+    parts = {"memory.json": json.dumps({"classes": classes, "exemplars": []}).encode()}
+    return artifacts.publish(str(root / "memories" / name), parts, kind="memory", metadata={})
+
+
+def test_an_extension_needs_the_teachers_own_memory(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    known = teacher(root, "one")
+    later = memory_of(root, "later", ["one"], ["two"])
+    for inputs, told in (
+        (
+            {"add_to_teacher_uri": known, "add_with_memory_uri": later.uri},
+            f'{later.uri}: this memory was chosen for a model that knows [["one"], ["two"]], but '
+            'the teacher knows [["one"]]; name the memory of the teacher\'s own step',
+        ),
+        (
+            {"add_to_teacher_uri": known, "add_with_memory_uri": known},
+            f"{known}: checkpoint; name a memory",
+        ),
+        ({"add_to_teacher_uri": later.uri}, f"{later.uri}: memory; name a checkpoint"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            extended(root, folder, **inputs)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == f"dkd: {told}\n"
+    assert not (root / "runs").exists()
+    assert not (root / "datasets").exists()
+
+
 def extended(root: Path, folder: Path, **values: Any) -> Any:
     known = {"launch": Launch().model_dump(mode="json", exclude_none=True)}
     given = {
@@ -114,7 +146,7 @@ def test_an_extension_claims_its_runs_name(
     """Else another teacher's, or the same one's with another memory, would replace its result."""
     root = tmp_path / "root"
     one, other = teacher(root, "one"), teacher(root, "other")
-    memory = artifacts.publish(str(root / "memories/m"), {"x": b""}, kind="memory", metadata={})
+    memory = memory_of(root, "m", ["one"])
     assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"
     claim = (root / "runs/mine/scenario.json").read_bytes()
     assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"  # goes on

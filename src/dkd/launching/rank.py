@@ -15,6 +15,7 @@ PARENT = "DKD_TORCHRUN_PID"
 LAST_WORDS = "DKD_TERMINATION_LOG"
 """Environment variable with the file that Kubernetes shows as a container's last message."""
 
+_MISTAKES = (AssertionError, AttributeError, ImportError, LookupError, NameError, TypeError)
 _MOST_BYTES = 4000  # Kubernetes keeps 4096 bytes of a container's message
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -34,16 +35,21 @@ def follow_parent() -> None:
 
 
 def report_exceptions() -> None:
-    """Leaves an uncaught exception's last lines for the launching task (:func:`last_words`)."""
+    """Leaves an uncaught exception's last lines for the launching task (:func:`last_words`).
+
+    The program's own mistakes would be made again after a restart; what libraries raise for the
+    world around them (``RuntimeError``, ``OSError``, ``ValueError``) may pass.
+    """
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         sys.__excepthook__(kind, value, trace)
-        last_words("".join(traceback.format_exception(kind, value, trace)))
+        text = "".join(traceback.format_exception(kind, value, trace))
+        last_words(text, final=issubclass(kind, _MISTAKES))
 
     sys.excepthook = hook
 
 
-def last_words(text: str, *, bad_input: bool = False) -> None:
+def last_words(text: str, *, bad_input: bool = False, final: bool = False) -> None:
     """Leaves word of this rank's end where the launching task finds it, on a cluster.
 
     The first rank of a node to do so is the one heard: the others die of its death. Elsewhere
@@ -51,7 +57,8 @@ def last_words(text: str, *, bad_input: bool = False) -> None:
 
     Args:
         text: why, the most telling lines last.
-        bad_input: trying again would end the same way.
+        bad_input: the last line says to a person what is wrong with the input.
+        final: trying again would end the same way; so it does with bad input.
     """
     path = os.environ.get(LAST_WORDS)
     if not path:
@@ -62,6 +69,7 @@ def last_words(text: str, *, bad_input: bool = False) -> None:
         "time": datetime.now(UTC).isoformat(),
         "lines": lines,
         "bad_input": bad_input,
+        "final": bad_input or final,
     }
     while len(json.dumps(document)) > _MOST_BYTES:
         lines[0] = lines[0][len(lines[0]) // 2 + 1 :]

@@ -17,7 +17,16 @@ from dkd.launching.interface import Job, launcher
 from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import Data, Scenario, parse
 from dkd.scenario.tasks import Task
-from dkd.steps.step import Stage, Step, StepSpec, differences, digest, place, read_json
+from dkd.steps.step import (
+    Stage,
+    Step,
+    StepSpec,
+    differences,
+    digest,
+    known_classes,
+    place,
+    require_memory,
+)
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.storage.cache import dataset_cache
@@ -140,8 +149,9 @@ def prepare_extension(
     settle: Callable[[Scenario], Scenario],
     root: str,
     progress: Callable[[str], None] = print,
+    memory: str = "",
 ) -> Extension:
-    """Checks a model, new classes and their data before anything is trained.
+    """Checks a model, its memory, new classes and their data before anything is trained.
 
     The new step is trained as the teacher's scenario trains its later steps.
 
@@ -152,12 +162,16 @@ def prepare_extension(
         settle: replaces values of the teacher's scenario.
         root: artifact root.
         progress: prints a line.
+        memory: URI of the exemplar memory that goes with the teacher; empty without.
 
     Raises:
-        UserError: a class is known already, is not in the data, or has no image.
+        UserError: a class is known already, is not in the data, or has no image; teacher or memory
+            is something else, or the memory was chosen for other classes.
     """
     checkpoint = artifacts.load(teacher)
-    known = read_json(checkpoint, "checkpoint.json")["classes"]
+    known = known_classes(checkpoint, "checkpoint")
+    if memory:
+        require_memory(artifacts.load(memory), known)
     document = checkpoint.metadata.get("scenario")
     if document is None:
         raise UserError(f"{teacher}: {checkpoint.kind} without a scenario; name a checkpoint")

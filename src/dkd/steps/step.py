@@ -9,7 +9,7 @@ known here.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -78,7 +78,8 @@ class Step:
 
         Raises:
             UserError: an input is missing or does not fit: a teacher that knows other classes
-                than the task says, no teacher at a later step, an unknown method.
+                than the task says, no teacher at a later step, a memory of other classes than
+                the teacher's, an unknown method.
         """
         methods.check(spec.scenario)
         dataset, _ = open_dataset(spec.dataset)
@@ -91,10 +92,12 @@ class Step:
             raise UserError(f"step {spec.step}: needs the checkpoint of step {spec.step - 1}")
         if teacher is not None:
             step._require_classes(teacher, spec.step - 1)
+        if memory is not None:
+            require_memory(memory, step.task.upto(spec.step - 1).steps)
         return step
 
     def _require_classes(self, checkpoint: Manifest, step: int) -> None:
-        known = read_json(checkpoint, "checkpoint.json")["classes"]
+        known = known_classes(checkpoint, "checkpoint")
         expected = [list(names) for names in self.task.upto(step).steps]
         if known != expected:
             raise UserError(
@@ -291,6 +294,40 @@ def place(root: str, folder: str, identity: Mapping[str, Any]) -> str:
 def read_json(manifest: Manifest, name: str) -> Any:
     """A JSON part of an artifact, verified."""
     return json.loads(artifacts.read_part(manifest, name))
+
+
+def known_classes(manifest: Manifest, kind: str) -> list[list[str]]:
+    """The classes by step that a checkpoint or memory knows.
+
+    Args:
+        manifest: the artifact.
+        kind: ``checkpoint`` or ``memory``, as which it was named.
+
+    Raises:
+        UserError: it is another kind of artifact.
+    """
+    if manifest.kind != kind:
+        raise UserError(f"{manifest.uri}: {manifest.kind}; name a {kind}")
+    known: list[list[str]] = read_json(manifest, f"{kind}.json")["classes"]
+    return known
+
+
+def require_memory(memory: Manifest, classes: Sequence[Sequence[str]]) -> None:
+    """Checks that an exemplar memory goes with a model.
+
+    Args:
+        memory: the memory.
+        classes: that the model knows, by step.
+
+    Raises:
+        UserError: it does not.
+    """
+    known, expected = known_classes(memory, "memory"), [list(names) for names in classes]
+    if known != expected:
+        raise UserError(
+            f"{memory.uri}: this memory was chosen for a model that knows {_brief(known)}, but the "
+            f"teacher knows {_brief(expected)}; name the memory of the teacher's own step"
+        )
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

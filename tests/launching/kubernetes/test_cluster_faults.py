@@ -46,6 +46,18 @@ def test_bad_input_is_one_line_and_not_tried_again(stage: Stage) -> None:
     assert stage.api.requests.count(("create", stage.plural)) == 1
 
 
+def test_a_mistake_of_the_program_is_not_tried_again(stage: Stage) -> None:
+    launched = stage.launch(max_restarts=3)
+    stage.created()
+    words = json.loads(last_words(2, "Traceback", "KeyError: 'cat'")) | {"final": True}
+    stage.pod(0, "Failed", containers=[terminated(1, message=json.dumps(words))])
+    failure = launched.failure()
+    assert failure.startswith("job step-1-abc: node 0 failed in rank 2; kubectl logs ")
+    assert failure.endswith("its last lines:\n    Traceback\n    KeyError: 'cat'")
+    assert stage.api.deleted == [(stage.plural, stage.name)]
+    assert stage.api.requests.count(("create", stage.plural)) == 1
+
+
 def test_bad_input_is_final_though_the_operator_was_faster(trainjob: Stage) -> None:
     """JobSet had started all ranks again before the launching task looked."""
 

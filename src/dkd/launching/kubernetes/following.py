@@ -129,7 +129,7 @@ class Following:
             self._list()  # deaths since the last watch
             self._log.finish()
             raise self._failure(status)
-        self._refuse_bad_input()
+        self._refuse_to_restart()
         self._check_deadline(status)
         self._say_states(status)
         self._look_for_problems(status)
@@ -203,7 +203,7 @@ class Following:
 
     def _say_restart(self, attempt: int) -> None:
         """The operator has started all ranks again."""
-        self._refuse_bad_input()  # it may have been faster than we looked
+        self._refuse_to_restart()  # it may have been faster than we looked
         why = "a rank or a machine was lost"
         if self._deaths:
             first = pods.first_death(self._deaths.values())
@@ -290,9 +290,9 @@ class Following:
 
     # ---- how it ends
 
-    def _refuse_bad_input(self) -> None:
+    def _refuse_to_restart(self) -> None:
         """Gives the job up if one of its ranks said that trying again is no use."""
-        if bad := next((each for each in self._deaths.values() if each.bad_input), None):
+        if bad := next((each for each in self._deaths.values() if each.final), None):
             self._log.finish()
             raise Lost(self._death_message(bad), give_up=True, final=True)
 
@@ -315,7 +315,7 @@ class Following:
     def _failure(self, status: Status) -> Lost:
         if self._deaths:
             first = pods.first_death(self._deaths.values())
-            return Lost(self._death_message(first), final=first.bad_input)
+            return Lost(self._death_message(first), final=first.final)
         condition = status.condition or {}
         reason = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
         return Lost(self._message(f"failed ({reason})"), final="DeadlineExceeded" in reason)

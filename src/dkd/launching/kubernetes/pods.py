@@ -30,7 +30,8 @@ class Death:
         what: the cause in words, e.g. ``ran out of memory``.
         lines: the last lines of the rank that failed, or of the pod.
         at: when, in seconds or as a time stamp; comparable with others of the same kind.
-        bad_input: the program said that its input is bad, so trying again is no use.
+        bad_input: the program said in its last line what is wrong with its input.
+        final: it said that trying again is no use.
     """
 
     node: int
@@ -40,6 +41,7 @@ class Death:
     lines: tuple[str, ...]
     at: str
     bad_input: bool = False
+    final: bool = False
 
 
 def state(pod: Object) -> State:
@@ -128,7 +130,7 @@ def death(pod: Object, node: int, log: str = "") -> Death | None:
         cause = "killed"
     elif bad["exitCode"] == _STOPPED or bad.get("signal") == 15:
         cause = "stopped"
-    return Death(node, name, cause, what, words.lines, words.at or at, words.bad_input)
+    return Death(node, name, cause, what, words.lines, words.at or at, words.bad_input, words.final)
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class LastWords:
     at: str = ""
     signal: str = ""
     bad_input: bool = False
+    final: bool = False
 
 
 def last_words(message: str) -> LastWords:
@@ -150,7 +153,9 @@ def last_words(message: str) -> LastWords:
     """
     try:
         said = json.loads(message)
-        return LastWords(tuple(said["lines"]), said["rank"], said["time"], "", said["bad_input"])
+        bad_input = bool(said["bad_input"])
+        final = bool(said.get("final", bad_input))  # a worker of an earlier release says it so
+        return LastWords(tuple(said["lines"]), said["rank"], said["time"], "", bad_input, final)
     except (ValueError, TypeError, KeyError):
         pass
     lines = tuple(line for line in message.splitlines() if line.strip())[-LAST_LINES:]
@@ -171,9 +176,9 @@ _KILLED = re.compile(
 
 
 def first_death(deaths: Iterable[Death]) -> Death:
-    """The death that explains the others: bad input, then outside causes, then the earliest."""
+    """The death that explains the others: a final one, then outside causes, then the earliest."""
     order: Sequence[str] = ("killed", "error", "stopped")
-    return min(deaths, key=lambda each: (not each.bad_input, order.index(each.cause), each.at))
+    return min(deaths, key=lambda each: (not each.final, order.index(each.cause), each.at))
 
 
 def condition(pod: Object, kind: str) -> Object | None:
