@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
 from dkd import storage
 from dkd.errors import UserError
@@ -314,16 +315,13 @@ def _has_size(path: Path, size: int) -> bool:
 
 def _settled(uri: str, action: Callable[[], T]) -> T:
     """Run ``action`` on what should be there, again for a while if the store does not show it."""
-    until = time.monotonic() + storage.open_store(uri).settle_seconds
-    pause = 0.1
-    while True:
-        try:
-            return action()
-        except NotFound:
-            if time.monotonic() + pause > until:
-                raise
-        time.sleep(pause)
-        pause = min(1.0, 2 * pause)
+    again = Retrying(
+        retry=retry_if_exception_type(NotFound),
+        wait=wait_exponential(0.1, max=1),
+        stop=stop_before_delay(storage.open_store(uri).settle_seconds),
+        reraise=True,
+    )
+    return again(action)
 
 
 @contextmanager

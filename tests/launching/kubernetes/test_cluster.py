@@ -18,8 +18,6 @@ from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster
 from dkd.scenario.schema import Launch
 
-HERE = Path(__file__).parent
-
 
 def test_a_job_is_followed_to_its_verified_result(stage: Stage) -> None:
     launched = stage.launch()
@@ -180,7 +178,8 @@ def test_a_lost_answer_to_creation_does_not_make_two_jobs(stage: Stage) -> None:
 
 def start(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
     script = (
-        "from dkd.launching import Job, launcher; from dkd.scenario import Launch\n"
+        "from dkd.launching.interface import Job, launcher\n"
+        "from dkd.scenario.schema import Launch\n"
         f"launcher(Launch(backend={stage.kind!r}, image='train:1', nodes=2)).run(\n"
         f"    Job({stage.name!r}, 'dkd.train', ('--step', '{{}}'), {str(tmp_path / 'result')!r}))"
     )

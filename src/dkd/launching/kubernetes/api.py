@@ -8,7 +8,6 @@ API reference: https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,13 @@ import kubernetes.client
 import kubernetes.config
 import urllib3
 from kubernetes.client.exceptions import ApiException
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_exponential,
+)
 
 from dkd.errors import UserError
 
@@ -276,20 +282,21 @@ def patiently(
     Raises:
         Unavailable: it did not within ``seconds``.
     """
-    end = time.monotonic() + seconds
-    told = False
-    while True:
-        try:
-            return call()
-        except Unavailable as error:
-            if time.monotonic() + pause > end:
-                raise
-            if not told:
-                away = "" if isinstance(error, NotYet) else "the API server does not answer: "
-                say(f"{away}{error}; trying again")
-                told = True
-            time.sleep(pause)
-            pause = min(2 * pause, 10)
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            error = state.outcome.exception()
+            away = "" if isinstance(error, NotYet) else "the API server does not answer: "
+            say(f"{away}{error}; trying again")
+
+    again = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_exponential(pause, max=10),
+        stop=stop_before_delay(seconds),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return again(call)
 
 
 @contextmanager
