@@ -1,9 +1,13 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from dkd.cli import main
+from dkd.data import scan
 from dkd.scenario.schema import Data
 
 
@@ -85,6 +89,34 @@ def test_digits(tmp_path: Path) -> None:
     result = dkd("check", tmp_path / "scenes", "--format", "folder")
     assert result.exit_code == 0, result.output
     assert "scenes: 10 classes" in result.stdout
+
+
+def test_check_reads_every_file_and_notes_what_is_not_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "images/train/x.tif").write_bytes(b"")
+    note = "note: 1 train images of other kinds than JPEG and PNG, not taken: images/train/x.tif"
+    assert note in dkd("check", folder, "--format", "folder").stderr.splitlines()
+    looked: list[Path] = []
+    whole = scan.examine
+    monkeypatch.setattr(scan, "examine", lambda *paths: looked.append(paths[0]) or whole(*paths))
+    assert dkd("index", folder, folder.parent / "index", "--format", "folder").exit_code == 0
+    assert looked == []
+    assert dkd("check", folder, "--format", "folder").exit_code == 0
+    assert len(looked) == 8
+
+
+def test_packing_takes_a_file_replaced_by_one_of_its_size_and_time(folder: Path) -> None:
+    """It did not, and told people to index again, which changed nothing."""
+    mask = folder / "masks/train/1.png"
+    pixels = np.array(Image.open(mask))
+    Image.fromarray(pixels).save(mask, compress_level=0)
+    assert dkd("index", folder, folder.parent / "index", "--format", "folder").exit_code == 0
+    stat = mask.stat()
+    Image.fromarray(np.flip(pixels, 1)).save(mask, compress_level=0)
+    os.utime(mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    result = dkd("pack", folder, folder.parent / "packed", "--format", "folder")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_corrupt_image_is_one_line(folder: Path) -> None:

@@ -147,6 +147,17 @@ def test_a_file_that_changed_since_it_was_indexed(
     assert not any((tmp_path / "work").iterdir())
 
 
+def test_names_as_long_as_a_file_system_takes(folder: Path, tmp_path: Path) -> None:
+    name = "ä" * 125 + ".png"  # 254 bytes
+    for kind in ("images", "masks"):
+        (folder / kind / "train/0.png").rename(folder / kind / "train" / name)
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    packing.pack(dataset, str(tmp_path / "packed"), tmp_path / "work")
+    opened, manifest = packing.open_dataset(str(tmp_path / "packed"))
+    arrived = packing.materialise(opened, manifest, opened.train, tmp_path / "cache")
+    assert (arrived / "masks/train" / name).is_file()
+
+
 def test_an_index_alone(dataset: Dataset, tmp_path: Path) -> None:
     uri = str(tmp_path / "index")
     packing.publish_index(dataset, uri)

@@ -63,6 +63,9 @@ def check(
 ) -> None:
     """Look at every image and mask below ROOT: whether they are there and whole, what they hold.
 
+    Every file is read, whatever was found before. Notes say what is not taken, what stands there
+    twice and what masks seem to mean; what is surely wrong is an error.
+
     A download of VOC 2012 or ADE20K is compared with the published lists too: the number of
     images and the digest of their ids, for every task, setting and step.
 
@@ -88,7 +91,7 @@ def check(
             click.echo(source, err=True)
         files = sum(len(item.paths) for item in missing)
         raise UserError(f"{root}: {files} files are missing; add them or take them off the lists")
-    dataset = _index(data)
+    dataset = _index(data, anew=True)
     click.echo(f"{dataset.name}: {len(dataset.classes)} classes, index {dataset.digest[:16]}")
     splits, classes = checks.summary(dataset)
     for line in (*tables.lines(splits, right=(1, 4)), *tables.lines(classes, right=(0, 2, 3))):
@@ -242,11 +245,14 @@ def _data(root: Path, format_: str, train: str | None, validation: str | None) -
     return Data.model_validate(fields)
 
 
-def _index(data: "Data") -> "Dataset":
+def _index(data: "Data", anew: bool = False) -> "Dataset":
     from dkd.data import index
     from dkd.storage.cache import dataset_cache
 
-    return index.build(data, dataset_cache(), progress("scanning"))
+    def note(line: str) -> None:
+        click.echo(f"note: {line}", err=True)
+
+    return index.build(data, dataset_cache(), progress("scanning"), note, anew)
 
 
 def _counts(metadata: dict[str, Any]) -> str:

@@ -76,7 +76,9 @@ def command(
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
         dataset = place.share(
-            lambda: index.build(described, dataset_cache(), progress("scanning", quiet))
+            lambda: index.build(
+                described, dataset_cache(), progress("scanning", quiet), None if quiet else tell
+            )
         )
         model, description = checkpoints.fetch(checkpoint)
         result = any_dataset.score(

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dkd.data import digits, formats, scan
+from dkd.data import digits, findings, formats, scan
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
@@ -169,7 +169,13 @@ class Dataset:
         return dataset
 
 
-def build(data: Data, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
+def build(
+    data: Data,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    anew: bool = False,
+) -> Dataset:
     """Indexes a data set: finds its images and masks and scans every one of them.
 
     Every file is read and decoded once, in parallel; what was found is cached by path, size and
@@ -179,10 +185,13 @@ def build(data: Data, cache: Path | None = None, progress: Progress | None = Non
         data: which data set. ``digits`` is made first, at ``data.root`` or below ``cache``.
         cache: folder for the cache (and made data); None caches nothing.
         progress: called now and then.
+        tell: called with a line for everything that a person should know of, e.g. files that
+            are not taken (:mod:`dkd.data.findings`).
+        anew: read every file, whatever the cache knows.
 
     Raises:
         UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
-            not fit the others; a label value is none of the classes.
+            not fit the others; a label value is none of the classes; a finding is surely wrong.
     """
     if data.format == "packed":
         from dkd.data.packed import open_dataset  # which builds on this module
@@ -191,7 +200,7 @@ def build(data: Data, cache: Path | None = None, progress: Progress | None = Non
     layout = _layout(data, cache)
     pairs = [pair for split in layout.splits.values() for pair in split]
     root = Path(layout.root)
-    found = scan.scan(root, pairs, cache / "scans" if cache else None, progress)
+    found = scan.scan(root, pairs, cache / "scans" if cache else None, progress, anew)
     known = {*layout.classes, BACKGROUND, VOID}
     splits: dict[str, tuple[Record, ...]] = {}
     for split, members in layout.splits.items():
@@ -218,6 +227,13 @@ def build(data: Data, cache: Path | None = None, progress: Progress | None = Non
                 )
             )
         splits[split] = tuple(records)
+    told = findings.of(layout, found)
+    for finding in told:
+        if tell is not None and not finding.wrong:
+            tell(str(finding))
+    for finding in told:
+        if finding.wrong:
+            raise UserError(f"{root}: {finding}")
     return Dataset(
         name=layout.name,
         format=layout.format,

@@ -11,7 +11,6 @@ other steps do not reach it.
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 import zlib
@@ -26,7 +25,7 @@ from dkd.data.index import Dataset, Progress, Record, safe_path
 from dkd.errors import UserError
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
-from dkd.storage.files import locked, scratch
+from dkd.storage.files import locked, placed, scratch
 
 KIND = "dataset"
 INDEX = "index.json.gz"
@@ -287,23 +286,14 @@ def _fetch_run(
                 f"{uri}: {record.image} or its mask is damaged; remove {manifest.uri} and pack "
                 "the data set again"
             )
-        _place(folder / safe_path(record.image, manifest.uri), image)
-        _place(folder / safe_path(record.mask, manifest.uri), mask)
+        for path, content in ((record.image, image), (record.mask, mask)):
+            target = folder / safe_path(path, manifest.uri)
+            with placed(target, durable=False) as partial:
+                partial.write_bytes(content)
 
 
 def _present(folder: Path, record: Record) -> bool:
     return (folder / record.image).is_file() and (folder / record.mask).is_file()
-
-
-def _place(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _members(manifest: Manifest) -> dict[str, Member]:

@@ -53,6 +53,7 @@ def scan(
     pairs: Sequence[Pair],
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
+    anew: bool = False,
 ) -> dict[Pair, Found]:
     """Scans images and masks, those that the cache does not know.
 
@@ -63,13 +64,14 @@ def scan(
         pairs: its images and masks.
         cache: folder of the cache's files; None keeps none.
         progress: called with images done and all.
+        anew: read every file, whatever the cache knows.
 
     Raises:
         UserError: the first pair, in order, that cannot be used.
     """
     name = hashlib.sha256(str(root).encode()).hexdigest()[:24]
     file = cache / f"{name}.json.gz" if cache else None
-    known = _read_cache(file)
+    known = {} if anew else _read_cache(file)
     stamps = {pair: _stamp(root, pair) for pair in dict.fromkeys(pairs)}
     found: dict[Pair, Found] = {}
     for pair, stamp in stamps.items():

@@ -207,7 +207,7 @@ def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> 
     if data.format == "packed":
         dataset, _ = packed.open_dataset(data.root)
         return dataset, data.root
-    dataset = index.build(data, cache=dataset_cache(), progress=None)
+    dataset = index.build(data, dataset_cache(), tell=lambda line: progress(f"note: {line}"))
     uri = place(root, "datasets", {"dataset": dataset.digest, "packed": data.pack})
     if artifacts.find(uri) is None:
         if data.pack:

@@ -33,7 +33,9 @@ def placed(target: Path, *, durable: bool, replace: bool = True) -> Iterator[Pat
         FileExistsError: ``target`` exists and ``replace`` is false.
         UserError: disk full, or the folder is not writable.
     """
-    partial = target.parent / f".{target.name}.{secrets.token_hex(6)}.partial"
+    # File systems take names of 255 bytes, and the target's may be as long.
+    name = target.name if len(os.fsencode(target.name)) < 220 else secrets.token_hex(6)
+    partial = target.parent / f".{name}.{secrets.token_hex(6)}.partial"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)

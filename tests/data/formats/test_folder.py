@@ -75,3 +75,11 @@ def test_names_are_what_stands_there(folder: Path) -> None:
     assert list(read.values()) == [
         *("lamp", "on", "no", "12:30", "007", "true", "windowpane, window", "\u732b"),
     ]
+
+
+def test_names_that_are_no_utf8(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "train/0.png").rename(
+            folder / kind / "train" / b"caf\xe9.png".decode(errors="surrogateescape")
+        )
+    refuse(folder, "images/train", r"caf\udce9.png' is no UTF-8; give the file another name")

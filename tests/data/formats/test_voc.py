@@ -45,3 +45,38 @@ def test_id_twice(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
 def test_parent_of_the_voc_folder(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
     voc_maker(tmp_path / "VOCdevkit" / "VOC2012", 3, 2)
     refuse(tmp_path, f"did you mean {tmp_path}/VOCdevkit/VOC2012")
+
+
+LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("labelmap.txt", LABELMAP + "lamp:128,0,0::\n", "lamp:128,0,0"),
+        ("labelmap.txt", LABELMAP + "cat:1,2,3::\n", "cat:1,2,3"),
+        ("class_names.txt", "__ignore__\n_background_\nbicycle\naeroplane\n", "bicycle"),
+        ("labels.txt", "aeroplane\nlamp\n", "lamp"),
+    ],
+)
+def test_a_label_map_of_other_classes(
+    voc_maker: Callable[..., Path], tmp_path: Path, name: str, text: str, word: str
+) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / name).write_text(text)
+    refuse(root, name, word, "classes of its own")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", LABELMAP + "cat:64,0,0::\nignored:224,224,192::\naeroplane:::\n"),
+        ("class_names.txt", "__ignore__\n_background_\naeroplane\nbicycle\n"),
+    ],
+)
+def test_a_label_map_of_vocs_classes(
+    voc_maker: Callable[..., Path], tmp_path: Path, name: str, text: str
+) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    (root / name).write_text(text)
+    assert len(formats.read(Data(format="voc", root=str(root))).splits["train"]) == 3

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkd.data.formats import ade20k, folder, voc
-from dkd.data.formats.layout import Format, Layout, Pair
+from dkd.data.formats.layout import Finding, Format, Layout, Pair
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
 
-__all__ = ["FORMATS", "Format", "Layout", "Pair", "read"]
+__all__ = ["FORMATS", "Finding", "Format", "Layout", "Pair", "read"]
 
 FORMATS: dict[str, Format] = {each.FORMAT.name: each.FORMAT for each in (voc, ade20k, folder)}
 """By name."""

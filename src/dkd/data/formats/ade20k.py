@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dkd.data.formats.layout import Format, Layout, folder_split, full_palette
+from dkd.data.formats.layout import Format, Layout, folder_split, full_palette, left_out
 from dkd.scenario.class_names import ADE20K_CLASSES
 
 SOURCE = """\
@@ -13,6 +13,10 @@ ADE20K, in the folder ADEChallengeData2016:
 
 def read(root: Path, train: str, validation: str) -> Layout:
     """The layout of an ADE20K folder; label value 0 is "other"."""
+    splits = {
+        "train": folder_split(root, "annotations", train),
+        "validation": folder_split(root, "annotations", validation),
+    }
     return Layout(
         name="ade20k",
         format="ade20k",
@@ -20,10 +24,10 @@ def read(root: Path, train: str, validation: str) -> Layout:
         classes=dict(ADE20K_CLASSES),
         palette=full_palette(ADE20K_CLASSES, {}),
         future_is_void=True,
-        splits={
-            "train": folder_split(root, "annotations", train),
-            "validation": folder_split(root, "annotations", validation),
-        },
+        splits=splits,
+        left_out=left_out(
+            root, "annotations", dict(zip((train, validation), splits.values(), strict=True))
+        ),
     )
 
 

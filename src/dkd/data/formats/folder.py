@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dkd.data.formats.layout import Format, Layout, folder_split, full_palette
+from dkd.data.formats.layout import Format, Layout, folder_split, full_palette, left_out
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
@@ -13,6 +13,10 @@ from dkd.scenario.names import alike, class_name
 def read(root: Path, train: str, validation: str) -> Layout:
     """The layout of a plain folder, which names its classes itself."""
     classes, colours = _read_classes(root / "classes.yaml")
+    splits = {
+        "train": folder_split(root, "masks", train),
+        "validation": folder_split(root, "masks", validation),
+    }
     return Layout(
         name=root.name,
         format="folder",
@@ -20,10 +24,11 @@ def read(root: Path, train: str, validation: str) -> Layout:
         classes=classes,
         palette=full_palette(classes, colours),
         future_is_void=False,
-        splits={
-            "train": folder_split(root, "masks", train),
-            "validation": folder_split(root, "masks", validation),
-        },
+        splits=splits,
+        colours=colours,
+        left_out=left_out(
+            root, "masks", dict(zip((train, validation), splits.values(), strict=True))
+        ),
     )
 
 

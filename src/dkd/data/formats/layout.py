@@ -1,13 +1,18 @@
 """What a format reads from a folder, before any image is opened: pairs, splits, classes."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dkd.data.palettes import Colour, distinct_colours
 from dkd.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_OTHER_IMAGES = (
+    *(".avif", ".bmp", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl"),
+    *(".pgm", ".pnm", ".ppm", ".raw", ".tga", ".tif", ".tiff", ".webp"),
+)
+_NAMED = 5  # how many names a finding says
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,40 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Something in a data set that a person should know of.
+
+    Attributes:
+        what: it is, e.g. "masks without an image".
+        names: the files, or whatever it is about.
+        wrong: surely: nothing can be trained on this.
+    """
+
+    what: str
+    names: tuple[str, ...]
+    wrong: bool = False
+
+    def __str__(self) -> str:
+        more = len(self.names) - _NAMED
+        named = ", ".join(self.names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"{len(self.names)} {self.what}: {named}"
+
+
+@dataclass(frozen=True)
 class Layout:
-    """What a folder promises. Fields as in :class:`dkd.data.index.Dataset`."""
+    """What a folder promises.
+
+    Attributes:
+        name: as in :class:`dkd.data.index.Dataset`, as what follows.
+        format: likewise.
+        root: likewise.
+        classes: likewise.
+        palette: likewise.
+        future_is_void: likewise.
+        splits: images and masks by split.
+        colours: of label values that masks with a palette should show them in.
+        left_out: what lies in the folder and is not taken.
+    """
 
     name: str
     format: str
@@ -30,6 +67,8 @@ class Layout:
     palette: dict[int, Colour]
     future_is_void: bool
     splits: dict[str, tuple[Pair, ...]]
+    colours: dict[int, Colour] = field(default_factory=dict)
+    left_out: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,12 +131,83 @@ def split_of(pairs: Iterable[Pair], source: str) -> tuple[Pair, ...]:
     """
     by_id: dict[str, Pair] = {}
     for pair in pairs:
+        for path in (pair.image, pair.mask):
+            if not _is_utf8(path):
+                raise UserError(f"{source}: {path!r} is no UTF-8; give the file another name")
         if pair.id in by_id:
             raise UserError(f"{source}: {pair.id} stands there twice; keep one")
         by_id[pair.id] = pair
     if not by_id:
         raise UserError(f"{source}: no image; a split holds at least one")
     return tuple(by_id.values())
+
+
+def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding, ...]:
+    """What lies where :func:`folder_split` looks, and is not taken.
+
+    Args:
+        root: the data set's folder.
+        masks: name of the folder of masks.
+        splits: pairs by the name of their sub-folder.
+    """
+    findings = []
+    for name, pairs in splits.items():
+        ids = {pair.id for pair in pairs}
+        others, folders = _besides(root, root / "images" / name)
+        findings.append(
+            Finding(f"{name} images of other kinds than JPEG and PNG, not taken", others)
+        )
+        findings.append(Finding(f"sub-folders of {name} images, not taken", folders))
+        lonely = [
+            path.relative_to(root).as_posix()
+            for path in sorted((root / masks / name).iterdir())
+            if path.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_IMAGES)
+            and path.stem not in ids
+            and not path.name.startswith(".")
+        ]
+        findings.append(Finding(f"{name} masks without an image that is taken", tuple(lonely)))
+    others, folders = _besides(root, root / "images")
+    unsorted = [
+        path.relative_to(root).as_posix()
+        for path in sorted((root / "images").iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+    used = {f"images/{name.split('/')[0]}" for name in splits}
+    findings.append(Finding("images in no split's folder, not taken", (*unsorted, *others)))
+    findings.append(
+        Finding(
+            "folders of images that are no split, not taken",
+            tuple(folder for folder in folders if folder.split(" ")[0] not in used),
+        )
+    )
+    return tuple(finding for finding in findings if finding.names)
+
+
+def _besides(root: Path, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Images of other kinds, and folders that hold images, with the number of these."""
+    others, folders = [], []
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(root).as_posix()
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            count = sum(
+                inner.suffix.lower() in (*IMAGE_SUFFIXES, *_OTHER_IMAGES)
+                for inner in path.rglob("*")
+            )
+            if count:
+                folders.append(f"{name} ({count} images)")
+        elif path.suffix.lower() in _OTHER_IMAGES:
+            others.append(name)
+    return tuple(others), tuple(folders)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python's stand-ins for other bytes
+        return False
+    return True
 
 
 def full_palette(classes: Iterable[int], given: Mapping[int, Colour]) -> dict[int, Colour]:

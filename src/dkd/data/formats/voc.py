@@ -1,11 +1,20 @@
 """``voc``: PASCAL VOC 2012's folder, with SBD's masks for training where they are."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dkd.data.formats.layout import Format, Layout, Pair, split_of
+from dkd.data.formats.layout import Finding, Format, Layout, Pair, split_of
 from dkd.data.palettes import voc_colour
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
+
+LABEL_MAPS = ("labelmap.txt", "label_map.txt", "labels.txt", "class_names.txt", "classes.txt")
+"""Where labelling tools write a folder's own classes."""
+
+NO_CLASSES = {"background", "_background_", "__ignore__", "ignore", "ignored", "void"}
+"""What these call background and void."""
+
+_VALUES = {name: value for value, name in VOC_CLASSES.items()}
 
 SOURCE = """\
 PASCAL VOC 2012, in the folder VOCdevkit/VOC2012:
@@ -19,18 +28,56 @@ PASCAL VOC 2012, in the folder VOCdevkit/VOC2012:
 
 def read(root: Path, train: str, validation: str) -> Layout:
     """The layout of a VOC folder; splits are lists of ``ImageSets/Segmentation``."""
+    _refuse_other_classes(root)
+    palette = {value: voc_colour(value) for value in (0, *VOC_CLASSES, 255)}
+    splits = {
+        "train": _split(root, train, training=True),
+        "validation": _split(root, validation, training=False),
+    }
     return Layout(
         name="voc",
         format="voc",
         root=str(root),
         classes=dict(VOC_CLASSES),
-        palette={value: voc_colour(value) for value in (0, *VOC_CLASSES, 255)},
+        palette=palette,
         future_is_void=False,
-        splits={
-            "train": _split(root, train, training=True),
-            "validation": _split(root, validation, training=False),
-        },
+        splits=splits,
+        colours=palette,
+        left_out=_left_out(root, splits),
     )
+
+
+def _refuse_other_classes(root: Path) -> None:
+    """A folder of VOC's layout, as labelling tools write it, may have classes of its own."""
+    for name in LABEL_MAPS:
+        file = root / name
+        if not file.is_file():
+            continue
+        try:
+            lines = [line.strip() for line in file.read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: cannot be read as text: {error}") from None
+        named = [line.split(":") for line in lines if line and not line.startswith("#")]
+        for number, (class_, *rest) in enumerate(n for n in named if n[0] not in NO_CLASSES):
+            # One name a line, in the order of label values; or names with their colours.
+            value = number + 1 if not rest else _VALUES.get(class_)
+            colour = ",".join(map(str, voc_colour(value or 0)))
+            if VOC_CLASSES.get(value or 0) != class_ or (rest and rest[0] not in ("", colour)):
+                raise UserError(
+                    f"{file}: {':'.join([class_, *rest[:1]])!r} is not as VOC has it; this folder "
+                    "has classes of its own: use --format folder, or remove this file"
+                )
+
+
+def _left_out(root: Path, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding, ...]:
+    listed = {pair.id for pairs in splits.values() for pair in pairs}
+    lonely = tuple(
+        path.relative_to(root).as_posix()
+        for folder in ("SegmentationClass", "SegmentationClassAug")
+        for path in sorted((root / folder).glob("*.png"))
+        if path.stem not in listed
+    )
+    return (Finding("masks whose images stand on neither list", lonely),) if lonely else ()
 
 
 def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
