@@ -1,68 +1,43 @@
-"""Segmenting free images: what goes in, what comes out, and how it looks."""
+"""Segmenting folders: what goes in, what comes out, and what happens when it is done again."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from small_segmenter import image, segmenter
 
-from dkd.data.palettes import voc_colour
 from dkd.errors import UserError
-from dkd.evaluation import predict
-from dkd.evaluation.evaluator import segment
-from dkd.network import deeplab
-from dkd.scenario.class_names import VOC_CLASSES
-from dkd.scenario.schema import Network
-
-CPU = torch.device("cpu")
-NETWORK = Network(backbone="demo", aspp_channels=16)
-DESCRIPTION = {
-    "classes": [["cat", "dog"], ["sheep"]],
-    "dataset": {"name": "voc"},
-    "training": {"crop": 32},
-}
+from dkd.evaluation import colouring, predict
+from dkd.evaluation.segmenter import Segmenter
 
 
-def image(path: Path, width: int, height: int, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    Image.fromarray(small).resize((width, height)).save(path)
-    return path
+class Call:
+    """A call of the command's function, and what it said."""
+
+    def __init__(
+        self, found: list[predict.Source], output: Path, model: Segmenter | None = None
+    ) -> None:
+        self.progress: list[tuple[int, int]] = []
+        self.complaints: list[str] = []
+        self.outcome = predict.predict(
+            model or segmenter(),
+            found,
+            output,
+            batch=2,
+            alpha=0.5,
+            progress=lambda *done: self.progress.append(done),
+            complain=self.complaints.append,
+        )
 
 
-def noise() -> torch.Tensor:
-    return torch.randn(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
-def model() -> deeplab.SegmentationModel:
-    torch.manual_seed(0)
-    made = deeplab.build(NETWORK, [2, 1]).eval()
-    with torch.no_grad():  # so that every class and background is seen somewhere
-        logits = made(noise()).logits[:, 1:]
-        for head, channels in zip(made.cls[1:], logits.split([2, 1], dim=1), strict=True):
-            head.bias -= channels.mean(dim=(0, 2, 3))
-    return made
-
-
-def run(model: deeplab.SegmentationModel, found: list[predict.Source], output: Path) -> list:
-    seen: list[tuple[int, int]] = []
-    predict.predict(
-        model,
-        found,
-        DESCRIPTION,
-        output,
-        device=CPU,
-        batch=2,
-        alpha=0.5,
-        progress=lambda *done: seen.append(done),
-    )
-    return seen
-
-
-def test_masks_overlays_and_legend(model: deeplab.SegmentationModel, tmp_path: Path) -> None:
+def test_masks_overlays_and_legend(tmp_path: Path) -> None:
     for number in range(3):
         image(tmp_path / "in" / f"{number}.png", 50, 40, number)
     image(tmp_path / "in" / "deep" / "wide.JPG", 90, 33)
@@ -70,7 +45,10 @@ def test_masks_overlays_and_legend(model: deeplab.SegmentationModel, tmp_path: P
     found = predict.sources([tmp_path / "in"])
     assert [source.name for source in found] == ["0", "1", "2", "deep/wide"]
     output = tmp_path / "out"
-    assert run(model, found, output) == [(1, 4), (3, 4), (4, 4)]
+    call = Call(found, output)
+    assert call.outcome == predict.Outcome(made=4, found=0, refused=())
+    assert call.progress[-1] == (4, 4)
+    assert call.progress == sorted(call.progress)
     legend = json.loads((output / "classes.json").read_text())
     assert [row["name"] for row in legend] == ["background", "cat", "dog", "sheep"]
     assert [row["value"] for row in legend] == [0, 1, 2, 3]
@@ -79,83 +57,128 @@ def test_masks_overlays_and_legend(model: deeplab.SegmentationModel, tmp_path: P
     for source in found:
         mask = Image.open(output / "masks" / f"{source.name}.png")
         assert mask.mode == "P"
-        assert mask.size == source.size[::-1]
+        with Image.open(source.path) as photograph:
+            assert mask.size == photograph.size
         assert set(mask.tobytes()) <= {0, 1, 2, 3}
         assert mask.getpalette()[:12] == [level for row in legend for level in row["colour"]]
         assert Image.open(output / "overlays" / f"{source.name}.jpg").size == mask.size
     assert sorted(path.name for path in output.iterdir()) == ["classes.json", "masks", "overlays"]
 
 
-def test_results_do_not_depend_on_the_batch(
-    model: deeplab.SegmentationModel, tmp_path: Path
+def test_results_appear_before_the_last_image_is_read(tmp_path: Path) -> None:
+    paths = [image(tmp_path / f"{n}.png", 40, 40, n) for n in range(5)]
+    there: list[int] = []
+    predict.predict(
+        segmenter(),
+        predict.sources(paths),
+        tmp_path / "out",
+        batch=2,
+        alpha=0.5,
+        progress=lambda *_: there.append(len(list(tmp_path.glob("out/masks/*.png")))),
+        complain=pytest.fail,
+    )
+    assert there == [0, 2, 2, 4, 4, 5]
+
+
+def test_images_of_many_sizes_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    paths = [image(tmp_path / f"{n:02}.png", 40 + n, 40, n) for n in range(12)]
+    model, most = segmenter(), 0
+    waiting: set[int] = set()
+    read, segmented = predict.read_image, model.predict
+
+    def counted(path: Path) -> Image.Image:
+        nonlocal most
+        opened = read(path)
+        waiting.add(id(opened))
+        most = max(most, len(waiting))
+        return opened
+
+    def done(images: list[Image.Image], **more: int) -> object:
+        waiting.difference_update(map(id, images))
+        return segmented(images, **more)
+
+    monkeypatch.setattr(predict, "read_image", counted)
+    monkeypatch.setattr(model, "predict", done)
+    assert Call(predict.sources(paths), tmp_path / "out", model).outcome.made == 12
+    assert most <= 4 * 2 + 1
+
+
+def test_results_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     paths = [image(tmp_path / f"{n}.png", 48, 36, n) for n in range(3)]
-    run(model, predict.sources(paths), tmp_path / "together")
+    Call(predict.sources(paths), tmp_path / "together")
     for path in paths:
-        run(model, predict.sources([path]), tmp_path / "alone")
+        Call(predict.sources([path]), tmp_path / "alone")
         name = f"masks/{path.stem}.png"
         together = np.asarray(Image.open(tmp_path / "together" / name))
         alone = np.asarray(Image.open(tmp_path / "alone" / name))
         assert (together == alone).mean() > 0.999
 
 
-@pytest.mark.parametrize("most", [1, 4 * 61 * 47 * 2, 1 << 28])
-def test_classes_in_turns_give_what_all_at_once_give(
-    model: deeplab.SegmentationModel, most: int
-) -> None:
-    images = noise()
-    logits = model.logits(model.features(images), (47, 61))[:, 1:]
-    highest, channel = logits.max(dim=1)
-    expected = torch.where(highest.sigmoid() > 0.5, channel + 1, 0).to(torch.uint8)
-    found = segment(model, images, (47, 61), most_bytes=most)
-    assert found.dtype == torch.uint8
-    assert torch.equal(found, expected)
-    assert len(found.unique()) > 2
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    image(tmp_path / "in" / "a.png", 40, 40)
+    cut = image(tmp_path / "in" / "b.jpg", 400, 400, 1)
+    cut.write_bytes(cut.read_bytes()[:-400])
+    (tmp_path / "in" / "c.jpg").write_text("no image")
+    image(tmp_path / "in" / "d.png", 40, 40)
+    call = Call(predict.sources([tmp_path / "in"]), tmp_path / "out")
+    assert call.outcome.made == 2
+    assert call.outcome.refused == tuple(call.complaints)
+    assert ["b.jpg" in call.complaints[0], "c.jpg" in call.complaints[1]] == [True, True]
+    assert call.progress[-1] == (4, 4)
+    assert sorted(p.name for p in tmp_path.glob("out/masks/*")) == ["a.png", "d.png"]
 
 
-def test_photographs_are_turned_upright(model: deeplab.SegmentationModel, tmp_path: Path) -> None:
-    """A tagged photograph and the same one turned beforehand have the same masks."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
-    lying = Image.open(image(tmp_path / "x.png", 50, 40))
-    lying.save(tmp_path / "tagged.png", exif=exif)
-    lying.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "turned.png")
-    found = predict.sources([tmp_path / "tagged.png", tmp_path / "turned.png"])
-    assert [source.size for source in found] == [(50, 40)] * 2
-    run(model, found, tmp_path / "out")
-    masks = [np.asarray(Image.open(tmp_path / f"out/masks/{s.name}.png")) for s in found]
-    assert masks[0].shape == (50, 40)
-    assert np.array_equal(*masks)
+def test_a_second_call_does_what_is_missing(tmp_path: Path) -> None:
+    paths = [image(tmp_path / "in" / f"{n}.png", 40, 40, n) for n in range(4)]
+    output = tmp_path / "out"
+    Call(predict.sources(paths[:2]), output)
+    before = contents(output)
+    image(paths[0], 40, 40, seed=9)  # has changed
+    (output / "overlays/1.jpg").unlink()
+    found = predict.sources([tmp_path / "in"])
+    assert Call(found, output).outcome == predict.Outcome(made=4, found=0, refused=())
+    assert Call(found, output).outcome == predict.Outcome(made=0, found=4, refused=())
+    after = contents(output)
+    assert after["masks/1.png"] == before["masks/1.png"]
+    assert after["overlays/1.jpg"] == before["overlays/1.jpg"]
+    assert after["masks/0.png"] != before["masks/0.png"]
+    # Another model with the same classes replaces them.
+    newer = segmenter(seed=1, digest="1" * 64)
+    assert Call(found, output, newer).outcome.made == 4
+    assert contents(output)["masks/1.png"] != after["masks/1.png"]
 
 
-@pytest.mark.parametrize("size", [(1, 300_000), (101, 1)])
-def test_images_that_the_index_refuses_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
-    Image.new("L", size).save(tmp_path / "long.png")
-    with pytest.raises(UserError, match=r"long\.png: .*100 times as long as wide"):
-        predict.sources([tmp_path])
+@pytest.mark.parametrize("output", ["photos/segmented", "photos"])
+def test_its_own_results_are_never_segmented(tmp_path: Path, output: str) -> None:
+    """The output inside the input, called again and again."""
+    image(tmp_path / "photos" / "a.png", 40, 40)
+    image(tmp_path / "photos" / "masks" / "drawn.png", 40, 40)  # somebody's photograph all the same
+    for made in (2, 0):
+        found = predict.sources([tmp_path / "photos"])
+        assert [source.name for source in found] == ["a", "masks/drawn"]
+        assert Call(found, tmp_path / output).outcome.made == made
+    assert len(list((tmp_path / output).rglob("*.png"))) == (4 if output == "photos" else 2)
 
 
-def test_overlay_tints_classes_and_leaves_background() -> None:
-    channels = np.array([[0, 1], [1, 0]], np.uint8).repeat(16, 0).repeat(16, 1)
-    grey = Image.new("RGB", (32, 32), (100, 100, 100))
-    data = predict.overlay(grey, channels, [(0, 0, 0), (200, 0, 100)], 0.5)
-    import io
+def test_nothing_that_was_not_made_here_is_replaced(tmp_path: Path) -> None:
+    """A data set's own masks/, with its folder as the output."""
+    image(tmp_path / "set/images/train/0.png", 40, 40)
+    image(tmp_path / "set/masks/train/0.png", 40, 40)
+    before = contents(tmp_path / "set")
+    with pytest.raises(UserError, match=r"set/masks/train/0.png: was not made by dkd predict"):
+        Call(predict.sources([tmp_path / "set/images"]), tmp_path / "set")
+    assert contents(tmp_path / "set") == before
 
-    shown = np.asarray(Image.open(io.BytesIO(data))).astype(int)
-    assert np.abs(shown[8, 8] - [100, 100, 100]).max() <= 6
-    assert np.abs(shown[8, 24] - [150, 50, 100]).max() <= 6
 
-
-def test_palettes_are_the_data_sets_own() -> None:
-    names = list(VOC_CLASSES.values())
-    assert predict.palette(names, "voc") == tuple(voc_colour(value) for value in range(21))
-    swapped = predict.palette(["tvmonitor", "aeroplane"], "voc")
-    assert swapped == ((0, 0, 0), voc_colour(20), voc_colour(1))
-    mixed = predict.palette(["cat", "tractor"], "voc")
-    assert mixed[1] == voc_colour(8)
-    for dataset in ("voc", "ade20k", "mine"):
-        colours = predict.palette([f"class {n}" for n in range(150)], dataset)
-        assert len(set(colours)) == 151
+def test_a_folder_of_another_models_classes_is_refused(tmp_path: Path) -> None:
+    found = predict.sources([image(tmp_path / "a.png", 20, 20)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/classes.json").write_text("[]")
+    with pytest.raises(UserError, match=r"classes.json: explains masks of another model's"):
+        Call(found, tmp_path / "out")
+    assert contents(tmp_path / "out") == {"classes.json": b"[]"}
 
 
 @pytest.mark.parametrize(
@@ -178,28 +201,15 @@ def test_bad_sources_are_named(tmp_path: Path, make, message: str) -> None:  # t
         predict.sources(make(tmp_path))
 
 
-def test_what_is_no_image_is_named_before_anything_is_done(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_text("no image")
-    with pytest.raises(UserError, match=r"broken.jpg: not a JPEG or PNG file"):
-        predict.sources([tmp_path])
-
-
-def test_a_cut_off_image_leaves_nothing_written(
-    model: deeplab.SegmentationModel, tmp_path: Path
-) -> None:
-    whole = image(tmp_path / "in" / "a.png", 40, 40)
-    cut = image(tmp_path / "in" / "b.jpg", 400, 400, 1)
-    cut.write_bytes(cut.read_bytes()[:-400])
-    found = predict.sources([whole, cut])
-    with pytest.raises(UserError, match=r"b.jpg: image cannot be read"):
-        run(model, found, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_output_that_is_a_file_is_named(
-    model: deeplab.SegmentationModel, tmp_path: Path
-) -> None:
+def test_an_output_that_is_a_file_is_named(tmp_path: Path) -> None:
     found = predict.sources([image(tmp_path / "a.png", 20, 20)])
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match=r"out: cannot be written"):
-        run(model, found, tmp_path / "out")
+        Call(found, tmp_path / "out")
+
+
+def test_results_are_known_by_their_image_and_model(tmp_path: Path) -> None:
+    Call(predict.sources([image(tmp_path / "a.png", 20, 20)]), tmp_path / "out")
+    told = colouring.made_of(tmp_path / "out/masks/a.png")
+    assert told is not None
+    assert told.endswith(f"model {'0' * 64}, overlay 0.5")

@@ -80,7 +80,7 @@ def command(
                 described, dataset_cache(), progress("scanning", quiet), None if quiet else tell
             )
         )
-        model, description = checkpoints.fetch(checkpoint)
+        model, description, _ = checkpoints.fetch(checkpoint)
         result = any_dataset.score(
             model,
             description,

@@ -1,5 +1,6 @@
 """``dkd predict``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,31 +49,37 @@ def command(
 
     A mask is a PNG of the image's size in the data set's colours; its values are explained in
     classes.json. The image's short side is resized to the crop that the model was trained with.
+    Results appear as they are ready. An image that cannot be read is named and the others go on;
+    the exit status is 1 then. Called again, it does what is missing: images that are new or have
+    changed, or all of them for another model. What it made is never taken for an image.
 
     \b
     dkd predict --checkpoint s3://dkd/checkpoints/3f... photos/ --output segmented
     """
-    import torch
-
+    import dkd
     from dkd.evaluation import predict
     from dkd.kubeflow import local_runner
-    from dkd.network import checkpoint as checkpoints
 
     found = predict.sources(images)
     with local_runner.reachable([checkpoint], workspace, _tell):
-        model, description = checkpoints.fetch(checkpoint)
-    cuda = torch.cuda.is_available() and not cpu
-    predict.predict(
+        model = dkd.load(checkpoint, "cpu" if cpu else None)
+    outcome = predict.predict(
         model,
         found,
-        description,
         output,
-        device=torch.device("cuda" if cuda else "cpu"),
         batch=batch,
         alpha=alpha,
         progress=progress("segmented"),
+        complain=lambda line: _tell(f"dkd: {line}"),
     )
-    click.echo(f"{output}: masks and overlays of {len(found)} images, {predict.LEGEND}")
+    before = f", {outcome.found} were there" if outcome.found else ""
+    click.echo(
+        f"{output}: masks and overlays of {outcome.made + outcome.found} images{before}, "
+        f"{predict.LEGEND}"
+    )
+    if outcome.refused:
+        _tell(f"{len(outcome.refused)} of {len(found)} images could not be read")
+        sys.exit(1)
 
 
 def _tell(line: str) -> None:

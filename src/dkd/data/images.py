@@ -113,7 +113,7 @@ def open_image(data: bytes, path: Path) -> ImageFile.ImageFile:
     return _opened(io.BytesIO(data), path, IMAGE_KINDS)
 
 
-def frame_of(image: ImageFile.ImageFile, path: Path, what: str = "image") -> Frame:
+def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
     """How an opened image (or mask) lies in its file.
 
     Raises:
@@ -143,6 +143,22 @@ def read_image(path: Path) -> Image.Image:
         UserError: as :func:`read_file` and :func:`decode_image`.
     """
     return decode_image(read_file(path, "image"), path)
+
+
+def take_picture(picture: Image.Image, name: str) -> Image.Image:
+    """A Pillow image of whatever origin as 8-bit RGB, upright, under the same rules as a file.
+
+    Args:
+        picture: opened from a file, or made.
+        name: for messages.
+
+    Raises:
+        UserError: too large or too long, damaged, or of a mode whose values have no known range.
+    """
+    _require_size(picture, Path(name))
+    if picture.mode in ("I", "F") or (picture.mode.startswith("I;16") and picture.mode != "I;16"):
+        raise UserError(f"{name}: a Pillow image of mode {picture.mode}; convert it to RGB")
+    return _upright(picture, Path(name))[0]
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -213,7 +229,7 @@ def decode_pair(
     return picture, decode_mask(mask, mask_path, frame)[0]
 
 
-def decode(image: ImageFile.ImageFile, path: Path, what: str) -> None:
+def decode(image: Image.Image, path: Path, what: str) -> None:
     """Decodes what is opened; once is enough.
 
     Raises:
@@ -263,19 +279,26 @@ def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.Im
         raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
     except _DAMAGE:
         raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
-    long, short = max(image.size), min(image.size)
-    if long * short > MAX_PIXELS or long > MAX_ASPECT * short:
-        raise UserError(
-            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
-            f"{MAX_ASPECT} times as long as wide are read"
-        )
+    _require_size(image, path)
     if animated:
         raise UserError(f"{path}: an animated PNG; keep one of its pictures")
     return image
 
 
+def _require_size(image: Image.Image, path: Path) -> None:
+    long, short = max(image.size), min(image.size)
+    if short == 0 or long * short > MAX_PIXELS or long > MAX_ASPECT * short:
+        raise UserError(
+            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
+            f"{MAX_ASPECT} times as long as wide are read"
+        )
+
+
 def _decode_image(data: bytes, path: Path) -> tuple[Image.Image, Frame]:
-    image = open_image(data, path)
+    return _upright(open_image(data, path), path)
+
+
+def _upright(image: Image.Image, path: Path) -> tuple[Image.Image, Frame]:
     decode(image, path, "image")
     frame = frame_of(image, path)
     return frame.turned(_rgb(image)), frame

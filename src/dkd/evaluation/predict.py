@@ -1,37 +1,28 @@
-"""Segmenting images that no data set knows: coloured masks, overlays and a legend.
+"""Segmenting the images of folders, each result written as it is ready.
 
-A mask is an indexed PNG of the image's size: its values are channel numbers, its palette the
-classes' colours. Images are read as training reads them (:mod:`dkd.data.images`): upright.
+``masks/NAME.png`` is an indexed PNG of the image's size: its values are channel numbers, its
+palette the classes' colours, ``classes.json`` explains both; ``overlays/NAME.jpg`` is for people.
+Every file appears whole, and says in itself of which image and model it was made: what is done is
+not done again, and is never taken for a photograph.
 """
 
-import io
-import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
-from dkd.data import transforms
-from dkd.data.images import read_image, upright_size
-from dkd.data.palettes import Colour, distinct_colours, voc_colour
+from dkd import storage
+from dkd.data.images import read_image
 from dkd.errors import UserError
-from dkd.evaluation.evaluator import segment
-from dkd.network.deeplab import SegmentationModel
-from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
+from dkd.evaluation import colouring
+from dkd.evaluation.segmenter import Segmenter
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-LEGEND = "classes.json"
-
-Channels = npt.NDArray[np.uint8]
+LEGEND, MASKS, OVERLAYS = "classes.json", "masks", "overlays"
+_PENDING = 4
+"""So many batches of images may wait for others of their size."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +32,59 @@ class Source:
     Attributes:
         path: the file.
         name: what its results are called, with ``/``, without a suffix.
-        size: height and width of the upright image, in pixels.
     """
 
     path: Path
     name: str
-    size: tuple[int, int]
+
+    @property
+    def mask(self) -> str:
+        """Where its mask goes, below the output folder."""
+        return f"{MASKS}/{self.name}.png"
+
+    @property
+    def overlay(self) -> str:
+        """Likewise its overlay."""
+        return f"{OVERLAYS}/{self.name}.jpg"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the images.
+
+    Attributes:
+        made: number of images that were segmented now.
+        found: number of those that had been before, by the same model.
+        refused: what is wrong with the others, one line each.
+    """
+
+    made: int
+    found: int
+    refused: tuple[str, ...]
 
 
 def sources(paths: Sequence[Path]) -> list[Source]:
     """The images of files and folders (searched through), in order of their names.
 
     Args:
-        paths: images, and folders; what is no JPEG or PNG file in a folder is passed over.
+        paths: images, and folders; in a folder, what is no JPEG or PNG file by its suffix is
+            passed over, and so are masks and overlays that were made here.
 
     Raises:
-        UserError: nothing is there, a file is no image, or two results would have one name.
+        UserError: nothing is there, or two results would have one name.
     """
     files: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            found = {
-                inner.relative_to(path).with_suffix("").as_posix(): inner
-                for inner in sorted(path.rglob("*"))
-                if inner.suffix.lower() in SUFFIXES and inner.is_file()
-            }
-            several = len([p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES])
+            inner = [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in SUFFIXES and file.is_file() and not _is_result(file)
+            ]
+            found = {file.relative_to(path).with_suffix("").as_posix(): file for file in inner}
             if not found:
                 raise UserError(f"{path}: no JPEG or PNG image in this folder")
-            if len(found) < several:
+            if len(found) < len(inner):
                 raise UserError(f"{path}: two images differ in their suffix only; rename one")
         elif path.is_file():
             found = {path.stem: path}
@@ -79,144 +94,116 @@ def sources(paths: Sequence[Path]) -> list[Source]:
             if name in files:
                 raise UserError(f"{file}: {files[name]} has the same name; rename one of them")
             files[name] = file
-    return [Source(file, name, upright_size(file)[::-1]) for name, file in sorted(files.items())]
-
-
-def palette(classes: Sequence[str], dataset: str) -> tuple[Colour, ...]:
-    """Colours of background and classes by channel: the data set's own where it has some.
-
-    Args:
-        classes: names in channel order.
-        dataset: name of the data set that the model learned from: ``voc``, ``ade20k`` or another.
-    """
-    own: dict[str, Colour] = {}
-    if dataset == "voc":
-        own = {name: voc_colour(value) for value, name in VOC_CLASSES.items()}
-    elif dataset == "ade20k":
-        colours = distinct_colours(ADE20K_CLASSES)
-        own = {name: colours[value] for value, name in ADE20K_CLASSES.items()}
-    known = {k: own[name] for k, name in enumerate(classes, start=1) if name in own}
-    others = (k for k in range(1, len(classes) + 1) if k not in known)
-    found = known | distinct_colours(others, taken=known.values())
-    return ((0, 0, 0), *(found[k] for k in range(1, len(classes) + 1)))
-
-
-def indexed(channels: Channels, colours: Sequence[Colour]) -> bytes:
-    """Channel numbers, H x W, as a PNG with a palette."""
-    mask = Image.fromarray(channels).convert("P")
-    mask.putpalette([level for colour in colours for level in colour])
-    buffer = io.BytesIO()
-    mask.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def overlay(
-    image: Image.Image, channels: Channels, colours: Sequence[Colour], alpha: float
-) -> bytes:
-    """The image with its classes tinted, as a JPEG; background stays as it is.
-
-    Args:
-        image: RGB, H x W.
-        channels: H x W.
-        colours: by channel.
-        alpha: how much of a class's colour, 0..1.
-    """
-    pixels = np.asarray(image, np.float32)
-    tint = np.array(colours, np.float32)[channels]
-    share = np.where(channels[..., None] > 0, alpha, 0.0)
-    mixed = np.rint(pixels + (tint - pixels) * share).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(mixed).save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
-
-
-def legend(classes: Sequence[Sequence[str]], colours: Sequence[Colour]) -> list[dict[str, Any]]:
-    """What a mask's values mean: value, name, step and colour of each class."""
-    rows: list[dict[str, Any]] = [{"value": 0, "name": "background", "colour": list(colours[0])}]
-    for step, names in enumerate(classes):
-        for name in names:
-            value = len(rows)
-            rows.append(
-                {"value": value, "name": name, "step": step, "colour": list(colours[value])}
-            )
-    return rows
-
-
-def batches(images: Sequence[Source], most: int) -> Iterator[list[Source]]:
-    """Images of one size together, at most ``most`` at a time."""
-    by_size = sorted(images, key=lambda source: (source.size, source.name))
-    for _, group in groupby(by_size, key=lambda source: source.size):
-        members = list(group)
-        for first in range(0, len(members), most):
-            yield members[first : first + most]
+    return [Source(file, name) for name, file in sorted(files.items())]
 
 
 def predict(
-    model: SegmentationModel,
+    segmenter: Segmenter,
     images: Sequence[Source],
-    description: Mapping[str, Any],
     output: Path,
     *,
-    device: torch.device,
     batch: int,
     alpha: float,
     progress: Callable[[int, int], None],
-) -> None:
-    """Segments images into ``output/masks``, ``output/overlays`` and ``output/classes.json``.
+    complain: Callable[[str], None],
+) -> Outcome:
+    """Segments images into ``output``; what is there of the same images and model is kept.
 
     Args:
-        model: on any device.
+        segmenter: the model.
         images: from :func:`sources`.
-        description: the checkpoint's, see :mod:`dkd.network.checkpoint`.
-        output: folder; made if it is missing, results of the same name are replaced.
-        device: where to compute.
+        output: folder; made if it is missing.
         batch: images of one size that are segmented together.
-        alpha: of the overlays.
+        alpha: of the overlays, 0..1.
         progress: called with images done and all.
+        complain: called with a line for every image that cannot be read; the rest goes on.
 
     Raises:
-        UserError: an image cannot be decoded, or the folder not be written; then nothing is.
+        UserError: the folder cannot be written, or holds what was not made here or with other
+            classes; nothing is done then.
     """
-    classes = [name for names in description["classes"] for name in names]
-    colours = palette(classes, description["dataset"]["name"])
-    crop = int(description["training"]["crop"])
-    model = model.to(device).eval()
+    colours = colouring.palette(segmenter.class_names[1:], segmenter.dataset)
+    _claim(output, images, colouring.legend(segmenter.steps, colours))
+    waiting = dict[tuple[int, int], list[tuple[Source, Image.Image, str]]]()
+    refused = list[str]()
+    made = found = 0
+
+    def finish(size: tuple[int, int]) -> int:
+        members = waiting.pop(size)
+        seen = segmenter.predict([image for _, image, _ in members], batch=batch)
+        for (source, image, made_of), each in zip(members, seen, strict=True):
+            picture = colouring.overlay(image, each.mask, colours, alpha, made_of)
+            _put(output / source.overlay, picture)
+            _put(output / source.mask, colouring.indexed(each.mask, colours, made_of))
+        return len(members)
+
+    for source in images:
+        try:
+            made_of = _made_of(source.path, segmenter.digest, alpha)
+            done = _is_done(output, source, made_of)
+            image = None if done else read_image(source.path)
+        except UserError as error:
+            refused.append(str(error))
+            complain(str(error))
+        else:
+            if image is None:
+                found += 1
+            else:
+                waiting.setdefault(image.size, []).append((source, image, made_of))
+                if len(waiting[image.size]) == batch:
+                    made += finish(image.size)
+                elif sum(map(len, waiting.values())) > _PENDING * batch:
+                    made += finish(max(waiting, key=lambda size: len(waiting[size])))
+        progress(made + found + len(refused), len(images))
+    for size in list(waiting):
+        made += finish(size)
+        progress(made + found + len(refused), len(images))
+    return Outcome(made, found, tuple(refused))
+
+
+def _claim(output: Path, images: Sequence[Source], legend: bytes) -> None:
+    """Makes the folder ready, unless it holds something that must not be replaced."""
+    there = output / LEGEND
     try:
         output.mkdir(parents=True, exist_ok=True)
-        arriving = Path(tempfile.mkdtemp(prefix=".arriving-", dir=output))
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
-    try:
-        done = 0
-        for members in batches(images, batch):
-            opened = [read_image(source.path) for source in members]
-            stacked = torch.stack([_scaled(image, crop) for image in opened])
-            predicted = segment(model, stacked.to(device), members[0].size).cpu().numpy()
-            for source, image, channels in zip(members, opened, predicted, strict=True):
-                _put(arriving, f"masks/{source.name}.png", indexed(channels, colours))
-                picture = overlay(image, channels, colours, alpha)
-                _put(arriving, f"overlays/{source.name}.jpg", picture)
-            done += len(members)
-            progress(done, len(images))
-        rows = legend(description["classes"], colours)
-        _put(arriving, LEGEND, (json.dumps(rows, indent=1) + "\n").encode())
-        for file in sorted(path for path in arriving.rglob("*") if path.is_file()):
-            target = output / file.relative_to(arriving)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
+        if there.exists() and there.read_bytes() != legend:
+            raise UserError(
+                f"{there}: explains masks of another model's classes; name another folder, or "
+                "remove this one"
+            )
+        for source in images:
+            for target in (output / source.mask, output / source.overlay):
+                if target.exists() and colouring.made_of(target) is None:
+                    raise UserError(
+                        f"{target}: was not made by dkd predict, and would be replaced; name "
+                        "another folder"
+                    )
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(arriving, ignore_errors=True)
+    _put(there, legend)
 
 
-def _scaled(image: Image.Image, crop: int) -> Tensor:
-    empty = Image.new("L", image.size)
-    table = np.zeros(256, np.uint8)
-    return transforms.evaluation_sample(image, empty, table, crop, whole=True)[0]
+def _made_of(image: Path, model: str, alpha: float) -> str:
+    return f"image {storage.file_sha256(image)}, model {model}, overlay {alpha:g}"
 
 
-def _put(folder: Path, name: str, data: bytes) -> None:
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+def _is_done(output: Path, source: Source, made_of: str) -> bool:
+    targets = (output / source.mask, output / source.overlay)
+    return all(t.is_file() and colouring.made_of(t) == made_of for t in targets)
+
+
+def _is_result(path: Path) -> bool:
+    """Whether the file was made here; it is opened only where results may lie."""
+    return bool({MASKS, OVERLAYS} & set(path.parts)) and colouring.made_of(path) is not None
+
+
+def _put(target: Path, data: bytes) -> None:
+    """Writes a file that appears whole."""
+    arriving = target.with_name(f".{target.name}.{os.getpid()}.arriving")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        arriving.write_bytes(data)
+        arriving.replace(target)
+    except OSError as error:
+        arriving.unlink(missing_ok=True)
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None

@@ -8,7 +8,7 @@ where there is one, what its method keeps for the next step. Nothing is pickled.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -77,8 +77,16 @@ def read_statistics(folder: Path) -> dict[str, Tensor]:
     return load_file(path) if path.exists() else {}
 
 
-def fetch(uri: str) -> tuple[SegmentationModel, dict[str, Any]]:
-    """The model and description of a published checkpoint, downloaded once per machine.
+class Fetched(NamedTuple):
+    """A published checkpoint: its model on the CPU, its description, its digest."""
+
+    model: SegmentationModel
+    description: dict[str, Any]
+    digest: str
+
+
+def fetch(uri: str) -> Fetched:
+    """A published checkpoint, downloaded and verified once per machine.
 
     Raises:
         UserError: nothing is there, it is no checkpoint, or it is damaged.
@@ -86,7 +94,7 @@ def fetch(uri: str) -> tuple[SegmentationModel, dict[str, Any]]:
     manifest, folder = artifacts.fetch_cached(uri, artifact_cache())
     if manifest.kind != "checkpoint":
         raise UserError(f"{uri}: is a {manifest.kind}, not a checkpoint")
-    return read(folder), describe(folder)
+    return Fetched(read(folder), describe(folder), manifest.digest)
 
 
 def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
