@@ -187,7 +187,7 @@ def measure(name: str, count: int, crop: int, repeats: int) -> list[Row]:
             ),
             Row(
                 GROUP,
-                f"{name}, reading, verifying and decoding",
+                f"{name}, decoding alone",
                 "ms/image and core",
                 decoding,
                 note=note,

@@ -7,9 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image, ImageOps
 
+from dkd.data import index
 from dkd.errors import UserError
-from dkd.memory.exemplars import Memory
+from dkd.evaluation.evaluator import evaluate
+from dkd.memory.exemplars import Memory, choose_exemplars
+from dkd.network import deeplab
+from dkd.scenario.schema import parse
+from dkd.steps.step import Step, StepSpec
+from dkd.training.ranks import Ranks
 
 
 def member(name: str, **fields: object) -> tarfile.TarInfo:
@@ -75,3 +83,61 @@ def test_what_is_not_listed_stays_in_the_archive(
 def test_a_listed_file_that_is_missing_is_named(parts: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"memory\.json: no shard holds '0\.png'"):
         Memory.open(parts("0.png"), tmp_path / "out")
+
+
+def memory_of(folder: Path, work: Path) -> dict[str, Path]:
+    """The exemplars of a first step on all images of a folder, and its evaluation's pictures."""
+    given = parse(
+        {
+            "name": "exemplars",
+            "data": {"format": "folder", "root": str(folder)},
+            "task": [["cat", "dog"]],
+            "memory_size": 4,
+            "network": {"backbone": "demo", "weights": "none", "aspp_channels": 16},
+            "training": {
+                "epochs": {"first": 1, "later": 1},
+                "batch_size": 4,
+                "crop": 32,
+                "lr": {"first": 0.01, "later": 0.01},
+                "loader_workers": 0,
+            },
+        },
+        source="test",
+    )
+    spec = StepSpec(scenario=given, task=(("cat", "dog"),), step=0, dataset="", root="")
+    step = Step(spec, index.build(given.data), None, None)
+    ranks = Ranks(0, 1, 0, torch.device("cpu"), None)
+    torch.manual_seed(1)
+    model = deeplab.build(given.network, [2]).eval()
+    work.mkdir()
+    made = choose_exemplars(step, model, None, lambda _: folder, ranks, work, print)
+    return made | evaluate(step, model, lambda _: folder, ranks, work)
+
+
+def test_exemplars_and_pictures_are_upright(folder: Path, tmp_path: Path) -> None:
+    """A tagged photograph gives what the same one gives without its tag, turned beforehand."""
+    for split in ("train", "validation"):
+        for path in (folder / "images" / split).iterdir():
+            image = Image.open(path)
+            image.load()
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    tagged = memory_of(folder, tmp_path / "tagged")
+    for split in ("train", "validation"):
+        for path in (folder / "images" / split).iterdir():
+            ImageOps.exif_transpose(Image.open(path)).save(path, exif=b"")
+    turned = memory_of(folder, tmp_path / "turned")
+    assert tagged.keys() == turned.keys()
+    pictures = [name for name in tagged if name.endswith((".jpg", ".png"))]
+    assert len(pictures) >= 4 + 3
+    # Other files have other digests, which may decide the order.
+    shown = [sorted(made[name].read_bytes() for name in pictures) for made in (tagged, turned)]
+    assert shown[0] == shown[1]
+    masks = []
+    for made in (tagged, turned):
+        with tarfile.open(made["images-00000.tar"]) as archive:
+            names = [name for name in archive.getnames() if name.endswith(".mask.png")]
+            masks.append({n: archive.extractfile(n).read() for n in names})  # type: ignore[union-attr]
+    assert len(masks[0]) == 4
+    assert sorted(masks[0].values()) == sorted(masks[1].values())
