@@ -290,9 +290,8 @@ def test_assignments_are_yaml() -> None:
     }
 
 
-def test_a_field_is_assigned_once() -> None:
-    with pytest.raises(UserError, match=r"^--set seed: given twice; give it once$"):
-        parse_assignments(["seed=1", "training.crop=32", "seed=2"])
+def test_the_last_assignment_counts() -> None:
+    assert parse_assignments(["seed=1", "training.crop=32", "seed=2"])["seed"] == 2
 
 
 @pytest.mark.parametrize("item", ["seed", "=3", "seed=[", ""])

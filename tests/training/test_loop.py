@@ -12,7 +12,8 @@ from step_runs import Run, scenario
 from dkd.errors import UserError
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
-from dkd.training.loop import Trainer
+from dkd.training import resume
+from dkd.training.loop import Curve, Trainer
 from dkd.training.resume import Preempted
 
 
@@ -155,6 +156,80 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     other.teacher = run.teacher
     with pytest.raises(UserError, match=r"this model knows .*three.* but the task says"):
         other.job(1)
+
+
+def broken_at(patch: pytest.MonkeyPatch, iteration: int, value: float) -> None:
+    """The update of an iteration (0 is the last) breaks a weight; its loss was finite."""
+    train_step = Trainer.train_step
+
+    def step(self: Trainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        terms = train_step(self, batch)
+        if self.iteration == (iteration or self.total):
+            with torch.no_grad():
+                next(self.student.parameters()).view(-1)[0] = value
+        return terms
+
+    patch.setattr(Trainer, "train_step", step)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_the_last_update_broke_are_not_published(
+    tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, scenario())
+    job = run.job(0)
+    broken_at(monkeypatch, 0, value)
+    message = r"^training\.lr: a weight is no longer finite at iteration \d+; use a lower rate$"
+    with pytest.raises(UserError, match=message):
+        job.perform("train")
+    assert artifacts.find(job.step.checkpoint_uri) is None
+
+
+def test_a_curve_looks_at_its_last_iterations() -> None:
+    """They fill no stretch: of 299 iterations, cut into stretches of two, the very last."""
+    curve = Curve(every=3)
+    for iteration in range(1, 6):
+        loss = torch.tensor(float("nan") if iteration == 5 else 1.0)
+        curve.add(iteration, {"total": loss})
+    assert [point["iteration"] for point in curve.points] == [3]
+    with pytest.raises(UserError, match=r"the loss is no longer finite at iteration 5"):
+        curve.end(5)
+    whole = Curve(every=3)
+    for iteration in range(1, 6):
+        whole.add(iteration, {"total": torch.tensor(1.0)})
+    whole.end(5)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, scenario(**{"training.save_interval": 1e-6}))
+    job = run.job(0)
+    broken_at(monkeypatch, 3, float("inf"))
+    with pytest.raises(UserError, match=r"^training\.lr: .* no longer finite at iteration [345]; "):
+        job.perform("train")
+    saved = [path.parent.name for path in (tmp_path / "saves").rglob(artifacts.MANIFEST)]
+    assert set(saved) <= {"00000001", "00000002"}
+
+
+def test_a_save_that_is_not_finite_is_not_resumed(tmp_path: Path) -> None:
+    whole = Run(tmp_path / "a", scenario())
+    broken = Run(tmp_path / "b", scenario(**{"training.save_interval": 1e-6}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "_is_finite", lambda *_: True)
+        patch.setattr(Curve, "add", lambda *_: None)
+        broken_at(patch, 1, float("nan"))
+        interrupt_at(patch, 4, killed)
+        job = broken.job(0)
+        with pytest.raises(Killed):
+            job.perform("train")
+        assert job._saver is not None
+        job._saver.wait()
+    assert broken.step(0).digest == whole.step(0).digest
+    told = [line for line in broken.said if line.startswith("save passed over")]
+    assert told
+    assert all("the training had diverged" in line for line in told)
+    assert not any(line.startswith("resumed from") for line in broken.said)
 
 
 def test_a_diverging_loss_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ assignments = click.option(
     "assignments",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Replace a field of the scenario, e.g. training.crop=128; may be given several times.",
+    help="Replace a field of the scenario, e.g. training.crop=128; may be given several "
+    "times, the last one of a field counts.",
 )
 root = click.option(
     "--root",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Fill in a field of the run's form, e.g. training_nodes=2; may be given several times.",
+    help="Fill in a field of the run's form, e.g. training_nodes=2; may be given several "
+    "times, the last one of a field counts.",
 )
 @click.option("--run-name", metavar="NAME", help="How the UI lists the run.")
 @click.option(

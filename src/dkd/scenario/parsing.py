@@ -37,7 +37,7 @@ def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
 
 
 def split_items(items: Iterable[str], option: str, example: str) -> dict[str, str]:
-    """``["FIELD=TEXT"]`` as a mapping.
+    """``["FIELD=TEXT"]`` as a mapping; the last of a field counts, as of any option.
 
     Args:
         items: as written on the command line.
@@ -45,15 +45,13 @@ def split_items(items: Iterable[str], option: str, example: str) -> dict[str, st
         example: of an item, for messages.
 
     Raises:
-        UserError: an item without ``=``, or a field that is given twice.
+        UserError: an item without ``=``.
     """
     texts: dict[str, str] = {}
     for item in items:
         field, equals, text = item.partition("=")
         if not equals or not field:
             raise UserError(f"{option} {item}: write FIELD=VALUE, e.g. {option} {example}")
-        if field in texts:
-            raise UserError(f"{option} {field}: given twice; give it once")
         texts[field] = text
     return texts
 

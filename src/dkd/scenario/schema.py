@@ -49,7 +49,8 @@ MAX_SEED = 2**53 - 1
 """The largest seed: whole numbers up to it survive as JSON's numbers, which forms are sent as."""
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e30)]
+"""Far from where float32 ends; what diverges below that, training tells."""
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 
 

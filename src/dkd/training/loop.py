@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dkd.data.loading import Draw, StepBatches, StepImages, load
-from dkd.errors import UserError
 from dkd.losses.terms import Losses
 from dkd.methods import Method
 from dkd.methods.base import Batch
@@ -26,6 +25,7 @@ from dkd.network.deeplab import Output, SegmentationModel
 from dkd.network.preparation import prepare_frozen, prepare_images, prepare_student, record
 from dkd.steps.step import Step
 from dkd.training import optimiser
+from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
 from dkd.training.resume import Saver
 from dkd.training.tensorboard import EventLog
@@ -56,10 +56,12 @@ class Curve:
             self.points.append({"iteration": iteration, **means})
             self.sums = {}
             if not math.isfinite(means["total"]):
-                raise UserError(
-                    f"training.lr: the loss is no longer finite at iteration {iteration}; "
-                    "use a lower rate"
-                )
+                raise diverged("the loss", iteration)
+
+    def end(self, iteration: int) -> None:
+        """Looks at the iterations since the last whole stretch too: the training ends here."""
+        if self.sums and not math.isfinite(float(self.sums["total"])):
+            raise diverged("the loss", iteration)
 
 
 class Trainer:
@@ -134,6 +136,7 @@ class Trainer:
 
         Raises:
             dkd.training.resume.Preempted: the job was asked to leave; its state is saved.
+            UserError: the training diverged: a loss or a weight is not finite.
         """
         self.method.begin(lambda model: self._walk(model, epoch=0))
         self._settle()
@@ -148,6 +151,10 @@ class Trainer:
             if events is not None:
                 events.after_iteration(self)
             saver.after_iteration(self)
+        self.curve.end(self.iteration)
+        # The last update may be the one that breaks the weights, after a loss that was finite.
+        if not all_finite(self.student.state_dict().values()):
+            raise diverged("a weight", self.iteration)
         return self.method.finish(lambda model: self._walk(model, epoch=self.epochs))
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ position), so a save needs only the iteration, not the loaders' states.
 """
 
 import json
+import math
 import shutil
 import signal
 import tempfile
@@ -27,6 +28,7 @@ from dkd.network.checkpoint import load_strictly, save_tensors
 from dkd.steps.step import Step, differences
 from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
+from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._saved: int | None = None  # an iteration that is to be told
         self._failure: Exception | None = None
+        self._diverged: UserError | None = None
         self._previous = signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
@@ -67,6 +70,7 @@ class Saver:
 
         Raises:
             Preempted: after saving, if any rank was sent SIGTERM.
+            UserError: the state that was to be saved is not finite.
         """
         self._tell()
         due = self.ranks.first and time.monotonic() - self._last >= self.interval
@@ -170,6 +174,9 @@ class Saver:
         self._thread.start()
 
     def _upload(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        if not _is_finite(tensors, position):
+            self._diverged = diverged("the training state", position["iteration"])
+            return
         try:
             with tempfile.TemporaryDirectory(prefix="dkd-save-") as name:
                 folder = Path(name)
@@ -194,7 +201,13 @@ class Saver:
         self._tell()
 
     def _tell(self) -> None:
-        """Says how the last upload went; not from its thread, which would cut through lines."""
+        """Says how the last upload went; not from its thread, which would cut through lines.
+
+        Raises:
+            UserError: there was nothing to upload but a training that has diverged.
+        """
+        if self._diverged is not None:
+            raise self._diverged
         if self._saved is not None:
             saved, self._saved = self._saved, None
             self.say(f"  saved at iteration {saved}")
@@ -209,14 +222,17 @@ class Saver:
         return sorted(e.uri.removesuffix(marker) for e in entries if e.uri.endswith(marker))
 
     def _newest(self) -> str | None:
-        """The newest save that verifies; a broken one is told and passed over."""
+        """The newest save that verifies and is finite; another is told and passed over."""
         for uri in reversed(self._whole()):
             try:
-                artifacts.fetch_cached(uri, artifact_cache())
+                _, folder = artifacts.fetch_cached(uri, artifact_cache())
             except UserError as error:
                 self.say(f"save passed over: {error}")
-            else:
+                continue
+            position = json.loads((folder / POSITION).read_text())
+            if _is_finite(load_file(folder / STATE), position):
                 return uri
+            self.say(f"save passed over: {uri}: the training had diverged")
         return None
 
     def _trim(self) -> None:
@@ -231,6 +247,10 @@ def discard(step: Step) -> None:
     """Removes a step's saves, leftovers included: its checkpoint is published."""
     storage.delete_folder(step.saves_uri)
     storage.abandon(storage.unfinished(step.saves_uri))
+
+
+def _is_finite(tensors: dict[str, Tensor], position: dict[str, Any]) -> bool:
+    return all_finite(tensors.values()) and all(map(math.isfinite, position["sums"].values()))
 
 
 def _within(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
