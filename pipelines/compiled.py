@@ -9,6 +9,7 @@ import yaml
 from kfp import compiler
 
 from dkd.pipelines import extension, incremental
+from dkd.pipelines.policy import outliving_kills
 from dkd.scenario import form
 from dkd.scenario.names import slug
 from dkd.scenario.schema import Launch, Scenario
@@ -54,6 +55,8 @@ def _compile(pipeline: Any, name: str, fields: Iterable[form.Field], artifact_ro
             pipeline_parameters={"artifact_root": artifact_root},
         )
         documents = list(yaml.safe_load_all(file.read_text()))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["command"] = outliving_kills(executor["container"]["command"])
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
     for field in fields:
         if field.choices:  # the SDK (2.17) cannot say them, the API server and the UI know them

@@ -6,6 +6,7 @@ of instead (:mod:`dkd.steps.step`), whichever pipeline made them, and checked wh
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,12 @@ class Policy:
         hours: after which its pod is ended. For those that launch jobs this is a last resort:
             the job has a limit of its own (``launch.deadline``), which waiting in a queue does
             not use up, as it does here.
-        retries: after failures; the first pause is half a minute and doubles. A launching task
-            that is tried again finds what is done, and goes on from the last save.
+        retries: how often Argo makes a pod anew; the first pause is half a minute and doubles. A
+            launching task that is tried again finds what is done, and goes on from the last save.
+            After what, a pipeline cannot say: KFP's specification (2.17) has a number and pauses,
+            and no policy. Argo's own is after failures; KFP's installation says after errors
+            alone, such as a pod that was deleted. What may pass of a failure, that a component
+            is killed, is therefore tried again inside the pod (:func:`outliving_kills`).
     """
 
     hours: int
@@ -46,15 +51,32 @@ VARIABLES = (
     "DKD_S3_SSE_KMS_KEY_ID",
 )
 
+_AGAIN = r"""
+again=2 pause=30
+trap 'again=0' TERM
+while :; do
+  "$@" && exit
+  status=$?
+  [ $status -eq 137 ] && [ $again -gt 0 ] || exit $status
+  echo "the component was killed, for lack of memory perhaps; starting it again in $pause s" >&2
+  sleep $pause
+  [ $again -gt 0 ] || exit $status
+  again=$((again - 1)) pause=$((2 * pause))
+done
+"""
+
 _TELL_COMPONENT = r"""
-signal=%d component=
+signal=%d told=
+tell() {
+  for process in [0-9]*; do
+    case "$(tr '\0' ' ' <$process/cmdline)" in "$1"*) kill -$2 $process && told=$process ;; esac
+  done 2>/dev/null
+}
 cd /proc
-for process in [0-9]*; do
-  case "$(tr '\0' ' ' <$process/cmdline)" in
-    "python3 -m kfp.dsl.executor_main "*) kill -$signal $process && component=$process ;;
-  esac
-done 2>/dev/null
-[ -n "$component" ] || kill -$signal 1
+tell "sh -c again=" TERM
+told=
+tell "python3 -m kfp.dsl.executor_main " $signal
+[ -n "$told" ] || kill -$signal 1
 """
 
 TERMINATE = (
@@ -66,8 +88,18 @@ TERMINATE = (
 Argo would signal the container's first process, and through it KFP's launcher (2.17), which dies
 of it without waiting for the component; the container ends with it, and a launching component has
 no time to delete its job. So the component alone is told; the launcher waits for its end, keeps
-its log and reports it. Argo puts the signal's number for the only ``%d``.
+its log and reports it; and the shell of :func:`outliving_kills`, so that it lets it end. Argo puts
+the signal's number for the only ``%d``.
 """
+
+
+def outliving_kills(command: Sequence[str]) -> list[str]:
+    """A component's command that is run again, at most twice, when it was killed (SIGKILL).
+
+    So does the kernel that has no memory left, unless it ends the whole container. Any other end is
+    the command's own: bad input is told once.
+    """
+    return ["sh", "-c", _AGAIN.strip(), "sh", *command]
 
 
 def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any:

@@ -94,12 +94,12 @@ def test_workers_pass_pod_security(overlay: tuple[str, str], training_image: str
 
 
 NEEDED = {
-    *((verb, "trainjobs.trainer.kubeflow.org") for verb in ("create", "get", "delete")),
+    *((verb, "trainjobs.trainer.kubeflow.org") for verb in ("create", "get", "patch", "delete")),
     *(
         (verb, "trainingruntimes.trainer.kubeflow.org")
         for verb in ("create", "get", "patch", "delete")
     ),
-    *((verb, "pytorchjobs.kubeflow.org") for verb in ("create", "get", "delete")),
+    *((verb, "pytorchjobs.kubeflow.org") for verb in ("create", "get", "patch", "delete")),
     *((verb, "pods") for verb in ("get", "list", "watch")),
     ("get", "pods/log"),
     ("list", "events"),

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
-from dkd.pipelines.policy import PREPARING, place
+from dkd.pipelines.policy import PREPARING, outliving_kills, place
 
 LAUNCHER = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
 ENDED_BY_SIGTERM = 143
@@ -68,6 +68,18 @@ def below(process: int) -> list[int]:
     return [process, *(each for child in children for each in below(int(child)))]
 
 
+def in_a_hurry(program: str) -> str:
+    assert "pause=30" in program
+    return program.replace("pause=30", "pause=1")
+
+
+def wait_for_start(folder: Path) -> None:
+    end = time.monotonic() + 60
+    while not (folder / "started").exists():
+        assert time.monotonic() < end, "the component does not start"
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def launcher(
     compiled: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
@@ -80,17 +92,15 @@ def launcher(
     container = compiled[0]
     program = [
         text.replace("{{$}}", json.dumps(inputs))
-        for text in [*container["command"], *container["args"]]
+        for text in outliving_kills([*container["command"], *container["args"]])
     ]
+    program[2] = in_a_hurry(program[2])
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, *program],
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         start_new_session=True,
     )
-    end = time.monotonic() + 60
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < end, "the component does not start"
-        time.sleep(0.05)
+    wait_for_start(tmp_path)
     yield process
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -134,3 +144,36 @@ def test_it_is_killed_when_it_takes_too_long(
     argo(signal.SIGKILL)
     assert launcher.wait(20) == 128 + signal.SIGKILL
     assert not (tmp_path / "cleaned-up").exists()
+
+
+def test_a_component_that_was_killed_is_started_again(
+    launcher: subprocess.Popen[bytes], argo: Callable[[int], None], tmp_path: Path
+) -> None:
+    (tmp_path / "started").unlink()
+    (component,) = [
+        process
+        for process in below(launcher.pid)
+        if b"python3\0-m\0kfp.dsl.executor_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+    os.kill(component, signal.SIGKILL)
+    wait_for_start(tmp_path)
+    assert launcher.poll() is None
+    argo(signal.SIGTERM)
+    assert launcher.wait(20) == ENDED_BY_SIGTERM
+    assert (tmp_path / "cleaned-up").exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "times"),
+    [("exit 0", 0, 1), ("exit 2", 2, 1), ("kill -9 $$", 137, 3), ("kill -15 $$", 143, 1)],
+    ids=["done", "bad input", "killed", "told to stop"],
+)
+def test_how_often_a_component_is_started(
+    tmp_path: Path, end: str, status: int, times: int
+) -> None:
+    program = outliving_kills(["sh", "-c", f"echo >>{tmp_path}/starts; {end}"])
+    program[2] = in_a_hurry(program[2])
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert ended.returncode == status
+    assert len((tmp_path / "starts").read_text()) == times
+    assert ended.stderr.count("starting it again in") == times - 1

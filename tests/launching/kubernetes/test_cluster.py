@@ -149,6 +149,42 @@ def test_a_job_of_another_purpose_is_left_alone(stage: Stage) -> None:
     launched.result()
 
 
+def workflow(name: str) -> dict[str, str]:
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": name, "uid": name}
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_an_adopted_job_outlives_the_workflow_that_started_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, may: bool
+) -> None:
+    """The cluster removes it when its last owner is gone."""
+    monkeypatch.setattr(Cluster, "owner", lambda _: workflow("first"))
+    launched = stage.launch()
+    stage.created()
+    again = stage.launch()  # a retry in the same workflow
+    again.wait_for("running since")
+    job = stage.api.objects[stage.plural, stage.name]
+    assert job["metadata"]["ownerReferences"] == [workflow("first")]
+    if not may:
+
+        def fault(verb: str, resource: str) -> None:
+            if (verb, resource) == ("patch", stage.plural):
+                raise fake_api.Error(403, "cannot patch resource", "", "Forbidden")
+
+        stage.api.fault = fault
+    monkeypatch.setattr(Cluster, "owner", lambda _: workflow("second"))
+    other = stage.launch()
+    other.wait_for("running since")
+    if may:
+        wait_until(lambda: len(job["metadata"]["ownerReferences"]) == 2)
+        assert job["metadata"]["ownerReferences"] == [workflow("first"), workflow("second")]
+    else:
+        other.wait_for("will be removed with Workflow first, which started it (")
+    stage.complete()
+    for each in (launched, again, other):
+        each.result()
+
+
 def test_a_lost_answer_to_creation_does_not_make_two_jobs(stage: Stage) -> None:
     lost: list[str] = []
 

@@ -128,7 +128,28 @@ class ClusterLauncher:
                 f"else; kubectl delete {resource.full_name} {job.name} -n {cluster.namespace}"
             )
         self._say(f"{job.name}: running since {found['metadata']['creationTimestamp']}; following")
+        self._own(cluster, job, found)
         return found
+
+    def _own(self, cluster: Cluster, job: Job, found: Object) -> None:
+        """Makes this task's workflow one more owner of a job that another workflow started.
+
+        Else the job would go when that one does: Kubeflow Pipelines as it ships removes a workflow
+        an hour after its end.
+        """
+        owner = self._ask(cluster.owner)
+        owners = found["metadata"].get("ownerReferences") or []
+        if not owners or owner is None or owner["uid"] in [each["uid"] for each in owners]:
+            return
+        change = {"metadata": {"ownerReferences": [*owners, owner]}}
+        try:
+            self._ask(lambda: cluster.patch(self._operator.resource, job.name, change))
+        except Refused as refused:
+            if refused.status != 404:  # gone meanwhile, as following will tell
+                self._say(
+                    f"{job.name}: will be removed with {owners[0]['kind']} {owners[0]['name']}, "
+                    f"which started it ({refused}); bind the role of k8s/ to this account"
+                )
 
     def _create(self, cluster: Cluster, job: Job) -> Object:
         operator, launch = self._operator, self._launch
