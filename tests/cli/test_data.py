@@ -119,6 +119,16 @@ def test_packing_takes_a_file_replaced_by_one_of_its_size_and_time(folder: Path)
     assert result.exit_code == 0, result.output
 
 
+def test_the_format_is_recognised(folder: Path, tmp_path: Path) -> None:
+    result = dkd("check", folder)
+    assert result.exit_code == 0, result.output
+    assert f"note: {folder} looks like the format folder" in result.stderr.splitlines()
+    (tmp_path / "empty").mkdir()
+    result = dkd("check", tmp_path / "empty")
+    assert result.exit_code == 2
+    assert "looks like none of" in last_line(result)
+
+
 def test_a_corrupt_image_is_one_line(folder: Path) -> None:
     (folder / "images/train/1.png").write_bytes(b"junk")
     result = dkd("check", folder, "--format", "folder")

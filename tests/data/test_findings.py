@@ -136,7 +136,7 @@ def test_masks_of_0_and_255_alone(folder: Path) -> None:
     for mask in masks[:3]:
         mask_of(mask, [0, 255], size(mask))
     assert told(folder) == [
-        "3 train masks hold void (255) and no class: "
+        "3 train masks hold void and no class: "
         "masks/train/0.png, masks/train/1.png, masks/train/2.png"
     ]
     mask_of(masks[3], [0], size(masks[3]))

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 _layout = click.option(
     "--format",
     "format_",
-    type=click.Choice(["voc", "ade20k", "folder"]),
-    required=True,
-    help="The layout, see dkd data --help.",
+    type=click.Choice(options.FORMATS),
+    help="The layout, see dkd data --help. Default: what ROOT looks like.",
 )
 _train = click.option(
     "--train",
@@ -44,6 +43,10 @@ def command() -> None:
              with a line per image: its id, or the paths of image and mask.
     ade20k   images/SPLIT/NAME.jpg, annotations/SPLIT/NAME.png;
              SPLIT is training or validation; 150 classes, 0 is "other".
+    cityscapes
+             leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png,
+             gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png; SPLIT is train or val;
+             the 19 classes that are evaluated, all other ids are void.
     folder   images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png; SPLIT is train or
              validation; classes.yaml has a line for every class, VALUE: name
              or VALUE: {name: name, colour: [red, green, blue]}.
@@ -59,7 +62,7 @@ def command() -> None:
     "--published", is_flag=True, help="Fail unless it is the data set of the published tables."
 )
 def check(
-    root: Path, format_: str, train: str | None, validation: str | None, published: bool
+    root: Path, format_: str | None, train: str | None, validation: str | None, published: bool
 ) -> None:
     """Look at every image and mask below ROOT: whether they are there and whole, what they hold.
 
@@ -72,12 +75,12 @@ def check(
     \b
     dkd data check ~/VOCdevkit/VOC2012 --format voc
     dkd data check ~/ADEChallengeData2016 --format ade20k --published
-    dkd data check ~/my-images --format folder
+    dkd data check ~/my-images
     """
     from dkd.data import checks, formats
 
-    source = formats.FORMATS[format_].source
     data = _data(root, format_, train, validation)
+    source = formats.FORMATS[data.format].source
     try:
         missing = checks.missing(formats.read(data))
     except UserError:
@@ -96,9 +99,9 @@ def check(
     splits, classes = checks.summary(dataset)
     for line in (*tables.lines(splits, right=(1, 4)), *tables.lines(classes, right=(0, 2, 3))):
         click.echo(line)
-    if not source:
+    if data.format not in checks.PUBLISHED:
         if published:
-            raise UserError(f"--published: nothing is published of the format {format_}")
+            raise UserError(f"--published: nothing is published of the format {data.format}")
         return
     different = checks.differences(dataset)
     if not different:
@@ -118,7 +121,9 @@ def check(
 @_layout
 @_train
 @_validation
-def index(root: Path, uri: str, format_: str, train: str | None, validation: str | None) -> None:
+def index(
+    root: Path, uri: str, format_: str | None, train: str | None, validation: str | None
+) -> None:
     """Publish the index of the data set below ROOT as an artifact at URI; images stay in ROOT.
 
     For machines that share the folder; to take the images along, use dkd data pack.
@@ -154,7 +159,7 @@ def index(root: Path, uri: str, format_: str, train: str | None, validation: str
 def pack(
     root: Path,
     uri: str,
-    format_: str,
+    format_: str | None,
     train: str | None,
     validation: str | None,
     shard_mib: int,
@@ -238,9 +243,13 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
     click.echo(f"{folder}: {train} training and {validation} validation scenes of {size} pixels")
 
 
-def _data(root: Path, format_: str, train: str | None, validation: str | None) -> "Data":
+def _data(root: Path, format_: str | None, train: str | None, validation: str | None) -> "Data":
+    from dkd.data import formats
     from dkd.scenario.schema import Data
 
+    if format_ is None:
+        format_ = formats.recognised(root)
+        click.echo(f"note: {root} looks like the format {format_}", err=True)
     fields = {"format": format_, "root": str(root), "train": train, "validation": validation}
     return Data.model_validate(fields)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["voc", "ade20k", "folder", "packed"]),
+    type=click.Choice([*options.FORMATS, "packed"]),
     required=True,
     help="Its layout (dkd data --help); packed: an artifact that dkd data pack wrote.",
 )

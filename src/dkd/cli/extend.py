@@ -24,7 +24,7 @@ from dkd.cli.progress import training_progress
     "data_format",
     default="folder",
     show_default=True,
-    type=click.Choice(["voc", "ade20k", "folder", "packed"]),
+    type=click.Choice([*options.FORMATS, "packed"]),
     help="Layout of the data set.",
 )
 @click.option(

@@ -18,7 +18,8 @@ from dkd.errors import UserError
 from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
 
-_CLASSES = {"voc": 20, "ade20k": 150}
+PUBLISHED = ("voc", "ade20k")
+"""Formats whose splits and lists are published, and kept with the program."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def differences(dataset: Dataset) -> list[str]:
     Raises:
         UserError: nothing is published of the format.
     """
-    if dataset.name not in _CLASSES:
-        raise UserError(f"{dataset.name}: no published lists; there are {', '.join(_CLASSES)}")
+    if dataset.name not in PUBLISHED:
+        raise UserError(f"{dataset.name}: no published lists; there are {', '.join(PUBLISHED)}")
     text = (resources.files("dkd.data") / "published_lists.json").read_text()
     expected = json.loads(text)[dataset.name]
     lines = []

@@ -108,10 +108,15 @@ def _in_both(layout: Layout, found: Mapping[Pair, Found]) -> Iterator[Finding]:
 
 
 def _without_class(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> Iterator[Finding]:
+    classes = layout.classes.keys()
     for split, pairs in layout.splits.items():
-        void = [pair.mask for pair in pairs if found[pair].values in ((0, 255), (255,))]
-        classes = any(set(found[pair].values) - {0, 255} for pair in pairs)
-        if void and not classes:
+        held = any(not classes.isdisjoint(found[pair].values) for pair in pairs)
+        void = [
+            pair.mask
+            for pair in pairs
+            if set(found[pair].values) - {0} and classes.isdisjoint(found[pair].values)
+        ]
+        if void and not held:
             yield Finding(
                 f"{split} masks, and all that hold anything, hold 0 and 255 alone: background and "
                 "void; give the class its label value, as classes.yaml has it",
@@ -119,7 +124,7 @@ def _without_class(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> 
                 wrong and split == "train",
             )
         elif void:
-            yield Finding(f"{split} masks hold void (255) and no class", tuple(void))
+            yield Finding(f"{split} masks hold void and no class", tuple(void))
 
 
 def _colours(layout: Layout, found: Mapping[Pair, Found]) -> Iterator[Finding]:

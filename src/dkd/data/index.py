@@ -71,6 +71,7 @@ class Dataset:
         future_is_void: in a test, classes that are not yet learned are void instead of
             background (ADE20K's custom).
         splits: ``train`` and ``validation``, in the order of their lists.
+        void_values: label values that are void, besides 255.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Dataset:
     palette: dict[int, Colour]
     future_is_void: bool
     splits: dict[str, tuple[Record, ...]]
+    void_values: tuple[int, ...] = ()
 
     @property
     def train(self) -> tuple[Record, ...]:
@@ -105,6 +107,7 @@ class Dataset:
             "palette": sorted(self.palette.items()),
             "future_is_void": self.future_is_void,
             "splits": {split: [r.row for r in records] for split, records in self.splits.items()},
+            **self._void,
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -123,8 +126,13 @@ class Dataset:
                     split: [[r.row[0], r.image, r.mask, *r.row[1:]] for r in records]
                     for split, records in self.splits.items()
                 },
+                **self._void,
             }
         )
+
+    @property
+    def _void(self) -> dict[str, Any]:
+        return {"void_values": sorted(self.void_values)} if self.void_values else {}
 
     @classmethod
     def from_json(cls, data: bytes, source: str = "data set index") -> "Dataset":
@@ -159,6 +167,7 @@ class Dataset:
                     )
                     for split, rows in document["splits"].items()
                 },
+                void_values=tuple(int(value) for value in document.get("void_values", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not an index of a data set ({error!r})") from None
@@ -201,7 +210,7 @@ def build(
     pairs = [pair for split in layout.splits.values() for pair in split]
     root = Path(layout.root)
     found = scan.scan(root, pairs, cache / "scans" if cache else None, progress, anew)
-    known = {*layout.classes, BACKGROUND, VOID}
+    known = {*layout.classes, BACKGROUND, VOID, *layout.void_values}
     splits: dict[str, tuple[Record, ...]] = {}
     for split, members in layout.splits.items():
         records = []
@@ -213,7 +222,7 @@ def build(
                     f"{layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the "
                     "mask or name the class"
                 )
-            classes = tuple(v for v in item.values if v not in (BACKGROUND, VOID))
+            classes = tuple(value for value in item.values if value in layout.classes)
             records.append(
                 Record(
                     pair.id,
@@ -242,6 +251,7 @@ def build(
         palette=layout.palette,
         future_is_void=layout.future_is_void,
         splits=splits,
+        void_values=layout.void_values,
     )
 
 

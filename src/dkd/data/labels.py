@@ -92,5 +92,5 @@ def _table(dataset: Dataset, task: Task, positions: range, rest: int) -> Table:
     for value, channel in channels(dataset, task).items():
         if channel - 1 in positions:
             table[value] = channel
-    table[VOID] = VOID
+    table[[*dataset.void_values, VOID]] = VOID
     return table

@@ -7,15 +7,33 @@ A format is a module with a :class:`~dkd.data.formats.layout.Format`, listed in 
 from dataclasses import replace
 from pathlib import Path
 
-from dkd.data.formats import ade20k, folder, voc
+from dkd.data.formats import ade20k, cityscapes, folder, voc
 from dkd.data.formats.layout import Finding, Format, Layout, Pair
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
 
-__all__ = ["FORMATS", "Finding", "Format", "Layout", "Pair", "read"]
+__all__ = ["FORMATS", "Finding", "Format", "Layout", "Pair", "read", "recognised"]
 
-FORMATS: dict[str, Format] = {each.FORMAT.name: each.FORMAT for each in (voc, ade20k, folder)}
+FORMATS: dict[str, Format] = {
+    each.FORMAT.name: each.FORMAT for each in (voc, ade20k, cityscapes, folder)
+}
 """By name."""
+
+
+def recognised(root: Path) -> str:
+    """The name of the format that a folder looks like.
+
+    Raises:
+        UserError: there is no such folder, or it looks like none of the formats, or like several.
+    """
+    root = root.expanduser().absolute()
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; name the data set's root")
+    names = [name for name, each in FORMATS.items() if each.recognises(root)]
+    if len(names) != 1:
+        looks = f"like {' and '.join(names)}" if names else f"like none of {', '.join(FORMATS)}"
+        raise UserError(f"{root}: looks {looks}; name its format (--format)")
+    return names[0]
 
 
 def read(data: Data, name: str | None = None) -> Layout:

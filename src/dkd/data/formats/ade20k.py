@@ -31,4 +31,8 @@ def read(root: Path, train: str, validation: str) -> Layout:
     )
 
 
-FORMAT = Format("ade20k", "training", "validation", read, SOURCE)
+def recognises(root: Path) -> bool:
+    return (root / "annotations").is_dir() and (root / "images").is_dir()
+
+
+FORMAT = Format("ade20k", "training", "validation", read, recognises, SOURCE)

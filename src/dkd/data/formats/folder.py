@@ -91,4 +91,8 @@ def _name(file: Path, value: int, text: str) -> str:
         raise UserError(f"{file}: class {value}: {error}") from None
 
 
-FORMAT = Format("folder", "train", "validation", read)
+def recognises(root: Path) -> bool:
+    return (root / "masks").is_dir() and (root / "images").is_dir()
+
+
+FORMAT = Format("folder", "train", "validation", read, recognises)

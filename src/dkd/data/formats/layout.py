@@ -56,6 +56,7 @@ class Layout:
         palette: likewise.
         future_is_void: likewise.
         splits: images and masks by split.
+        void_values: label values that are void, besides 255.
         colours: of label values that masks with a palette should show them in.
         left_out: what lies in the folder and is not taken.
     """
@@ -67,6 +68,7 @@ class Layout:
     palette: dict[int, Colour]
     future_is_void: bool
     splits: dict[str, tuple[Pair, ...]]
+    void_values: tuple[int, ...] = ()
     colours: dict[int, Colour] = field(default_factory=dict)
     left_out: tuple[Finding, ...] = ()
 
@@ -81,6 +83,7 @@ class Format:
         validation: likewise.
         read: the layout of a folder, given the two splits' names. It raises
             :class:`~dkd.errors.UserError` for what is missing or cannot be understood.
+        recognises: whether a folder looks like one of this format, and of no other.
         source: where the published data set of this format can be had; empty if there is none.
     """
 
@@ -88,6 +91,7 @@ class Format:
     train: str
     validation: str
     read: Callable[[Path, str, str], Layout]
+    recognises: Callable[[Path], bool]
     source: str = ""
 
 

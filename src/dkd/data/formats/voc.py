@@ -114,4 +114,8 @@ def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
     return split_of(pairs, str(file))
 
 
-FORMAT = Format("voc", "train_aug", "val", read, SOURCE)
+def recognises(root: Path) -> bool:
+    return (root / "ImageSets" / "Segmentation").is_dir()
+
+
+FORMAT = Format("voc", "train_aug", "val", read, recognises, SOURCE)
