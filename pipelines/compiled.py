@@ -54,7 +54,7 @@ def _compile(pipeline: Any, name: str, fields: Iterable[form.Field], artifact_ro
             pipeline_name=name,
             pipeline_parameters={"artifact_root": artifact_root},
         )
-        documents = list(yaml.safe_load_all(file.read_text()))
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["command"] = outliving_kills(executor["container"]["command"])
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]

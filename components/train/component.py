@@ -46,6 +46,8 @@ def train(
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
         outcome = stages.ensure(spec, "train", run_name)
         lineage = stages.lineage(outcome.manifest)
-        Path(model.path).write_text("".join(f"{key}: {lineage[key]}\n" for key in lineage))
+        Path(model.path).write_text(
+            "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
+        )
     model.metadata.update(lineage)
     return outcome.manifest.uri

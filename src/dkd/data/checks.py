@@ -90,7 +90,7 @@ def differences(dataset: Dataset) -> list[str]:
     """
     if dataset.name not in PUBLISHED:
         raise UserError(f"{dataset.name}: no published lists; there are {', '.join(PUBLISHED)}")
-    text = (resources.files("dkd.data") / "published_lists.json").read_text()
+    text = (resources.files("dkd.data") / "published_lists.json").read_text(encoding="utf-8")
     expected = json.loads(text)[dataset.name]
     lines = []
     for split in ("train", "validation"):

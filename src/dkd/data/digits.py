@@ -54,7 +54,7 @@ def make(folder: Path, settings: Data.Digits) -> None:
     """
     stamp = json.dumps({"version": _VERSION, **settings.model_dump()}, sort_keys=True)
     marker = folder / "digits.json"
-    if marker.is_file() and marker.read_text() == stamp:
+    if marker.is_file() and marker.read_text(encoding="utf-8") == stamp:
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds something else; name a folder that does not exist yet")
@@ -66,12 +66,12 @@ def make(folder: Path, settings: Data.Digits) -> None:
     try:
         with scratch(folder.parent, ".digits-") as work:
             _write(work, settings, samples.images, samples.target)
-            (work / "digits.json").write_text(stamp)
+            (work / "digits.json").write_text(stamp, encoding="utf-8")
             try:
                 work.rename(folder)
             except OSError:
                 # Somebody else made it meanwhile: theirs is the same.
-                if not (marker.is_file() and marker.read_text() == stamp):
+                if not (marker.is_file() and marker.read_text(encoding="utf-8") == stamp):
                     raise
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
@@ -97,7 +97,7 @@ def _write(
             Image.fromarray(image).save(folder / "images" / split / name, compress_level=1)
             Image.fromarray(mask).save(folder / "masks" / split / name, compress_level=1)
     lines = [f"{value}: {name}" for value, name in CLASSES.items()]
-    (folder / "classes.yaml").write_text("\n".join(lines) + "\n")
+    (folder / "classes.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:

@@ -124,7 +124,7 @@ def evaluate(
         "pictures": [record.id for record in step.picture_records],
     }
     parts[EVALUATION] = work / EVALUATION
-    parts[EVALUATION].write_text(json.dumps(document))
+    parts[EVALUATION].write_text(json.dumps(document), encoding="utf-8")
     folder = fetch(step.picture_records)
     full = labels.full_table(step.dataset, step.task)
     pictures = EvaluationImages(step.picture_records, folder, full, crop=crop, whole=True)

@@ -210,7 +210,7 @@ def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
         raise_on_error=True,
     )
     pipeline = planned.build()
-    with (folder / "pipeline.log").open("w") as log:
+    with (folder / "pipeline.log").open("w", encoding="utf-8") as log:
         console = ComponentLines(sys.stdout, log)
         try:
             with redirect_stdout(console), warnings.catch_warnings():

@@ -191,9 +191,11 @@ class _Ranks:
         """What to say about a torchrun that failed."""
         name = self._job.name
         if not self._report.exists():
-            own = _last_lines(self._own_log.read_text(errors="replace"))
+            own = _last_lines(self._own_log.read_text(encoding="utf-8", errors="replace"))
             return _with_lines(f"job {name}: torchrun {_ended(self._process.returncode)}", own)
-        failures = [Failure(**each) for each in json.loads(self._report.read_text())]
+        failures = [
+            Failure(**each) for each in json.loads(self._report.read_text(encoding="utf-8"))
+        ]
         first = root_cause(failures, {each.rank: self._last_written(each) for each in failures})
         lines = _last_lines(self._output(first.rank, "stderr"))
         lines = lines or _last_lines(self._output(first.rank, "stdout"))
@@ -208,7 +210,7 @@ class _Ranks:
 
     def _output(self, rank: int, stream: str) -> str:
         path = self._file(rank, stream)
-        return path.read_text(errors="replace") if path else ""
+        return path.read_text(encoding="utf-8", errors="replace") if path else ""
 
     def _last_written(self, failure: "Failure") -> float:
         path = self._file(failure.rank, "stderr")

@@ -31,7 +31,7 @@ def main() -> None:
             {"rank": rank, "exit_code": failure.exitcode, "time": failure.timestamp}
             for rank, failure in error.failures.items()
         ]
-        Path(report).write_text(json.dumps(failures))
+        Path(report).write_text(json.dumps(failures), encoding="utf-8")
         sys.exit(1)
     except SignalException as error:
         sys.exit(128 + error.sigval)

@@ -273,7 +273,7 @@ def _cached(
     digests = {held.manifest.digest for held in memories}
     for document in sorted(cache.glob(f"*/{rewriting.MEMORY}")):
         # Also of a memory that was replaced by another machine's request.
-        rows = json.loads(document.read_text())["exemplars"]
+        rows = json.loads(document.read_text(encoding="utf-8"))["exemplars"]
         if held := images.intersection(row["id"] for row in rows):
             digests.add(document.parent.name)
             yield document.parent, held

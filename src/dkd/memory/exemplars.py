@@ -91,7 +91,7 @@ class Memory:
         Raises:
             UserError: a member is missing, or its name would leave the folder.
         """
-        document = json.loads((parts / MEMORY).read_text())
+        document = json.loads((parts / MEMORY).read_text(encoding="utf-8"))
         exemplars = tuple(
             Exemplar(**{**row, "classes": tuple(row["classes"])}) for row in document["exemplars"]
         )
@@ -338,7 +338,7 @@ def _write(sources: Sequence[_Source], step: Step, work: Path) -> dict[str, Path
         "exemplars": [asdict(e) for e in exemplars],
     }
     parts[MEMORY] = work / MEMORY
-    parts[MEMORY].write_text(json.dumps(document, indent=1))
+    parts[MEMORY].write_text(json.dumps(document, indent=1), encoding="utf-8")
     return parts
 
 

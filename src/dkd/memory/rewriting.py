@@ -25,7 +25,7 @@ def memory_without(
         rows: to leave out.
         work: folder for the parts that are written anew.
     """
-    document: dict[str, Any] = json.loads((folder / MEMORY).read_text())
+    document: dict[str, Any] = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
     exemplars = document["exemplars"]
     kept = [i for i in range(len(exemplars)) if i not in rows]
     gone = {exemplars[i][file] for i in rows for file in ("image", "mask")}
@@ -47,7 +47,7 @@ def evaluation_without(folder: Path, rows: Collection[int]) -> dict[str, Path | 
         folder: its parts, downloaded.
         rows: places of the pictures in its list.
     """
-    document: dict[str, Any] = json.loads((folder / EVALUATION).read_text())
+    document: dict[str, Any] = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
     kept = [i for i in range(len(document["pictures"])) if i not in rows]
     document["pictures"] = [document["pictures"][i] for i in kept]
     parts: dict[str, Path | bytes] = {EVALUATION: json.dumps(document).encode()}

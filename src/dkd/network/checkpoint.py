@@ -44,7 +44,7 @@ def write(
     """
     save_tensors(folder / WEIGHTS, model.state_dict())
     text = json.dumps(description, sort_keys=True, indent=1)
-    (folder / DESCRIPTION).write_text(text + "\n")
+    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if statistics:
         save_tensors(folder / STATISTICS, statistics)
     names = (WEIGHTS, DESCRIPTION, *([STATISTICS] if statistics else []))
@@ -53,7 +53,7 @@ def write(
 
 def describe(folder: Path) -> dict[str, Any]:
     """``checkpoint.json`` of a downloaded checkpoint."""
-    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     return description
 
 

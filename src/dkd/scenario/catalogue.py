@@ -127,7 +127,7 @@ PUBLISHED: dict[tuple[str, str], Figure] = {
 
 def documents() -> dict[str, dict[str, Any]]:
     """Every scenario by name, as the document that a YAML file would hold."""
-    demo = yaml.safe_load((files("dkd.scenario") / "demo.yaml").read_text())
+    demo = yaml.safe_load((files("dkd.scenario") / "demo.yaml").read_text(encoding="utf-8"))
     found = {demo["name"]: demo}
     for task, (base, steps, settings) in _TASKS.items():
         for setting in settings:
@@ -167,7 +167,9 @@ class Counts:
 
 def counts(name: str) -> Counts | None:
     """Images by step of the published data set; None for other scenarios."""
-    known = json.loads((files("dkd.scenario") / "published_counts.json").read_text())
+    known = json.loads(
+        (files("dkd.scenario") / "published_counts.json").read_text(encoding="utf-8")
+    )
     if name not in known:
         return None
     return Counts(tuple(known[name]["train"]), tuple(known[name]["test"]))

@@ -111,7 +111,7 @@ def _mounted_keys() -> tuple[str, str] | None:
     for name in ("accesskey", "secretkey"):
         path = Path(folder) / name
         try:
-            key = path.read_text().strip()
+            key = path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be read, but DKD_S3_CREDENTIALS_DIR names its folder "

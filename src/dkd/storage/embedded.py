@@ -134,6 +134,10 @@ class EmbeddedStore:
             self._lock = None
 
     def __enter__(self) -> Self:
+        if os.name == "nt":
+            raise UserError(
+                "the embedded S3 store runs on Linux and macOS; name an artifact root (--root)"
+            )
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             lock = (self.data_dir / "lock").open("ab")
@@ -288,7 +292,7 @@ class EmbeddedStore:
         try:
             with placed(path, durable=True) as part:
                 part.chmod(0o600)
-                part.write_text(json.dumps(content))
+                part.write_text(json.dumps(content), encoding="utf-8")
         except OSError as error:
             raise disk_error(error, path) from error
 

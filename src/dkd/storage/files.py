@@ -230,7 +230,10 @@ def _copy(source: Path, target: Path, sha256: str | None, mismatch: str) -> None
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows opens no folders, and syncs only what may be written
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -8,7 +8,6 @@ sha256 that the writer left in the object's metadata is computed alongside.
 
 import hashlib
 import io
-import os
 import re
 import threading
 import time
@@ -18,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import ClientError
@@ -167,8 +166,8 @@ class S3Store:
             head = self._head(uri)
             expected = sha256 or head.sha256
             try:
-                with placed(path, durable=False) as part, part.open("r+b") as file:
-                    digest = self._receive_all(uri, head, path, file.fileno())
+                with placed(path, durable=False) as part:
+                    digest = self._receive_all(uri, head, path, part)
                     if expected not in (None, digest):
                         raise _Replaced
             except _Replaced:
@@ -269,34 +268,40 @@ class S3Store:
                 raise explain(failure, uri, endpoint_name(client)) from failure
             time.sleep(pause)
 
-    def _receive_all(self, uri: str, head: _Head, path: Path, descriptor: int) -> str:
-        """Write the whole object to an open file and return its sha256.
+    def _receive_all(self, uri: str, head: _Head, path: Path, part: Path) -> str:
+        """Write the whole object to ``part``, a file that is there, and return its sha256.
 
         The ranges arrive in parallel; what is there without a gap is hashed meanwhile.
         """
         digest = hashlib.sha256()
         stop = threading.Event()
 
-        def sink(position: int, piece: bytes) -> None:
+        def sink(file: BinaryIO, position: int, piece: bytes) -> None:
             if stop.is_set():
                 raise _Stopped
             try:
-                os.pwrite(descriptor, piece, position)
+                file.seek(position)
+                file.write(piece)
+                file.flush()
             except OSError as error:
                 raise disk_error(error, path) from error
 
         def receive(start: int, end: int) -> None:
-            self._receive(uri, start, end, head.etag, sink)
+            with part.open("r+b") as file:
+                self._receive(uri, start, end, head.etag, partial(sink, file))
 
         ranges = [(at, min(at + CHUNK, head.size)) for at in range(0, head.size, CHUNK)]
-        with ThreadPoolExecutor(min(CONNECTIONS, max(1, len(ranges)))) as pool:
-            waiting = [pool.submit(receive, *part) for part in ranges]
+        workers = min(CONNECTIONS, max(1, len(ranges)))
+        # No buffer: it would hold what lay there before the next range arrived.
+        with part.open("rb", buffering=0) as arrived, ThreadPoolExecutor(workers) as pool:
+            waiting = [pool.submit(receive, *each) for each in ranges]
             try:
                 with hurry():
-                    for (start, end), part in zip(ranges, waiting, strict=True):
-                        part.result()
+                    for (start, end), received in zip(ranges, waiting, strict=True):
+                        received.result()
+                        arrived.seek(start)
                         for at in range(start, end, PIECE):
-                            digest.update(os.pread(descriptor, min(PIECE, end - at), at))
+                            digest.update(arrived.read(min(PIECE, end - at)))
             finally:
                 stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -105,7 +105,7 @@ class Saver:
         if uri is None:
             return
         _, folder = artifacts.fetch_cached(uri, artifact_cache())
-        position = json.loads((folder / POSITION).read_text())
+        position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
         if changed := differences(position["identity"], self.step.checkpoint_identity):
             raise UserError(
                 f"{uri}: saved with other arguments ({'; '.join(changed)}); use the same "
@@ -181,7 +181,7 @@ class Saver:
             with tempfile.TemporaryDirectory(prefix="dkd-save-") as name:
                 folder = Path(name)
                 save_tensors(folder / STATE, tensors)
-                (folder / POSITION).write_text(json.dumps(position))
+                (folder / POSITION).write_text(json.dumps(position), encoding="utf-8")
                 artifacts.publish(
                     storage.join(self.step.saves_uri, f"{position['iteration']:08d}"),
                     {part: folder / part for part in (STATE, POSITION)},

@@ -86,13 +86,13 @@ def _processors() -> Finding:
 def _cgroup_cpus(folder: Path) -> float | None:
     """CPUs that the control group allows (version 2, then 1); None without a limit."""
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota = (folder / "cpu/cpu.cfs_quota_us").read_text()
-        period = (folder / "cpu/cpu.cfs_period_us").read_text()
+        quota = (folder / "cpu/cpu.cfs_quota_us").read_text(encoding="utf-8")
+        period = (folder / "cpu/cpu.cfs_period_us").read_text(encoding="utf-8")
         return int(quota) / int(period) if int(quota) > 0 else None
     except (OSError, ValueError):
         return None
@@ -102,7 +102,7 @@ def _cgroup_memory(folder: Path) -> int | None:
     """Bytes that the control group allows; None without a limit."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            return int((folder / name).read_text())
+            return int((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
     return None
@@ -206,7 +206,9 @@ def _store(root: str | None) -> Finding:
 def _cluster() -> Finding:
     account = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     if account.exists():
-        return Finding("cluster", f"in a pod of namespace {account.read_text().strip()}")
+        return Finding(
+            "cluster", f"in a pod of namespace {account.read_text(encoding='utf-8').strip()}"
+        )
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return Finding("cluster", "in a pod, without a service account's token")
     if file := os.environ.get("KUBECONFIG"):

@@ -54,7 +54,7 @@ def _refuse_other_classes(root: Path) -> None:
         if not file.is_file():
             continue
         try:
-            lines = [line.strip() for line in file.read_text().splitlines()]
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: cannot be read as text: {error}") from None
         named = [line.split(":") for line in lines if line and not line.startswith("#")]
@@ -88,7 +88,9 @@ def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
         raise UserError(f"{lists}: no such folder{hint}")
     file = lists / f"{name}.txt"
     try:
-        lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
+        lines = [
+            line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     except FileNotFoundError:
         have = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "none"
         raise UserError(f"{file}: no such list; the folder has {have}") from None

@@ -97,7 +97,7 @@ class Cluster:
         try:
             if in_pod:
                 kubernetes.config.load_incluster_config(client_configuration=configuration)
-                own = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
+                own = (_SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
             else:
                 file = os.environ.get("KUBECONFIG")
                 kubernetes.config.load_kube_config(file, client_configuration=configuration)
