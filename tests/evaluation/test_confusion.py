@@ -1,4 +1,4 @@
-"""Predictions, the confusion matrix and its scores, against the released program's figures."""
+"""The confusion matrix and its scores, against the released program's figures."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.evaluation.confusion import VOID, ConfusionMatrix, predict
+from dkd.evaluation.confusion import VOID, ConfusionMatrix
 from dkd.evaluation.scores import Scores, scores
 
 
@@ -111,33 +111,6 @@ def test_the_matrix_counts_pixels_and_ranks_add_up(classes: int, seed: int, rank
     total = shares[0].reduced(lambda counts: counts + sum(s.counts for s in shares[1:]))
     assert total.counts.dtype == torch.int64
     np.testing.assert_array_equal(total.counts.numpy(), expected)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_predictions_are_the_likeliest_class_above_one_half(seed: int) -> None:
-    logits = torch.from_numpy(np.random.default_rng(seed).normal(-0.5, 1, (2, 5, 3, 4)))
-    found = predict(logits)
-    assert found.dtype == torch.uint8
-    probabilities = logits.sigmoid().numpy()
-    for n, y, x in np.ndindex(2, 3, 4):
-        foreground = probabilities[n, 1:, y, x]
-        best = int(foreground.argmax())
-        assert found[n, y, x] == (best + 1 if foreground[best] > 0.5 else 0)
-
-
-def test_one_half_is_background_and_the_auxiliary_channel_never_predicts() -> None:
-    logits = torch.tensor([[9.0, 0.0, -1.0], [9.0, 0.1, 0.0]])[:, :, None, None]
-    assert predict(logits).flatten().tolist() == [0, 1]
-
-
-def test_classes_that_both_round_to_certainty_are_told_apart() -> None:
-    assert predict(torch.tensor([0.0, 40.0, 50.0]).view(1, 3, 1, 1)).item() == 2
-
-
-def test_the_last_channel_fits() -> None:
-    logits = torch.full((1, 255, 1, 1), -5.0)
-    logits[0, 254] = 5.0
-    assert predict(logits).item() == 254
 
 
 def test_scores_need_no_torch() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from dkd.evaluation.confusion import predict
 from dkd.losses import blockwise, reference
 from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output, upsample
+from dkd.network.prediction import predict
 
 VOID = 255
 

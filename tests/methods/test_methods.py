@@ -17,13 +17,11 @@ from dkd.steps.step import Step
 OUTSIDE = """
 import torch
 
-from dkd.methods.base import in_order
+from dkd.methods import base
 from dkd.methods.dkd import DKD
-from dkd.methods.base import Method
-from dkd.scenario.schema import Model
 
 
-class Options(Model):
+class Options(base.Options):
     bins: int = 256
 
 
@@ -31,19 +29,19 @@ class Counting(DKD):
     name = "counting"
     summary = "counts"
     options = Options
-    key = classmethod(Method.key.__func__)
+    key = classmethod(base.Method.key.__func__)
 
     def begin(self, walk):
         self.seen = sum(len(batch["id"]) for _, batch in walk(self.student))
 
     def finish(self, walk):
-        own = [
-            torch.bincount(label.flatten().long(), minlength=self.chosen(self.given.scenario).bins)
+        bins = self.chosen(self.given.scenario).bins
+        own = (
+            [torch.bincount(batch["label"].flatten().long(), minlength=bins)]
             for output, batch in walk(self.student)
-            for label in batch["label"]
             if not output.logits.requires_grad
-        ]
-        counts = torch.stack(in_order(self.given.gather(own))).sum(0)
+        )
+        (counts,) = base.summed(own, self.given.gather)
         before = self.given.statistics.get("counts", torch.zeros_like(counts))
         return {"counts": counts + before, "seen": torch.tensor(self.seen)}
 
@@ -78,15 +76,15 @@ def test_no_torch_is_needed_to_ask() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "magic"}, "method: 'magic' is none of dkd, finetune, joint, counting, "),
+        ({"method": "magic"}, "method: 'magic' is none of dkd, star, finetune, joint, counting, "),
         ({"method": "missing"}, "method: 'missing' is nowhere:Missing, but No module named"),
         ({"method": "number"}, "method: 'number' is outside:NONE, no class of dkd.methods.base"),
         ({"losses": {"magic": 1}}, "losses.magic: no such loss; there are mbce, kd, dkd_pos, "),
         ({"losses.magic": 1}, "losses.magic: no such loss"),
-        ({"method_options": {"x": 1}}, "method_options.x: no such option of dkd; there are none"),
+        ({"method_options": {"x": 1}}, "method_options.x: no such option of dkd; there are fuse"),
         (
             {"method": "counting", "method_options.size": 1},
-            "method_options.size: no such option of counting; there are bins",
+            "method_options.size: no such option of counting; there are fuse, bins",
         ),
         ({"method": "counting", "method_options.bins": "many"}, "method_options.bins: "),
         ({"variants": {"x": {"method": "magic"}}}, "method: 'magic' is none of dkd"),

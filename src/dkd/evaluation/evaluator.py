@@ -15,8 +15,9 @@ from dkd.data import labels
 from dkd.data.images import read_image
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages, load_to_score
-from dkd.evaluation.confusion import LOGITS_BYTES, ConfusionMatrix, predict
+from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.network.deeplab import SegmentationModel
+from dkd.network.prediction import LOGITS_BYTES, predict
 from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.network.speed import decided
 from dkd.scenario.schema import Speed

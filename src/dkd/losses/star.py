@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dkd.losses.over_ranks import Average, averaged
+from dkd.network.prediction import likeliest
 
 Counting = Literal["overlap", "disjoint", "journal"]
 """How cells of old classes in new images are counted; see :func:`counted`."""
@@ -41,12 +42,22 @@ def at_cells(label: Tensor, size: tuple[int, int]) -> Tensor:
         label: numbers.
         size: h, w.
     """
-    rows, columns = (_centres(n, count) for n, count in zip(label.shape[-2:], size, strict=True))
-    return label[:, rows.to(label.device)[:, None], columns.to(label.device)]
+    rows, columns = (
+        (2 * torch.arange(cells, device=label.device) + 1) * pixels // (2 * cells)
+        for pixels, cells in zip(label.shape[-2:], size, strict=True)
+    )
+    return label[:, rows[:, None], columns]
 
 
-def _centres(pixels: int, cells: int) -> Tensor:
-    return ((2 * torch.arange(cells) + 1) * pixels).div(2 * cells, rounding_mode="floor")
+def seen_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """What a model sees in training: ``N x H x W``, uint8, background 0.
+
+    Args:
+        logits: its, ``N x (1 + K) x h x w``; channel 0 takes no part.
+        size: H, W.
+    """
+    found = likeliest(logits, size)
+    return torch.where(found.logit > LOGIT_THRESHOLD, found.channel, 0)
 
 
 def shares(where: Tensor, size: tuple[int, int]) -> Tensor:
@@ -58,6 +69,20 @@ def shares(where: Tensor, size: tuple[int, int]) -> Tensor:
     """
     kind = where.dtype if where.is_floating_point() else torch.get_default_dtype()
     return F.interpolate(where.to(kind), size=size, mode="bilinear", align_corners=False)
+
+
+def class_shares(label: Tensor, classes: range, size: tuple[int, int]) -> Tensor:
+    """:func:`shares` of the pixels of each of some classes, one class at a time.
+
+    Args:
+        label: ``N x H x W``.
+        classes: V numbers.
+        size: h, w.
+
+    Returns:
+        ``N x V x h x w``.
+    """
+    return torch.cat([shares((label == number)[:, None], size) for number in classes], 1)
 
 
 # ---- what is remembered
@@ -112,7 +137,7 @@ class Statistics(NamedTuple):
     Attributes:
         prototypes: ``K x C``, directions of length 1 (0 for a class without a cell).
         deviations: ``K x C``, standard deviation of the directions about the prototype.
-        norms: ``2 x K``, mean and standard deviation of the features' lengths.
+        norms: ``K x 2``, mean and standard deviation of the features' lengths.
     """
 
     prototypes: Tensor
@@ -143,7 +168,7 @@ def statistics(sums: Moments, about: Tensor | None = None) -> Statistics:
     return Statistics(
         prototypes,
         (square.clamp(min=0) / cells.clamp(min=1)).sqrt(),
-        torch.stack([mean, variance.clamp(min=0).sqrt()]),
+        torch.stack([mean, variance.clamp(min=0).sqrt()], 1),
     )
 
 
@@ -197,52 +222,60 @@ def counted(rule: Counting, before: Tensor, seen: Tensor, batches: int, new_clas
     )
 
 
+def guessed(seen: Tensor, often: Tensor) -> Tensor:
+    """Totals for a previous model that counted nothing: :func:`counted` takes them.
+
+    Args:
+        seen: ``1 + K``, as there; the background is what it was.
+        often: of every old class, how many cells.
+    """
+    return torch.cat([seen[:1].double(), often.double().expand(len(seen) - 1)])
+
+
 # ---- what is replayed
 
 
-def full_replay(old: Statistics, per_batch: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
-    """Features of old classes, drawn from their statistics: ``n x C``, class by class.
+def replayed_classes(per_batch: Sequence[int]) -> Tensor:
+    """Rows of the old classes' tables, class by class, each as often as it is replayed: ``n``.
+
+    Args:
+        per_batch: of each class, how many.
+    """
+    return torch.arange(len(per_batch)).repeat_interleave(torch.tensor(per_batch))
+
+
+def full_replay(old: Statistics, of: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Features of old classes, drawn from their statistics: ``n x C``.
 
     Args:
         old: statistics of the old classes.
-        per_batch: of each class, how many.
+        of: ``n``, from :func:`replayed_classes`.
         first: ``n x C``, standard normal.
         second: likewise. The length's factor is drawn for every channel, as in the program.
     """
-    of = _rows(old.prototypes, per_batch)
-    mean, deviation = old.norms[:, of, None].to(first).unbind()
+    mean, deviation = old.norms[of, :, None].to(first).unbind(1)
     direction = old.prototypes[of].to(first) + first * old.deviations[of].to(first)
     return direction * (second * deviation + mean)
 
 
 def basic_replay(
-    prototypes: Tensor,
-    spreads: Tensor,
-    per_batch: Sequence[int],
-    first: Tensor,
-    second: Tensor,
+    prototypes: Tensor, spreads: Tensor, of: Tensor, first: Tensor, second: Tensor
 ) -> Tensor:
     """Directions of old classes about their prototypes (STAR-Basic): ``n x C``, of length 1.
 
     Args:
         prototypes: ``K x C``.
         spreads: ``K``, how far directions lie from them.
-        per_batch: of each class, how many.
+        of: ``n``, from :func:`replayed_classes`.
         first: ``n``, standard normal.
         second: ``n x C``, uniform in [0, 1).
     """
-    of = _rows(prototypes, per_batch)
     centre = prototypes[of].to(second)
     chord = (first * spreads[of].to(first)).abs().clamp(max=1.999)
     angle = 2 * torch.asin(chord / 2)
     across = second - 0.5
     across = F.normalize(across - (across * centre).sum(1, keepdim=True) * centre, eps=1e-12)
     return F.normalize(centre + across * angle.tan()[:, None], eps=1e-12)
-
-
-def _rows(table: Tensor, per_batch: Sequence[int]) -> Tensor:
-    counts = torch.tensor(per_batch, device=table.device)
-    return torch.arange(len(table), device=table.device).repeat_interleave(counts)
 
 
 def mean_norm(features: Tensor, average: Average | None = None) -> Tensor:
@@ -284,9 +317,8 @@ def negatives(
         The sum over the classes of (weight of the replayed) x (their mean loss) plus (weight of
         background cells) x (theirs); and the two weights, scalars.
     """
-    numbers = [cells.sum(), len(replayed), cells.numel()]
-    counts = torch.stack([torch.as_tensor(n, device=cells.device) for n in numbers])
-    counts = counts.to(logits.dtype)
+    counts = logits.new_empty(3)
+    counts[0], counts[1], counts[2] = cells.sum(), len(replayed), cells.numel()
     if average is not None:
         counts = average(counts)
     weight_background = background * counts[0] / counts[2]

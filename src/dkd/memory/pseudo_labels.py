@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dkd.evaluation.confusion import likeliest
+from dkd.network.prediction import likeliest
 
 THRESHOLD = 0.9
 

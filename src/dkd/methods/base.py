@@ -8,10 +8,10 @@ an instance is one step's on one rank and computes. To add a method, write a cla
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dkd.errors import UserError
 from dkd.scenario.protocols import PROTOCOLS, Protocol
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from dkd.losses.terms import Losses
     from dkd.network.deeplab import Output, SegmentationModel
-
-T = TypeVar("T")
 
 HEAD_FACTOR = 10.0
 """ASPP and the heads learn this many times as fast as the backbone, as in the released program."""
@@ -40,7 +38,9 @@ class Circumstances:
             memory's when it keeps its old labels.
         speed: decided switches.
         average: the mean of a tensor over the ranks, on the ranks' device.
-        gather: every rank's value, in rank order, on every rank; see :func:`in_order`.
+        gather: every rank's value, in rank order, on every rank; see :func:`summed`.
+        rank: this process.
+        world_size: number of processes.
         statistics: what the method of the step before returned from :meth:`Method.finish`, on
             the CPU; empty where that was nothing.
     """
@@ -51,6 +51,8 @@ class Circumstances:
     speed: Speed
     average: Callable[[Tensor], Tensor]
     gather: Callable[[Any], list[Any]]
+    rank: int = 0
+    world_size: int = 1
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -60,13 +62,27 @@ class Circumstances:
 
 Batch = Mapping[str, Any]
 """``image`` float N x 3 x H x W as prepared models take it, ``label`` uint8 N x H x W in channel
-numbers (0 background, 255 void), ``covered`` bool N x K, ``id`` N names; on the rank's device.
+numbers (0 background, 255 void), ``covered`` bool N x K, ``id`` N names; on the rank's device. In
+training ``iteration`` too, counted from 0: what is drawn at random follows from it.
 """
 
 Walk = Callable[["SegmentationModel"], "Iterator[tuple[Output, Batch]]"]
-"""One pass over an epoch of the step's images (augmented crops, this rank's share): what the model
-gives for each batch, in eval mode, without gradients and in training's precision, and the batch.
+"""One pass over an epoch of the step's images (augmented crops, this rank's share), one image at a
+time: what the model gives for it, in eval mode, without gradients and in training's precision, and
+a batch of it alone. What a model gives for an image of a larger batch depends in its last bits on
+the batch's size, and so on the number of ranks.
 """
+
+
+class Options(Model):
+    """What ``method_options`` may say with every method.
+
+    Attributes:
+        fuse: after a step > 0 the new model's weights are fused with the teacher's (EWF,
+            :mod:`dkd.network.fusion`); heads of old classes learn nothing meanwhile.
+    """
+
+    fuse: bool = False
 
 
 class Method:
@@ -81,6 +97,9 @@ class Method:
         covers_seen_classes: the labels of a step > 0 speak for all seen classes (old ones being
             background in the new images) instead of for the new ones only.
         joint: every class is learned at once, in a single step.
+        background_channel: head 0 is the background's, of a softmax over all channels, instead
+            of the auxiliary classifier.
+        remembers: :meth:`finish` gives statistics, and a later step cannot begin without them.
         options: what ``method_options`` of a scenario may say; fields that change the result.
         student: model of this step, on its device and prepared when training begins.
         teacher: the previous step's model, frozen; None at step 0.
@@ -94,7 +113,9 @@ class Method:
     first_weights: ClassVar[Mapping[str, float]]
     covers_seen_classes: ClassVar[bool] = False
     joint: ClassVar[bool] = False
-    options: ClassVar[type[Model]] = Model
+    background_channel: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
+    options: ClassVar[type[Options]] = Options
 
     # ---- what is known before anything is trained: no torch
 
@@ -123,6 +144,37 @@ class Method:
         return parse_part(cls.options, scenario.method_options, "", within="method_options")
 
     @classmethod
+    def check_teacher(
+        cls, scenario: Scenario, description: Mapping[str, Any], statistics: bool
+    ) -> None:
+        """Refuses a teacher from which this method cannot go on; called before anything runs.
+
+        Args:
+            scenario: the step's.
+            description: the teacher's ``checkpoint.json``.
+            statistics: whether the teacher has any.
+
+        Raises:
+            UserError: what is wrong with it, and what to do.
+        """
+        by = description.get("method") or "another method"
+        if bool(description.get("background_channel")) != cls.background_channel:
+            has, wants = (
+                ("a softmax", "sigmoids")
+                if not cls.background_channel
+                else ("sigmoids", "a softmax")
+            )
+            raise UserError(
+                f"was trained by {by} with {has}, but method {cls.name} needs {wants}; "
+                "name a teacher of its own"
+            )
+        if cls.remembers and not statistics:
+            raise UserError(
+                f"was trained by {by} and keeps no statistics, which method {cls.name} needs; "
+                f"name a teacher of its own"
+            )
+
+    @classmethod
     def weights_at(cls, step: int, losses: Mapping[str, float]) -> dict[str, float]:
         """The loss weights in force at a step, by term.
 
@@ -137,8 +189,16 @@ class Method:
     @classmethod
     def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
         """What of the method a step's key holds, beside loss weights and covered classes."""
-        chosen = cls.chosen(scenario).model_dump(mode="json", exclude_defaults=True)
-        return {"method": cls.name, **({"method_options": chosen} if chosen else {})}
+        return {"method": cls.name, **cls.options_key(scenario, step)}
+
+    @classmethod
+    def options_key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
+        """The part of :meth:`key` that options are; nothing where they are the defaults."""
+        left_out = set() if step else {"fuse"}  # of later steps
+        chosen = cls.chosen(scenario).model_dump(
+            mode="json", exclude_defaults=True, exclude=left_out
+        )
+        return {"method_options": chosen} if chosen else {}
 
     @classmethod
     def grow(cls, teacher: SegmentationModel, new: int) -> SegmentationModel:
@@ -161,6 +221,13 @@ class Method:
     ) -> None:
         self.student, self.teacher, self.given = student, teacher, given
         self.at = self.weights_at(given.step, given.scenario.losses)
+        student.background_channel = self.background_channel
+        self._unfused: dict[str, Tensor] = {}
+        if teacher is not None and self.chosen(given.scenario).fuse:
+            # Before it is prepared, which changes what it consists of.
+            self._unfused = {n: t.detach().clone() for n, t in teacher.state_dict().items()}
+            for head in student.cls[0 if self.background_channel else 1 : -1]:
+                head.requires_grad_(False)
 
     @property
     def frozen(self) -> Sequence[SegmentationModel]:
@@ -196,8 +263,17 @@ class Method:
         """The loss of a batch, from what :meth:`outputs` gave; not under autocast."""
         raise NotImplementedError
 
+    def fuse(self) -> None:
+        """Called after the last iteration; fuses the student's weights if the options say so."""
+        from dkd.network import fusion
+
+        if self._unfused:
+            share = fusion.new_share(self.student.counts[-1], 1 + self.student.classes)
+            after = self.student.state_dict()
+            self.student.load_state_dict(fusion.fused(self._unfused, after, share))
+
     def finish(self, walk: Walk) -> Mapping[str, Tensor]:
-        """Called on all ranks after the last iteration; may change the student a last time.
+        """Called on all ranks when the model is as it stays; leaves it so.
 
         Returns:
             What the next step's method needs to know beside the model, the same on every rank
@@ -221,10 +297,22 @@ def group(
     return {"name": name, "params": parameters, "factor": factor, "weight_decay": weight_decay}
 
 
-def in_order(gathered: Sequence[Sequence[T]]) -> list[T]:
-    """Values of every image of a :data:`Walk`, in the epoch's order whatever the number of ranks.
+def summed(
+    each: Iterable[Sequence[Tensor]], gather: Callable[[Any], list[Any]]
+) -> tuple[Tensor, ...]:
+    """Sums over every image of a :data:`Walk`: the same bits whatever the number of ranks.
+
+    Every rank has as many images as the others; they are added in the epoch's order.
 
     Args:
-        gathered: one list for each rank, with one value for each image that it walked over.
+        each: tensors for each image that this rank walked over.
+        gather: :attr:`Circumstances.gather`.
+
+    Returns:
+        The sums, on the CPU.
     """
-    return list(chain.from_iterable(zip(*gathered, strict=True)))
+    totals: tuple[Tensor, ...] = ()
+    for own in each:
+        for part in gather(tuple(tensor.cpu() for tensor in own)):
+            totals = tuple(map(operator.add, totals, part)) if totals else part
+    return totals

@@ -33,14 +33,14 @@ class DKD(Method):
 
     @classmethod
     def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
-        """Nothing: loss weights and covered classes say it all, and step 0 is shared."""
-        return {}
+        """Options alone: loss weights and covered classes say it all, and step 0 is shared."""
+        return cls.options_key(scenario, step)
 
     def __init__(
         self, student: SegmentationModel, teacher: SegmentationModel | None, given: Circumstances
     ) -> None:
         super().__init__(student, teacher, given)
-        self._weights = LossWeights(**self.at)
+        self._weights = LossWeights(**{term: self.at[term] for term in asdict(LossWeights())})
         self._old = 0 if teacher is None else teacher.classes
         first = 1 if given.step == 0 or self.covers_seen_classes else 1 + self._old
         self._covers = range(first, 1 + student.classes)
@@ -77,12 +77,16 @@ class DKD(Method):
 
     def loss(self, outputs: tuple[Output, Output | None], batch: Batch) -> Losses:
         """All terms that have a weight (:mod:`dkd.losses.blockwise`)."""
+        return self._total(*outputs, batch, self._weights)
+
+    def _total(
+        self, student: Output, teacher: Output | None, batch: Batch, weights: LossWeights
+    ) -> Losses:
         from dkd.losses import blockwise, reference
 
         given, speed = self.given, self.given.speed
-        student, teacher = outputs
         common: dict[str, Any] = {
-            "weights": self._weights,
+            "weights": weights,
             "covers": self._covers,
             "covered": batch["covered"] if given.images_differ else None,
             "pos_weight": given.scenario.training.pos_weight.at(given.step),

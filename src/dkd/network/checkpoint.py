@@ -22,6 +22,8 @@ from dkd.storage.cache import artifact_cache
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
 STATISTICS = "statistics.safetensors"
+BACKGROUND = "background_channel"
+"""In a description: that the model's head 0 is the background's of a softmax."""
 
 
 def write(
@@ -43,6 +45,8 @@ def write(
         The parts by name, for publishing.
     """
     save_tensors(folder / WEIGHTS, model.state_dict())
+    if model.background_channel:
+        description = {**description, BACKGROUND: True}
     text = json.dumps(description, sort_keys=True, indent=1)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if statistics:
@@ -67,6 +71,7 @@ def read(folder: Path) -> SegmentationModel:
     network = Network.model_validate(description["network"])
     counts = [len(names) for names in description["classes"]]
     model = SegmentationModel(network, counts)
+    model.background_channel = bool(description.get(BACKGROUND))
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
 

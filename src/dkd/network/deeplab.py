@@ -23,7 +23,8 @@ class Output(NamedTuple):
     Attributes:
         features: ``N x C x h x w``, at least 0.
         logits: ``N x (1 + K) x h x w``; channel 0 is the auxiliary classifier, which never
-            predicts and sends no gradient into the features; channel ``k`` is class ``k``.
+            predicts and sends no gradient into the features, or the background's
+            (:attr:`SegmentationModel.background_channel`); channel ``k`` is class ``k``.
         positive: ``N x D x h x w``: what of the logits of classes 1..D speaks for them, the
             features times the positive part of the head's weights, without bias.
         negative: likewise, against them: positive + negative + bias = logits.
@@ -91,6 +92,8 @@ class SegmentationModel(nn.Module):
     Attributes:
         cls: the heads, 1x1 convolutions with bias: 0 is the auxiliary classifier (1 channel),
             ``k >= 1`` holds the classes of step ``k - 1``.
+        background_channel: head 0 is the background's instead, of a softmax over all channels:
+            it learns like the others.
         statistics_frozen: batch normalisation and dropout stay in eval mode under ``train()``.
     """
 
@@ -101,12 +104,17 @@ class SegmentationModel(nn.Module):
         self.backbone = backbone.make()
         self.aspp = ASPP(backbone.channels, channels, backbone.dilations)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
+        self.background_channel = False
         self.statistics_frozen = False
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of classes by step."""
         return tuple(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+
+    def head(self, number: int) -> nn.Conv2d:
+        """One of the heads; negative numbers count from the newest."""
+        return cast(nn.Conv2d, self.cls[number])
 
     @property
     def classes(self) -> int:
@@ -132,8 +140,16 @@ class SegmentationModel(nn.Module):
         return features.to(cast(nn.Conv2d, self.cls[0]).weight.dtype)
 
     def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features."""
-        return upsample(self._heads(features), size)
+        """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features.
+
+        As they are read (:mod:`dkd.network.prediction`): of a softmax, how much more likely each
+        class is than background. Then the likeliest channel is a class where its logit is above
+        0, whose sigmoid is above one half.
+        """
+        logits = self._heads(features)
+        if self.background_channel:
+            logits = logits - logits[:, :1]
+        return upsample(logits, size)
 
     def forward(self, images: Tensor, decomposed: int = 0) -> Output:
         """Everything the losses need, so that a wrapper like DDP sees every use of a parameter.
@@ -159,7 +175,11 @@ class SegmentationModel(nn.Module):
         auxiliary = cast(nn.Conv2d, self.cls[0])
         return torch.cat(
             [
-                _score(features.detach(), auxiliary.weight, auxiliary.bias),
+                _score(
+                    features if self.background_channel else features.detach(),
+                    auxiliary.weight,
+                    auxiliary.bias,
+                ),
                 _score(features, self._foreground_weight(), bias),
             ],
             dim=1,

@@ -92,9 +92,21 @@ class Step:
             raise UserError(f"step {spec.step}: needs the checkpoint of step {spec.step - 1}")
         if teacher is not None:
             step._require_classes(teacher, spec.step - 1)
+            step._require_fit(teacher)
         if memory is not None:
             require_memory(memory, step.task.upto(spec.step - 1).steps)
         return step
+
+    def _require_fit(self, teacher: Manifest) -> None:
+        """That the step's method can go on from its teacher, which the job alone would find."""
+        try:
+            self.method.check_teacher(
+                self.scenario,
+                read_json(teacher, "checkpoint.json"),
+                statistics="statistics.safetensors" in teacher.parts,
+            )
+        except UserError as error:
+            raise UserError(f"{teacher.uri}: {error}") from None
 
     def _require_classes(self, checkpoint: Manifest, step: int) -> None:
         known = known_classes(checkpoint, "checkpoint")

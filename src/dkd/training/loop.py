@@ -155,6 +155,7 @@ class Trainer:
         # The last update may be the one that breaks the weights, after a loss that was finite.
         if not all_finite(self.student.state_dict().values()):
             raise diverged("a weight", self.iteration)
+        self.method.fuse()
         return self.method.finish(lambda model: self._walk(model, epoch=self.epochs))
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -183,10 +184,10 @@ class Trainer:
         return {**loss.terms, "total": loss.total.detach()}
 
     def _loss(self, batch: dict[str, Tensor]) -> Losses:
-        batch = {**batch, "image": self._prepared(batch["image"])}
+        image = self._prepared(batch["image"])
         with self._autocast():
-            outputs = self.method.outputs(self.model, batch["image"])
-        return self.method.loss(outputs, batch)
+            outputs = self.method.outputs(self.model, image)
+        return self.method.loss(outputs, {**batch, "image": image, "iteration": self.iteration})
 
     def _walk(self, model: SegmentationModel, epoch: int) -> Iterator[tuple[Output, Batch]]:
         """A pass over the images as an epoch shows them (:data:`dkd.methods.base.Walk`)."""
@@ -194,10 +195,12 @@ class Trainer:
         model.eval()
         try:
             for batch in self._load(self.batches.batches(epoch)):
-                batch = {**batch, "image": self._prepared(batch["image"])}
-                with torch.no_grad(), self._autocast():
-                    output = model(batch["image"])
-                yield output, batch
+                for i in range(len(batch["label"])):
+                    alone = {name: values[i : i + 1] for name, values in batch.items()}
+                    alone["image"] = self._prepared(alone["image"])
+                    with torch.no_grad(), self._autocast():
+                        output = model(alone["image"])
+                    yield output, alone
         finally:
             model.train(learning)
 

@@ -112,7 +112,7 @@ class StepJob:
             student = step.method.grow(teacher, len(step.task.steps[step.number]))
         # Ranks drop different features (dropout), so each has a stream of its own.
         torch.manual_seed(step.scenario.seed * 100_003 + self.ranks.rank)
-        if step.number == 0 and self.ranks.world_size > 1:
+        if not student.statistics_frozen and self.ranks.world_size > 1:
             synchronise(student.to(self.ranks.device))
         method = step.method(student, teacher, self._circumstances())
         trainer = Trainer(step, method, self._images(), self.ranks, self.say)
@@ -188,6 +188,8 @@ class StepJob:
             speed=decided(step.scenario.speed, self.ranks.device.type == "cuda"),
             average=self.ranks.average,
             gather=self.ranks.gather,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
             statistics=statistics,
         )
 

@@ -1,0 +1,67 @@
+"""From logits to classes.
+
+What a model's logits say is read in one way everywhere: one sigmoid per class, background where
+none exceeds one half. :meth:`dkd.network.deeplab.SegmentationModel.logits` gives them so that this
+is right for networks with a background channel too.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dkd.network.deeplab import upsample
+
+LOGITS_BYTES = 1 << 28
+"""Most bytes of logits at full resolution at a time: classes of a large image go in turns."""
+
+
+class Likeliest(NamedTuple):
+    """Each pixel's likeliest foreground class, whether it is likely or not.
+
+    Attributes:
+        logit: ``N x H x W``, its logit.
+        channel: ``N x H x W``, uint8, its channel number.
+    """
+
+    logit: Tensor
+    channel: Tensor
+
+
+def likeliest(
+    logits: Tensor, size: tuple[int, int] | None = None, most_bytes: int = LOGITS_BYTES
+) -> Likeliest:
+    """The likeliest foreground class of every pixel.
+
+    The classes' logits are enlarged a few at a time, so that a large photograph with many
+    classes needs no gigabytes. Of equal logits the lowest channel's counts.
+
+    Args:
+        logits: ``N x (1 + K) x h x w``; channel 0, the auxiliary classifier, takes no part.
+        size: H, W to enlarge them to; their own if None.
+        most_bytes: of enlarged logits at a time.
+    """
+    height, width = size or (logits.shape[-2], logits.shape[-1])
+    logit = logits.new_full((len(logits), height, width), -torch.inf)
+    channel = torch.zeros(logit.shape, dtype=torch.uint8, device=logits.device)
+    classes = max(1, most_bytes // (logit.numel() * logit.element_size()))
+    for first in range(1, logits.shape[1], classes):
+        part = logits[:, first : first + classes]
+        highest, place = (part if size is None else upsample(part, size)).max(dim=1)
+        higher = highest > logit
+        logit = torch.where(higher, highest, logit)
+        channel = torch.where(higher, (place + first).to(torch.uint8), channel)
+    return Likeliest(logit, channel)
+
+
+def predict(
+    logits: Tensor, size: tuple[int, int] | None = None, most_bytes: int = LOGITS_BYTES
+) -> Tensor:
+    """Logits ``N x (1 + K) x h x w`` to channel numbers ``N x H x W``, uint8.
+
+    The likeliest foreground class where its probability exceeds 0.5, else background (0).
+    Classes whose probabilities both round to 1 are told apart by their logits. Arguments as
+    :func:`likeliest` takes them.
+    """
+    found = likeliest(logits, size, most_bytes)
+    return torch.where(found.logit.sigmoid() > 0.5, found.channel, 0)

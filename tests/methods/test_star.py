@@ -1,0 +1,190 @@
+"""STAR's steps: what they keep, what they ask of a teacher, and that they learn."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learning import learn
+from safetensors.torch import load_file
+from step_runs import Run, scenario
+
+from dkd.errors import UserError
+from dkd.launching.interface import Job, launcher
+from dkd.methods.star import STAR
+from dkd.scenario.schema import Launch
+from dkd.steps.step import Step
+from dkd.storage import artifacts
+from dkd.training.loop import Trainer
+from dkd.training.resume import Preempted
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+
+
+def star(**values: Any) -> Any:
+    return scenario(**{"method": "star", "memory_size": 0, **values})
+
+
+def statistics(checkpoint: artifacts.Manifest) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.part_uri("statistics.safetensors"))
+
+
+def test_tables_grow_by_the_new_classes_and_keep_the_old_ones(tmp_path: Path) -> None:
+    run = Run(tmp_path / "root", star())
+    kept = [statistics(run.step(number)) for number in range(3)]
+    for tables, classes in zip(kept, (4, 6, 7), strict=True):
+        shapes = {name: tuple(table.shape) for name, table in tables.items()}
+        assert shapes == {
+            "numbers": (1 + classes,),
+            "prototypes": (classes, 16),
+            "deviations": (classes, 16),
+            "norms": (classes, 2),
+        }
+        assert all(table.isfinite().all() for table in tables.values())
+    for name in ("prototypes", "deviations", "norms"):
+        assert torch.equal(kept[1][name][:4], kept[0][name])
+        assert torch.equal(kept[2][name][:6], kept[1][name])
+    torch.testing.assert_close(kept[2]["prototypes"].norm(dim=1), torch.ones(7))
+    assert (kept[2]["numbers"] > 0).all()
+
+
+def test_new_classes_are_learned_and_the_old_ones_kept(tmp_path: Path) -> None:
+    values = {"training.lr.later": 0.001, "training.pos_weight.later": 8}
+    learned = learn(tmp_path, "star", **values)
+    assert {"mbce", "pkd", "contrast", "total"} < learned.curve[0].keys()
+    assert learned.last("mbce") < 0.5 * learned.first("mbce")
+    assert learned.iou["blue"] > 0.4
+    assert learned.iou["red"] > 0.4
+
+
+@pytest.mark.parametrize("variant", ["full", "basic"])
+def test_a_step_that_was_stopped_ends_in_the_same_bits(tmp_path: Path, variant: str) -> None:
+    digests = []
+    for name in ("whole", "broken"):
+        run = Run(tmp_path / name, star(**{"method_options.variant": variant}))
+        run.step(0)
+        if name == "broken":
+            with pytest.MonkeyPatch.context() as patch:
+                train_step = Trainer.train_step
+
+                def step(self: Trainer, batch: Any, train_step: Any = train_step) -> Any:
+                    terms = train_step(self, batch)
+                    if self.iteration == 2:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                    return terms
+
+                patch.setattr(Trainer, "train_step", step)
+                with pytest.raises(Preempted):
+                    run.job(1).perform("train")
+        digests.append(run.step(1).digest)
+    assert digests[0] == digests[1]
+
+
+def alone_and_by_two_ranks(
+    tmp_path: Path, **values: Any
+) -> tuple[artifacts.Manifest, artifacts.Manifest, artifacts.Manifest]:
+    """Step 1 from one teacher: the teacher, what one process makes of it, and what two do."""
+    one, two = (Run(tmp_path / name, star(**values)) for name in ("one", "two"))
+    teacher = one.step(0)
+    two.teacher = teacher.uri
+    spec = two.spec(1)
+    result = Step.open(spec).checkpoint_uri
+    arguments = ("--step", spec.model_dump_json(), "--stages", "train", "--run-name", "two")
+    launcher(Launch(processes_per_node=2)).run(
+        Job(name="two", module="dkd.train", arguments=arguments, environment={}, result=result)
+    )
+    together = artifacts.load(result)
+    assert together.metadata["ranks"] == 2
+    return teacher, one.step(1), together
+
+
+def test_two_ranks_remember_in_the_bits_of_one(tmp_path: Path) -> None:
+    """With a rate at which no weight moves, so that the models are the same."""
+    values = {"training.lr.later": 1e-30, "training.weight_decay": 0}
+    _, alone, together = alone_and_by_two_ranks(tmp_path, **values)
+    for part in ("model.safetensors", "statistics.safetensors"):
+        assert together.parts[part].sha256 == alone.parts[part].sha256
+
+
+def test_two_ranks_learn_what_one_does(tmp_path: Path) -> None:
+    teacher, alone, together = alone_and_by_two_ranks(tmp_path)
+    before, one, two = (
+        load_file(manifest.part_uri("model.safetensors")) for manifest in (teacher, alone, together)
+    )
+    for name, start in before.items():
+        if start.is_floating_point() and not torch.equal(start, one[name]):
+            moved = (one[name] - start).abs().max()
+            assert float((two[name] - one[name]).abs().max() / moved) < 1e-2, name
+
+
+@pytest.mark.parametrize("method", ["dkd", "finetune"])
+def test_a_teacher_without_statistics_is_refused_before_anything_runs(
+    tmp_path: Path, method: str
+) -> None:
+    run = Run(tmp_path / "root", scenario(method=method, memory_size=0))
+    teacher = run.step(0).uri
+    run.scenario = star()
+    with pytest.raises(UserError) as raised:
+        Step.open(run.spec(1))
+    assert str(raised.value).startswith(f"{teacher}: was trained by {method} and keeps no stat")
+    assert "\n" not in str(raised.value)
+
+
+def test_lite_needs_no_statistics_and_keeps_counts_alone(tmp_path: Path) -> None:
+    run = Run(tmp_path / "root", scenario(memory_size=0))
+    run.step(0)
+    run.scenario = star(**{"method_options.variant": "lite", "method_options.lite_iterations": 50})
+    kept = statistics(run.step(1))
+    assert kept.keys() == {"numbers"}
+    assert kept["numbers"].shape == (7,)
+    assert (kept["numbers"] > 0).all()
+    run.scenario = star()
+    job = run.job(2)
+    with pytest.raises(UserError, match="full needs the teacher's prototypes, which it does not"):
+        job.perform("train")
+
+
+def test_basic_goes_on_from_what_full_keeps(tmp_path: Path) -> None:
+    run = Run(tmp_path / "root", star())
+    before = statistics(run.step(0))
+    run.scenario = star(**{"method_options.variant": "basic"})
+    kept = statistics(run.step(1))
+    assert kept.keys() == {"numbers", "prototypes", "spreads"}
+    torch.testing.assert_close(kept["spreads"][:4], before["deviations"].norm(dim=1))
+
+
+def test_dkds_terms_beside_the_replay(tmp_path: Path) -> None:
+    run = Run(tmp_path / "root", star(losses={"kd": 5, "dkd_pos": 5, "dkd_neg": 5, "ac": 1}))
+    run.step(0)
+    curve = run.step(1).metadata["curve"]
+    assert {"mbce", "pkd", "contrast", "kd", "dkd_pos", "dkd_neg", "ac"} < curve[0].keys()
+
+
+def test_exemplars_beside_the_replay(tmp_path: Path) -> None:
+    for protocol in ("paper", "corrected"):
+        run = Run(tmp_path / protocol, star(memory_size=8, protocol=protocol))
+        run.step(0)
+        assert statistics(run.step(1))["prototypes"].shape[0] == 6
+
+
+def test_the_new_head_learns_a_hundred_times_as_fast(tmp_path: Path) -> None:
+    run = Run(tmp_path / "root", star())
+    run.step(0)
+    job = run.job(1)
+    teacher = job._model(job.step.teacher)
+    student = STAR.grow(teacher, 2)
+    method = STAR(student, teacher, job._circumstances())
+    found = {g["name"]: (g["factor"], g["weight_decay"]) for g in method.groups() if g["params"]}
+    assert found == {
+        "backbone": (1.0, 1e-4),
+        "aspp": (10.0, 1e-4),
+        "old_heads": (10.0, 1e-4),
+        "new_head": (100.0, 1e-4),
+    }
+    spread = student.head(-1).weight.detach().std()
+    assert 0.5 < float(spread) / (2 / 16) ** 0.5 < 1.5
