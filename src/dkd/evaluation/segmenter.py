@@ -15,9 +15,9 @@ from torch import Tensor
 from dkd.data import transforms
 from dkd.data.images import read_image, take_picture
 from dkd.errors import UserError
-from dkd.evaluation.confusion import predict
 from dkd.network.checkpoint import Fetched, fetch
 from dkd.network.deeplab import upsample
+from dkd.network.prediction import predict
 from dkd.scenario.names import BACKGROUND
 
 Photograph = str | Path | Image.Image | npt.NDArray[np.uint8]
