@@ -20,13 +20,14 @@ from PIL import Image
 from torch.nn import functional as F
 from torchvision.transforms import functional as vision
 
-from benchmarks.cases import CASES, Case, Size, alone, models
+from benchmarks.cases import CASES, Case, Size, models
 from benchmarks.loading import indexed, prepare
 from benchmarks.rows import CPU, GPU, Row, in_turns, seconds_on
 from dkd.data import transforms
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
-from dkd.evaluation.evaluator import confusion_matrix
+from dkd.evaluation.confusion import ConfusionMatrix
+from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
@@ -101,10 +102,11 @@ def measure(
         records = [indexed(folder, record) for record in records]
         images = EvaluationImages(records * often, folder, table, size.crop, whole=True)
         plain = partial(one_by_one, model, folder, records, size.crop, device)
-        ours = partial(confusion_matrix, fast, images, alone(device), speed, workers)
+        matrix = ConfusionMatrix(fast.classes + 1, device)
+        ours = partial(evaluated, fast, [images], matrix, torch.device(device), speed, workers)
         # Two ways of resizing round 8-bit pixels apart, and a pixel on the edge between two
         # classes may fall to either side.
-        expected, found = plain() * often, ours().counts.cpu().numpy()
+        expected, found = plain() * often, ours().cpu().numpy()
         assert found.sum() == expected.sum(), "not every pixel is counted once"
         assert (found.sum(0) > 0).sum() > 2, "the model sees next to nothing"
         apart = np.abs(found - expected).sum() / 2 / expected.sum()

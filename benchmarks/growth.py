@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from benchmarks import losses
-from benchmarks.cases import CASES, Size, alone, models
+from benchmarks.cases import CASES, Size, models
 from benchmarks.loading import made
 from benchmarks.rows import CPU, GPU, Row, cpu_seconds
 from dkd.data.loading import Draw, EvaluationImages, StepBatches
-from dkd.evaluation.evaluator import confusion_matrix
+from dkd.evaluation.confusion import ConfusionMatrix
+from dkd.evaluation.evaluator import evaluated
 from dkd.memory.selection import Candidate, choose
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
@@ -103,7 +104,7 @@ def evaluation(base: int, size: Size) -> Row:
         def evaluate(count: int) -> None:
             shown = [records[k % len(records)] for k in range(count)]
             images = EvaluationImages(shown, Path(place), table, size.crop, whole=True)
-            confusion_matrix(model, images, alone("cpu"), speed)
+            evaluated(model, [images], ConfusionMatrix(1 + case.old), torch.device("cpu"), speed)
 
         amounts = [base * factor for factor in FACTORS]
         note = f"{size.backbone}, short side {size.crop}"

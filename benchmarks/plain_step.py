@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.cases import Case, Size, models
-from dkd.losses.blockwise import VOID
 from dkd.network.deeplab import Output
+from dkd.scenario.tasks import VOID
 
 
 class PlainStep:

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.evaluation.confusion import VOID, ConfusionMatrix
+from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.scores import Scores, scores
+from dkd.scenario.tasks import VOID
 
 
 @pytest.mark.parametrize("case", ["case_a", "case_b"])
@@ -101,16 +102,20 @@ def test_the_matrix_counts_pixels_and_ranks_add_up(classes: int, seed: int, rank
             expected[label, prediction] += 1
     shares = []
     for rank in range(ranks):
-        share = ConfusionMatrix(classes + 1)
+        share = ConfusionMatrix(
+            classes + 1, add_up=lambda counts: counts + sum(s.counts for s in shares[1:])
+        )
         for image in range(rank, 6, ranks):
             share.add(
                 torch.tensor(predictions[image], dtype=torch.uint8),
                 torch.tensor(labels[image], dtype=torch.uint8),
             )
         shares.append(share)
-    total = shares[0].reduced(lambda counts: counts + sum(s.counts for s in shares[1:]))
-    assert total.counts.dtype == torch.int64
-    np.testing.assert_array_equal(total.counts.numpy(), expected)
+    total = shares[0].result()
+    assert total.dtype == torch.int64
+    np.testing.assert_array_equal(total.numpy(), expected)
+    shares[0].reset()
+    assert not shares[0].counts.any()
 
 
 def test_scores_need_no_torch() -> None:

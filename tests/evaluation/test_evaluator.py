@@ -10,14 +10,13 @@ from PIL import Image
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.errors import UserError
-from dkd.evaluation.evaluator import confusion_matrix
+from dkd.evaluation.confusion import ConfusionMatrix
+from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel, build
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
 from dkd.scenario.schema import Network, Speed
-from dkd.training.ranks import Ranks
 
-ALONE = Ranks(0, 1, 0, torch.device("cpu"), None)
 TABLE = np.arange(256, dtype=np.uint8)
 
 
@@ -93,16 +92,17 @@ def test_the_matrix_is_that_of_images_one_by_one(
         gpu=False,
     )
     told: list[tuple[int, int]] = []
-    found = confusion_matrix(
+    found = evaluated(
         prepare_frozen(model, speed),
-        images_of(folder, whole),
-        ALONE,
+        [images_of(folder, whole)],
+        ConfusionMatrix(model.classes + 1),
+        torch.device("cpu"),
         speed,
         workers,
         progress=lambda done, of: told.append((done, of)),
     )
     assert (expected > 0).sum() > 10
-    assert np.array_equal(found.counts.numpy(), expected)
+    assert np.array_equal(found.numpy(), expected)
     assert told[-1] == (7, 7)
 
 

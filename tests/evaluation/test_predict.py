@@ -17,7 +17,7 @@ class Call:
     """A call of the command's function, and what it said."""
 
     def __init__(
-        self, found: list[predict.Source], output: Path, model: Segmenter | None = None
+        self, found: list[predict.ImageFile], output: Path, model: Segmenter | None = None
     ) -> None:
         self.progress: list[tuple[int, int]] = []
         self.complaints: list[str] = []

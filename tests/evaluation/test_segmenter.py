@@ -12,8 +12,8 @@ from small_segmenter import image, model, noise, published, segmenter
 
 import dkd
 from dkd import storage
-from dkd.evaluation.evaluator import segment
 from dkd.evaluation.segmenter import Segmentation
+from dkd.network.prediction import segment
 from dkd.storage import artifacts
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dkd.losses import blockwise, kernel
-from dkd.losses.blockwise import VOID
 from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output
+from dkd.scenario.tasks import VOID
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FULL = LossWeights(dkd_pos=0, dkd_neg=0)

@@ -12,8 +12,9 @@ from PIL import Image, ImageOps
 
 from dkd.data import index
 from dkd.errors import UserError
-from dkd.evaluation.evaluator import evaluate
-from dkd.memory.exemplars import Memory, choose_exemplars
+from dkd.evaluation.stage import evaluate
+from dkd.memory.choice import choose_exemplars
+from dkd.memory.exemplars import Memory
 from dkd.network import deeplab
 from dkd.scenario.schema import parse
 from dkd.steps.step import Step, StepSpec

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
+from dkd.scenario.tasks import VOID
 from dkd.storage.files import scratch
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -28,7 +29,6 @@ _DIGITS = (2, 4)  # how many are tried in a scene, inclusive
 _SCRAPS = (0, 2)
 _CONTRAST = 0.3  # by which ink is brighter than the ground around it, of 1
 _VERSION = 2  # of the drawing below: raise it when the scenes change
-_VOID = 255
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -133,7 +133,7 @@ class _Scenes:
                 self._blend(image, ink, top, left, rng)
                 taken[area] = True
                 region = mask[area]
-                region[ink > 0.15] = _VOID  # the blurred rim belongs to nobody
+                region[ink > 0.15] = VOID  # the blurred rim belongs to nobody
                 region[ink > 0.4] = digit + 1
                 break
         image += rng.normal(0, rng.uniform(0.01, 0.05), image.shape).astype(np.float32)

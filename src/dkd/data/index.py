@@ -17,9 +17,7 @@ from dkd.data import digits, findings, formats, scan
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
-
-BACKGROUND = 0
-VOID = 255
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dkd.data.index import BACKGROUND, VOID, Dataset, Record
+from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
-from dkd.scenario.tasks import Task
+from dkd.scenario.tasks import BACKGROUND, VOID, Task
 
 Table = npt.NDArray[np.uint8]
 """Channel number by label value, 256 entries."""

@@ -9,7 +9,8 @@ from dkd.data import labels, packed, splits
 from dkd.data.index import Dataset, Record
 from dkd.data.loading import EvaluationImages
 from dkd.errors import UserError
-from dkd.evaluation.evaluator import confusion_matrix
+from dkd.evaluation.confusion import ConfusionMatrix
+from dkd.evaluation.evaluator import evaluated
 from dkd.evaluation.scores import Scores, scores
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
@@ -97,15 +98,15 @@ def score(
     )
     gpu = ranks.device.type == "cuda"
     speed = decided(Speed(), gpu)
-    matrix = confusion_matrix(
+    counts = evaluated(
         prepare_frozen(model.to(ranks.device), speed),
-        images,
-        ranks,
+        [images],
+        ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum),
+        ranks.device,
         speed,
         workers=GPU_WORKERS if gpu else 0,
         progress=progress,
-    )
-    counts = matrix.counts.tolist()
+    ).tolist()
     return Result(
         task=task,
         protocol=protocol.name,

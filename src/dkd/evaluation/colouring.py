@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from dkd.data.palettes import Colour, distinct_colours, voc_colour
 from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
-from dkd.scenario.names import BACKGROUND
+from dkd.scenario.names import BACKGROUND_NAME
 
 Channels = npt.NDArray[np.uint8]
 _MARK = "dkd predict"
@@ -103,7 +103,7 @@ def legend(classes: Sequence[Sequence[str]], colours: Sequence[Colour]) -> bytes
         classes: names by step.
         colours: by channel.
     """
-    rows: list[dict[str, Any]] = [{"value": 0, "name": BACKGROUND, "colour": list(colours[0])}]
+    rows: list[dict[str, Any]] = [{"value": 0, "name": BACKGROUND_NAME, "colour": list(colours[0])}]
     for step, names in enumerate(classes):
         for name in names:
             value = len(rows)

@@ -1,25 +1,46 @@
-"""The confusion matrix, where the predictions are.
-
-Scores of it: :mod:`dkd.evaluation.scores`.
-"""
+"""The confusion matrix, counted where the logits are; scores: :mod:`dkd.evaluation.scores`."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-VOID = 255
+from dkd.evaluation.evaluator import Batch
+from dkd.network.prediction import predict
+from dkd.scenario.tasks import VOID
 
 
 class ConfusionMatrix:
-    """Counts of pixels by true and predicted channel, exact, on the predictions' device.
+    """An :class:`~dkd.evaluation.evaluator.Evaluator` that counts pixels by true and predicted
+    channel, exact, on the predictions' device.
+
+    Args:
+        channels: 1 + K.
+        device: where predictions and labels are.
+        add_up: sums an integer tensor over all ranks; None where there is one.
 
     Attributes:
-        counts: int64 ``(1 + K) x (1 + K)``, true channels by row, predicted ones by column.
+        counts: int64 ``(1 + K) x (1 + K)``, true channels by row, predicted ones by column; this
+            rank's.
     """
 
-    def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        channels: int,
+        device: torch.device | str = "cpu",
+        add_up: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.counts = torch.zeros(channels, channels, dtype=torch.int64, device=device)
+        self._add_up = add_up
+
+    def reset(self) -> None:
+        """Forgets what was counted."""
+        self.counts = torch.zeros_like(self.counts)
+
+    def process(self, logits: Tensor, batch: Batch) -> None:
+        """Counts what the model predicts at the labels' size."""
+        label = batch["label"]
+        self.add(predict(logits, (label.shape[-2], label.shape[-1])), label)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Counts the pixels of predictions and labels of one shape; void (255) labels are not.
@@ -36,9 +57,6 @@ class ConfusionMatrix:
         counts.scatter_add_(0, cell.flatten(), counts.new_ones(()).expand(cell.numel()))
         self.counts += counts[:-1].view(channels, channels)
 
-    def reduced(self, add_up: Callable[[Tensor], Tensor]) -> "ConfusionMatrix":
-        """The matrix over all ranks; ``add_up`` sums an integer tensor over them."""
-        counts = add_up(self.counts)
-        matrix = ConfusionMatrix(len(counts), counts.device)
-        matrix.counts = counts
-        return matrix
+    def result(self) -> Tensor:
+        """The counts over all ranks."""
+        return self.counts if self._add_up is None else self._add_up(self.counts)

@@ -26,7 +26,7 @@ _PENDING = 4
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageFile:
     """An image file.
 
     Attributes:
@@ -63,7 +63,7 @@ class Outcome:
     refused: tuple[str, ...]
 
 
-def sources(paths: Sequence[Path]) -> list[Source]:
+def sources(paths: Sequence[Path]) -> list[ImageFile]:
     """The images of files and folders (searched through), in order of their names.
 
     Args:
@@ -94,12 +94,12 @@ def sources(paths: Sequence[Path]) -> list[Source]:
             if name in files:
                 raise UserError(f"{file}: {files[name]} has the same name; rename one of them")
             files[name] = file
-    return [Source(file, name) for name, file in sorted(files.items())]
+    return [ImageFile(file, name) for name, file in sorted(files.items())]
 
 
 def predict(
     segmenter: Segmenter,
-    images: Sequence[Source],
+    images: Sequence[ImageFile],
     output: Path,
     *,
     batch: int,
@@ -124,7 +124,7 @@ def predict(
     """
     colours = colouring.palette(segmenter.class_names[1:], segmenter.dataset)
     _claim(output, images, colouring.legend(segmenter.steps, colours))
-    waiting = dict[tuple[int, int], list[tuple[Source, Image.Image, str]]]()
+    waiting = dict[tuple[int, int], list[tuple[ImageFile, Image.Image, str]]]()
     refused = list[str]()
     made = found = 0
 
@@ -161,7 +161,7 @@ def predict(
     return Outcome(made, found, tuple(refused))
 
 
-def _claim(output: Path, images: Sequence[Source], legend: bytes) -> None:
+def _claim(output: Path, images: Sequence[ImageFile], legend: bytes) -> None:
     """Makes the folder ready, unless it holds something that must not be replaced."""
     there = output / LEGEND
     try:
@@ -187,7 +187,7 @@ def _made_of(image: Path, model: str, alpha: float) -> str:
     return f"image {storage.file_sha256(image)}, model {model}, overlay {alpha:g}"
 
 
-def _is_done(output: Path, source: Source, made_of: str) -> bool:
+def _is_done(output: Path, source: ImageFile, made_of: str) -> bool:
     targets = (output / source.mask, output / source.overlay)
     return all(t.is_file() and colouring.made_of(t) == made_of for t in targets)
 

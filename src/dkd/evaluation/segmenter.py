@@ -18,7 +18,7 @@ from dkd.errors import UserError
 from dkd.network.checkpoint import Fetched, fetch
 from dkd.network.deeplab import upsample
 from dkd.network.prediction import predict
-from dkd.scenario.names import BACKGROUND
+from dkd.scenario.names import BACKGROUND_NAME
 
 Photograph = str | Path | Image.Image | npt.NDArray[np.uint8]
 """A JPEG or PNG file, a Pillow image, or RGB pixels ``H x W x 3`` (grey: ``H x W``), uint8."""
@@ -63,7 +63,7 @@ class Segmenter:
     def __init__(self, checkpoint: Fetched, device: torch.device) -> None:
         model, description, self.digest = checkpoint
         self.steps = tuple(tuple(str(name) for name in names) for names in description["classes"])
-        self.class_names = (BACKGROUND, *(name for names in self.steps for name in names))
+        self.class_names = (BACKGROUND_NAME, *(name for names in self.steps for name in names))
         self.dataset = str(description["dataset"]["name"])
         self._short_side = int(description["training"]["crop"])
         self._device = device

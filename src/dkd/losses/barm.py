@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dkd.losses.mib import VOID
 from dkd.losses.over_ranks import Average, averaged
+from dkd.scenario.tasks import VOID
 
 PSEUDO_THRESHOLD = 0.7
 

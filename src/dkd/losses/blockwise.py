@@ -25,8 +25,7 @@ from torch.nn import functional as F
 
 from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import Output
-
-VOID = 255
+from dkd.scenario.tasks import VOID
 
 # Values of a block at full resolution: it stays in a CPU's cache, or fills a GPU.
 _CPU_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 26

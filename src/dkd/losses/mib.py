@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dkd.losses.over_ranks import Average, averaged
-
-VOID = 255
+from dkd.scenario.tasks import VOID
 
 
 def cross_entropy_map(logits: Tensor, label: Tensor, old: int) -> Tensor:

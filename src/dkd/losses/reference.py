@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dkd.losses.blockwise import VOID
 from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import Output, upsample
+from dkd.scenario.tasks import VOID
 
 
 def total(

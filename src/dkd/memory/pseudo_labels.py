@@ -1,8 +1,12 @@
 """Old classes that a model is sure to see where a mask shows background."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from dkd.evaluation.evaluator import Batch
 from dkd.network.prediction import likeliest
 
 THRESHOLD = 0.9
@@ -31,3 +35,34 @@ def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) 
     seen.scatter_(1, channel, True)
     seen[:, 0] = False
     return seen
+
+
+class SeenInBackground:
+    """An :class:`~dkd.evaluation.evaluator.Evaluator`: which classes the model is sure to see in
+    the background of each image.
+
+    Args:
+        gather: every rank's value, on every rank.
+    """
+
+    def __init__(self, gather: Callable[[Any], list[Any]]) -> None:
+        self._gather = gather
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was seen."""
+        self._names, self._seen = list[str](), list[Tensor]()
+
+    def process(self, logits: Tensor, batch: Batch) -> None:
+        """Looks at a batch; nothing waits for the device here."""
+        self._names += [f"{record.id} {record.digest}" for record in batch["records"]]
+        self._seen.append(pseudo_classes(logits, batch["label"]))
+
+    def result(self) -> dict[str, set[int]]:
+        """Channel numbers by ``<id> <digest>`` of the image, of all ranks' images."""
+        rows = torch.cat(self._seen).cpu().tolist() if self._seen else []
+        mine = {
+            name: {channel for channel, found in enumerate(row) if found}
+            for name, row in zip(self._names, rows, strict=True)
+        }
+        return {name: found for part in self._gather(mine) for name, found in part.items()}

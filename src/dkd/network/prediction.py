@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dkd.network.deeplab import upsample
+from dkd.network.deeplab import SegmentationModel, upsample
 
 LOGITS_BYTES = 1 << 28
 """Most bytes of logits at full resolution at a time: classes of a large image go in turns."""
@@ -65,3 +65,23 @@ def predict(
     """
     found = likeliest(logits, size, most_bytes)
     return torch.where(found.logit.sigmoid() > 0.5, found.channel, 0)
+
+
+@torch.inference_mode()
+def segment(
+    model: SegmentationModel,
+    images: Tensor,
+    size: tuple[int, int],
+    most_bytes: int = LOGITS_BYTES,
+) -> Tensor:
+    """Normalised images ``N x 3 x h x w`` to predicted channels ``N x H x W`` at ``size``, uint8.
+
+    Args:
+        model: in eval mode, on the images' device.
+        images: likewise.
+        size: H, W of the result.
+        most_bytes: of enlarged logits at a time.
+    """
+    features = model.features(images)
+    logits = model.logits(features, (features.shape[-2], features.shape[-1]))
+    return predict(logits, size, most_bytes)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dkd.report.model import BACKGROUND, Scores
+from dkd.report.model import Scores
+from dkd.scenario.names import BACKGROUND_NAME
 
 SENTENCE_NAMES = 6
 
@@ -79,7 +80,7 @@ def gained_and_forgotten(before: Scores, after: Scores, classes: Sequence[str]) 
     Raises:
         ValueError: the later model has fewer channels, or a name is missing.
     """
-    names = (BACKGROUND, *classes)
+    names = (BACKGROUND_NAME, *classes)
     known, now = len(before.iou), len(after.iou)
     if not known <= now <= len(names):
         raise ValueError(f"{known} channels before, {now} after, {len(names)} names")

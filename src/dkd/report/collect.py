@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dkd import storage
-from dkd.data.index import BACKGROUND, Dataset
+from dkd.data.index import Dataset
 from dkd.data.packed import open_dataset
 from dkd.data.palettes import distinct_colours
 from dkd.evaluation import scores as scoring
@@ -13,7 +13,7 @@ from dkd.report.page import render
 from dkd.scenario.parsing import dump
 from dkd.scenario.protocols import PROTOCOLS
 from dkd.scenario.schema import Scenario
-from dkd.scenario.tasks import Task
+from dkd.scenario.tasks import BACKGROUND, Task
 from dkd.steps.step import Step, StepSpec, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest

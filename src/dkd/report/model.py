@@ -14,12 +14,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dkd.errors import UserError
+from dkd.scenario.names import BACKGROUND_NAME
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-BACKGROUND = "background"
 
 
 class Part(BaseModel):
@@ -266,7 +266,7 @@ class RunResult(Part):
     @property
     def channels(self) -> tuple[str, ...]:
         """Background and every class, by channel."""
-        return (BACKGROUND, *self.classes)
+        return (BACKGROUND_NAME, *self.classes)
 
     @property
     def is_joint(self) -> bool:

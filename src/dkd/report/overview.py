@@ -18,7 +18,8 @@ from dkd.report.comparison import (
     Statistic,
     Variant,
 )
-from dkd.report.pictures import VOID, coloured, label_map, photograph
+from dkd.report.pictures import coloured, label_map, photograph
+from dkd.scenario.tasks import VOID
 
 GALLERY_IMAGES = 8
 LARGE_SIDE, SMALL_SIDE = 256, 160

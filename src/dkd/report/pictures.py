@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from dkd.errors import UserError
 from dkd.report.model import Colour
+from dkd.scenario.tasks import VOID
 
-VOID = 255
 VOID_COLOUR: Colour = (224, 224, 192)
 LABEL_MODES = ("L", "P")
 

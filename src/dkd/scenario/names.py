@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dkd.errors import UserError
 
-BACKGROUND = "background"
+BACKGROUND_NAME = "background"
 """Name of channel 0, which no class bears."""
 
 _LONGEST_CLASS = 100  # characters
@@ -70,7 +70,7 @@ def class_name(text: str) -> str:
         raise UserError(f"class {name!a}: a name is one line of characters that can be seen")
     if len(name) > _LONGEST_CLASS:
         raise UserError(f"class {name[:30]!r}...: a name has at most {_LONGEST_CLASS} characters")
-    if name.casefold() == BACKGROUND:
+    if name.casefold() == BACKGROUND_NAME:
         raise UserError(
             f"class {name!r}: background is label value 0 of every mask, and no class; leave it "
             "out or give the class another name"

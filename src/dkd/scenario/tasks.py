@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
 
+BACKGROUND, VOID = 0, 255
+"""Channel numbers, and label values, of what is of no class and of what counts as nothing."""
+
 
 @dataclass(frozen=True)
 class Task:

@@ -28,9 +28,9 @@ from dkd.data import labels, packed
 from dkd.data.index import Record
 from dkd.data.loading import Source, StepImages
 from dkd.errors import UserError
-from dkd.evaluation import evaluator
+from dkd.evaluation import stage as evaluation
 from dkd.launching.rank import follow_parent, last_words, report_exceptions
-from dkd.memory import exemplars
+from dkd.memory.choice import choose_exemplars
 from dkd.memory.exemplars import Memory
 from dkd.methods.base import Circumstances
 from dkd.network import checkpoint, deeplab, pretrained
@@ -160,12 +160,12 @@ class StepJob:
 
     def _evaluate(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         trained = artifacts.load(self.step.checkpoint_uri)
-        parts = evaluator.evaluate(self.step, self._model(trained), self._fetch, self.ranks, work)
+        parts = evaluation.evaluate(self.step, self._model(trained), self._fetch, self.ranks, work)
         return parts, {"checkpoint": _reference(trained)}
 
     def _choose_exemplars(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         trained = artifacts.load(self.step.checkpoint_uri)
-        parts = exemplars.choose_exemplars(
+        parts = choose_exemplars(
             self.step,
             self._model(trained),
             self._opened_memory(),

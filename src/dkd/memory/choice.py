@@ -1,0 +1,128 @@
+"""Which images the exemplar memory takes in after a step."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dkd.data import labels
+from dkd.data.index import Record
+from dkd.data.loading import EvaluationImages
+from dkd.evaluation.evaluator import evaluated
+from dkd.memory.exemplars import Memory
+from dkd.memory.held import Held
+from dkd.memory.pseudo_labels import SeenInBackground
+from dkd.memory.selection import Candidate, choose
+from dkd.memory.writer import write
+from dkd.network.deeplab import SegmentationModel
+from dkd.network.preparation import prepare_frozen
+from dkd.network.speed import decided
+from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.steps.step import Step
+from dkd.training.ranks import Ranks
+
+
+def choose_exemplars(
+    step: Step,
+    model: SegmentationModel,
+    previous: Memory | None,
+    fetch: Callable[[tuple[Record, ...]], Path],
+    ranks: Ranks,
+    work: Path,
+    say: Callable[[str], None],
+) -> dict[str, Path]:
+    """Chooses the memory for the step after this one.
+
+    Candidates are the previous memory and the step's own images; a candidate's classes are
+    those in its whole mask and, from the second model on, those that the model sees in its
+    background (paper, section 3.4).
+
+    Args:
+        step: the step just trained.
+        model: its model; it is prepared for speed in place.
+        previous: the memory that it trained with.
+        fetch: gives a folder in which the files of these records can be read.
+        ranks: this process's place.
+        work: folder for the parts, on rank 0.
+        say: prints a line; called on rank 0 only.
+
+    Returns:
+        The memory's parts by name; complete on rank 0.
+    """
+    classes = step.task.seen(step.number)
+    held = _candidates(step, previous, fetch, classes)
+    seen = _seen_in_background(step, model, held, ranks) if step.number >= 1 else {}
+    if not ranks.first:
+        return {}
+    candidates = [Candidate(h.name, frozenset(h.channels | seen.get(h.name, set()))) for h in held]
+    size = step.scenario.memory_size
+    chosen = choose(candidates, tuple(range(1, len(classes) + 1)), size, step.scenario.seed)
+    if len(chosen) < size:
+        say(
+            f"warning: memory_size is {size}, but only {len(chosen)} of {len(candidates)} "
+            "candidates hold a class: all of them are taken"
+        )
+    return write([held[i] for i in chosen], step.task.upto(step.number).steps, work)
+
+
+def _candidates(
+    step: Step,
+    previous: Memory | None,
+    fetch: Callable[[tuple[Record, ...]], Path],
+    classes: tuple[str, ...],
+) -> list[Held]:
+    own = step.training_records
+    folder = fetch(own)
+    table = labels.training_table(step.dataset, step.task, step.number)
+    found = [
+        Held(
+            r,
+            folder,
+            table,
+            step.number,
+            tuple(step.dataset.classes[v] for v in r.classes if table[v] not in (BACKGROUND, VOID)),
+            step.dataset.digest,
+            verify=True,
+        )
+        for r in own
+    ]
+    if previous is not None:
+        taken = {record.digest for record in own}
+        kept = previous.table(classes, keep=True)
+        found += [
+            Held(r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False)
+            for r, e in zip(previous.records(classes), previous.exemplars, strict=True)
+            if e.digest not in taken
+        ]
+    return found
+
+
+def _seen_in_background(
+    step: Step, model: SegmentationModel, held: Sequence[Held], ranks: Ranks
+) -> dict[str, set[int]]:
+    """For each candidate's name, the channels that the model is sure to see in its background."""
+    training = step.scenario.training
+    speed = decided(step.scenario.speed, gpu=ranks.device.type == "cuda")
+    # Candidates that share a folder and a table: the step's own, and the previous memory's.
+    together: dict[tuple[Path, bytes], list[Held]] = {}
+    for candidate in held:
+        together.setdefault((candidate.folder, candidate.table.tobytes()), []).append(candidate)
+    images = [
+        EvaluationImages(
+            [candidate.record for candidate in alike],
+            alike[0].folder,
+            alike[0].table,
+            training.crop,
+            whole=True,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            verify=alike[0].verify,
+        )
+        for alike in together.values()
+    ]
+    return evaluated(
+        prepare_frozen(model.to(ranks.device), speed),
+        images,
+        SeenInBackground(ranks.gather),
+        ranks.device,
+        speed,
+        training.loader_workers,
+    )
