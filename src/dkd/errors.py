@@ -13,6 +13,13 @@ class UserError(Exception):
     """
 
 
+def one_line(text: str) -> str:
+    """A message that repeats what somebody wrote: what would end its line, move a cursor or could
+    not be printed stands there as Python writes it.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Turns a :class:`UserError` into its line on standard error and exit status 2."""

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from dkd import __version__, methods
-from dkd.errors import UserError
+from dkd.errors import UserError, one_line
 from dkd.kubeflow.client import Endpoint, Exists, Missing, Object
 from dkd.scenario import form
 from dkd.scenario.parsing import parse_value
@@ -187,7 +187,8 @@ def form_values(content: bytes, given: Mapping[str, str]) -> dict[str, Any]:
     }
     for name, text in given.items():
         if name not in known:
-            raise UserError(f"-p {name}: the form has no such field; it has {', '.join(known)}")
+            told = f"-p {name}: the form has no such field; it has {', '.join(known)}"
+            raise UserError(one_line(told))
         values[name] = _of_kind(name, known[name], text)
     return values
 
@@ -204,10 +205,10 @@ def _of_kind(name: str, parameter: Object, text: str) -> Any:
         kind, told = kinds[parameter["parameterType"]]
         value = parse_value(text, f"-p {name}")
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"-p {name}={text}: give {told}")
+            raise UserError(one_line(f"-p {name}={text}: give {told}"))
     choices = parameter.get("literals")
     if choices and value not in choices:
-        raise UserError(f"-p {name}={text}: choose one of {', '.join(choices)}")
+        raise UserError(one_line(f"-p {name}={text}: choose one of {', '.join(choices)}"))
     return value
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dkd.errors import UserError
+from dkd.errors import UserError, one_line
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import class_name
 from dkd.scenario.schema import Scenario, parse
@@ -51,7 +51,8 @@ def split_items(items: Iterable[str], option: str, example: str) -> dict[str, st
     for item in items:
         field, equals, text = item.partition("=")
         if not equals or not field:
-            raise UserError(f"{option} {item}: write FIELD=VALUE, e.g. {option} {example}")
+            told = f"{option} {item}: write FIELD=VALUE, e.g. {option} {example}"
+            raise UserError(one_line(told))
         texts[field] = text
     return texts
 
@@ -80,7 +81,7 @@ def parse_names(text: str, option: str) -> tuple[str, ...]:
     """
     listed = parse_value(text, option) if text.lstrip().startswith("[") else text.split(",")
     if not all(name.strip() for name in listed if isinstance(name, str)):
-        raise UserError(f"{option} {text}: empty names; write NAME,NAME")
+        raise UserError(one_line(f"{option} {text}: empty names; write NAME,NAME"))
     for name in listed:
         if not isinstance(name, str):
             raise UserError(f"{option}: {name!r} is no name; write {strict_yaml.quoted(name)}")

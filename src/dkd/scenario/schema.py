@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from dkd.errors import UserError
+from dkd.errors import UserError, one_line
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
@@ -379,7 +379,8 @@ def parse_part(part: type[M], document: object, source: str, within: str = "") -
                 quoted=strict_yaml.quoted(given)
             )
         more = f" (and {len(others)} more)" if others else ""
-        raise UserError(": ".join(filter(None, [source, where, message])) + more) from None
+        told = ": ".join(filter(None, [source, where, message])) + more
+        raise UserError(one_line(told)) from None
 
 
 _UNQUOTED = "; write it as a number, without quotes"
@@ -406,10 +407,10 @@ def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> 
     for part in path[:-1]:
         at = at.get(part)  # type: ignore[assignment]
         if not isinstance(at, dict):
-            raise UserError(f"{key}: no such field")
+            raise UserError(one_line(f"{key}: no such field"))
     open_mapping = path[:-1] in (["losses"], ["method_options"], ["variants"])
     if path[-1] not in at and not open_mapping:
-        raise UserError(f"{key}: no such field; there are {', '.join(at)}")
+        raise UserError(one_line(f"{key}: no such field; there are {', '.join(at)}"))
     inner = at.get(path[-1])
     if isinstance(inner, dict) and inner and not isinstance(value, dict):
         raise UserError(f"{key}: set its fields: {', '.join(f'{key}.{name}' for name in inner)}")

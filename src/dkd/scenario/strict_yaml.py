@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dkd.errors import UserError
+from dkd.errors import UserError, one_line
 
 MAX_DEPTH = 32
 """Lists and mappings in one another."""
@@ -59,9 +59,10 @@ def load(text: str | bytes, source: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         told = ", ".join(filter(None, (error.context, error.problem)))
-        raise UserError(f"{source}: not YAML: {line}{told}") from None
+        raise UserError(one_line(f"{source}: not YAML: {line}{told}")) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split())
+        raise UserError(one_line(f"{source}: not YAML: {told}")) from None
 
 
 def dump(document: object) -> str:
@@ -150,7 +151,7 @@ class _Reader:
         return _plain(text)
 
     def _error(self, event: yaml.Event, message: str) -> UserError:
-        return UserError(f"{self._source}: line {_line(event)}: {message}")
+        return UserError(one_line(f"{self._source}: line {_line(event)}: {message}"))
 
 
 def _plain(text: str) -> Any:

@@ -138,6 +138,8 @@ def split_of(pairs: Iterable[Pair], source: str) -> tuple[Pair, ...]:
         for path in (pair.image, pair.mask):
             if not _is_utf8(path):
                 raise UserError(f"{source}: {path!r} is no UTF-8; give the file another name")
+            if any(ord(character) < 32 for character in path):
+                raise UserError(f"{source}: {path!r} holds what cannot be seen; correct the name")
         if pair.id in by_id:
             raise UserError(f"{source}: {pair.id} stands there twice; keep one")
         by_id[pair.id] = pair
