@@ -28,13 +28,14 @@ $(READY): $(LOCKS)
 demo: $(READY) ## Learn handwritten digits step by step; ends with a table and a report
 	$(BIN)/dkd run demo --all-variants --workspace build/demo
 
-lint: $(READY) ## Style, format and types
+lint: $(READY) ## Style, format, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
 	@if command -v actionlint >/dev/null; then actionlint; else echo "workflows not checked: no actionlint"; fi
 
-test: lint ## Style, format, types and the whole test suite
+test: lint ## Style, format, types, layers and the whole test suite
 	$(BIN)/pytest
 
 pipelines: $(READY) ## Every published scenario as KFP YAML in build/pipelines (LAUNCHER_IMAGE, TRAINING_IMAGE)

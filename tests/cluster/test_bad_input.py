@@ -22,7 +22,8 @@ from namespaces import ACCOUNT, apply_base, copy_keys
 from tasks import Task, Tasks
 
 from dkd.errors import UserError
-from dkd.launching.interface import Job, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job
 from dkd.scenario.schema import Scenario
 
 SOON = 30.0

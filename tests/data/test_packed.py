@@ -11,6 +11,7 @@ import pytest
 
 from dkd import storage
 from dkd.data import index, splits
+from dkd.data import open as opening
 from dkd.data import packed as packing
 from dkd.data.index import Dataset
 from dkd.errors import UserError
@@ -42,7 +43,7 @@ def test_a_packed_data_set_is_the_same_data_set(dataset: Dataset, packed: str) -
     assert opened.splits == dataset.splits
     assert (opened.format, opened.root) == ("packed", packed)
     assert manifest.metadata["images"] == {"train": 60, "validation": 25}
-    assert index.build(Data(format="packed", root=packed)) == opened
+    assert opening.dataset(Data(format="packed", root=packed)) == opened
 
 
 def test_shards_are_plain_tar_and_always_the_same(

@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from dkd.launching.interface import Job, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job
 from dkd.scenario.schema import Launch
 
 if __name__ == "__main__":

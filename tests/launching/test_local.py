@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dkd.errors import UserError
-from dkd.launching import local, processes
-from dkd.launching.interface import Interrupted, Job, JobFailed, launcher
+from dkd.launching import launcher, local, processes
+from dkd.launching.interface import Interrupted, Job, JobFailed
 from dkd.scenario.schema import Launch
 from dkd.storage import artifacts
 

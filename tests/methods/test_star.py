@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from step_runs import Run, scenario
 
 from dkd.errors import UserError
-from dkd.launching.interface import Job, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job
 from dkd.methods.star import STAR
 from dkd.scenario.schema import Launch
 from dkd.steps.step import Step

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from step_runs import Run, scenario
 
-from dkd.launching.interface import Job, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job
 from dkd.scenario.schema import Launch
 from dkd.steps.step import Step
 from dkd.storage import artifacts

@@ -16,7 +16,8 @@ import torch
 from step_runs import Run, scenario
 
 from dkd.errors import UserError
-from dkd.launching.interface import Job, JobFailed, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job, JobFailed
 from dkd.scenario.schema import Launch
 from dkd.steps.step import Step
 from dkd.storage import artifacts

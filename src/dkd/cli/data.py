@@ -255,13 +255,13 @@ def _data(root: Path, format_: str | None, train: str | None, validation: str | 
 
 
 def _index(data: "Data", anew: bool = False) -> "Dataset":
-    from dkd.data import index
+    from dkd.data import open as opening
     from dkd.storage.cache import dataset_cache
 
     def note(line: str) -> None:
         click.echo(f"note: {line}", err=True)
 
-    return index.build(data, dataset_cache(), progress("scanning"), note, anew)
+    return opening.dataset(data, dataset_cache(), progress("scanning"), note, anew)
 
 
 def _counts(metadata: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def command(
     from functools import partial
 
     from dkd import storage
-    from dkd.data import index
+    from dkd.data import open as opening
     from dkd.evaluation import any_dataset
     from dkd.kubeflow import local_runner
     from dkd.network import checkpoint as checkpoints
@@ -76,7 +76,7 @@ def command(
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
         dataset = place.share(
-            lambda: index.build(
+            lambda: opening.dataset(
                 described, dataset_cache(), progress("scanning", quiet), None if quiet else tell
             )
         )

@@ -38,6 +38,7 @@ def command(
     from dkd.kubeflow import local_runner
     from dkd.report import collect
     from dkd.report.tables import markdown_table, table
+    from dkd.steps.stages import RESULT
 
     tell = partial(click.echo, err=True)
     with ExitStack() as stack:
@@ -49,11 +50,11 @@ def command(
         else:
             stack.enter_context(local_runner.reachable(runs, workspace, tell))
         uris = [
-            storage.join(place, "runs", run, collect.RESULT)
+            storage.join(place, "runs", run, RESULT)
             if _is_name(run)
             else run
             if run.endswith(".json")
-            else storage.join(run, collect.RESULT)
+            else storage.join(run, RESULT)
             for run in runs
         ]
         finished = [collect.load(uri) for uri in uris]

@@ -189,7 +189,7 @@ def build(
     time of change, so that a second call only asks the file system.
 
     Args:
-        data: which data set. ``digits`` is made first, at ``data.root`` or below ``cache``.
+        data: which one, not packed. ``digits`` is made first, at ``data.root`` or below ``cache``.
         cache: folder for the cache (and made data); None caches nothing.
         progress: called now and then.
         tell: called with a line for everything that a person should know of, e.g. files that
@@ -200,10 +200,6 @@ def build(
         UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
             not fit the others; a label value is none of the classes; a finding is surely wrong.
     """
-    if data.format == "packed":
-        from dkd.data.packed import open_dataset  # which builds on this module
-
-        return open_dataset(data.root)[0]
     layout = _layout(data, cache)
     pairs = [pair for split in layout.splits.values() for pair in split]
     root = Path(layout.root)

@@ -23,6 +23,7 @@ from dkd.report.model import RunResult
 from dkd.report.tables import table
 from dkd.scenario.names import check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
+from dkd.steps.stages import RESULT
 from dkd.storage.cache import workspace_cache
 from dkd.storage.embedded import EmbeddedStore
 
@@ -134,7 +135,7 @@ def run(
         for number, planned in enumerate(runs, start=1):
             say(f"\n=== run {number}/{len(runs)}: {planned.name}")
             _run_pipeline(planned, place, workspace)
-            uri = storage.join(place, "runs", planned.name, collect.RESULT)
+            uri = storage.join(place, "runs", planned.name, RESULT)
             finished.append(collect.load(uri))
     report_file.parent.mkdir(parents=True, exist_ok=True)
     report_file.write_text(collect.page(finished), encoding="utf-8")

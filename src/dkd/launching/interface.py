@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dkd.errors import UserError
-from dkd.scenario.schema import Launch
 
 MAX_NAME = 45
 """Characters of a job's name: the controllers append to it, and pod names end at 63."""
@@ -83,20 +82,6 @@ class Launcher(Protocol):
             Interrupted: SIGTERM came.
             KeyboardInterrupt: SIGINT came.
         """
-
-
-def launcher(launch: Launch) -> Launcher:
-    """The launcher of a backend, with a scenario's settings."""
-    if launch.backend == "local":
-        from dkd.launching.local import LocalLauncher
-
-        return LocalLauncher(launch)
-    from dkd.launching.kubernetes.cluster import ClusterLauncher
-    from dkd.launching.kubernetes.pytorchjob import PyTorchJobs
-    from dkd.launching.kubernetes.trainjob import TrainJobs
-
-    operator = TrainJobs() if launch.backend == "trainjob" else PyTorchJobs()
-    return ClusterLauncher(operator, launch)
 
 
 def job_name(prefix: str, *identity: str) -> str:

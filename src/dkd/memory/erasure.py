@@ -25,6 +25,7 @@ from dkd.memory.influence import Seen, seen_by
 from dkd.report import collect
 from dkd.report.page import shows
 from dkd.steps.retention import OLD, Survey, place_of
+from dkd.steps.stages import RESULT
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import MANIFEST, Manifest
@@ -183,7 +184,7 @@ def plan(found: Survey, images: Collection[str], workspace: Path, now: datetime)
                 known |= wanted.intersection(ids)
     for name, run in found.runs.items():
         if run.finished:
-            result = collect.load(storage.join(found.root, "runs", name, collect.RESULT))
+            result = collect.load(storage.join(found.root, "runs", name, RESULT))
             if shown := wanted & rewriting.shown(result):
                 runs.append(name)
                 known |= shown
@@ -235,7 +236,7 @@ def apply(chosen: Plan) -> None:
             forgotten = old.metadata.get("forgotten", 0) + len(held.rows)
             artifacts.replace(old, new, metadata={**old.metadata, "forgotten": forgotten})
     for name in chosen.runs:
-        result = collect.load(storage.join(chosen.root, "runs", name, collect.RESULT))
+        result = collect.load(storage.join(chosen.root, "runs", name, RESULT))
         collect.publish(rewriting.result_without(result, chosen.images), chosen.root, name)
     storage.delete(chosen.strays)
     storage.abandon(chosen.unfinished)

@@ -14,11 +14,12 @@ from dkd.scenario.parsing import dump
 from dkd.scenario.protocols import PROTOCOLS
 from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import BACKGROUND, Task
+from dkd.steps.stages import RESULT
 from dkd.steps.step import Step, StepSpec, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 
-RESULT, PAGE = "result.json", "report.html"
+PAGE = "report.html"
 
 # More classes than this make KFP's drawing of a confusion matrix unreadable.
 READABLE_CHANNELS = 31

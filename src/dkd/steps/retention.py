@@ -25,7 +25,7 @@ from typing import Any
 
 from dkd import methods, storage
 from dkd.errors import UserError
-from dkd.report.collect import RESULT
+from dkd.steps.stages import RESULT
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.storage.store import Entry, Unfinished

@@ -13,7 +13,8 @@ from dkd import methods, storage
 from dkd.data import index, packed, splits
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.launching.interface import Job, launcher
+from dkd.launching import launcher
+from dkd.launching.interface import Job
 from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import Data, Scenario, parse
 from dkd.scenario.tasks import Task
@@ -30,6 +31,9 @@ from dkd.steps.step import (
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.storage.cache import dataset_cache
+
+RESULT = "result.json"
+"""Name of a run's result document, in the run's folder."""
 
 
 @dataclass(frozen=True)

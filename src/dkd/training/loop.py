@@ -7,10 +7,8 @@ is switched in the scenario (:class:`dkd.scenario.schema.Speed`); the host waits
 per stretch of the curve, and nowhere inside an iteration.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,43 +26,11 @@ from dkd.training import optimiser
 from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
 from dkd.training.resume import Saver
+from dkd.training.state import Curve, State
 from dkd.training.tensorboard import EventLog
 
 
-@dataclass
-class Curve:
-    """Mean loss terms over equal stretches of a step's iterations.
-
-    Attributes:
-        every: iterations of a stretch.
-        points: ``{"iteration": i, "<term>": mean, ...}`` per whole stretch.
-        sums: the terms' sums over the stretch under way.
-    """
-
-    every: int
-    points: list[dict[str, float]] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, iteration: int, terms: dict[str, Tensor]) -> None:
-        """Takes in an iteration's terms; looks at their values once per stretch only, because
-        that waits for the device.
-        """
-        for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term.double()
-        if iteration % self.every == 0:
-            means = {name: float(total) / self.every for name, total in self.sums.items()}
-            self.points.append({"iteration": iteration, **means})
-            self.sums = {}
-            if not math.isfinite(means["total"]):
-                raise diverged("the loss", iteration)
-
-    def end(self, iteration: int) -> None:
-        """Looks at the iterations since the last whole stretch too: the training ends here."""
-        if self.sums and not math.isfinite(float(self.sums["total"])):
-            raise diverged("the loss", iteration)
-
-
-class Trainer:
+class Trainer(State):
     """Trains the student of one step.
 
     Args:

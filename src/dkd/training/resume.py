@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -30,9 +30,7 @@ from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
 from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
-
-if TYPE_CHECKING:
-    from dkd.training.loop import Trainer
+from dkd.training.state import State
 
 STATE, POSITION = "state.safetensors", "position.json"
 KEPT = 2
@@ -65,7 +63,7 @@ class Saver:
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked_to_stop = True
 
-    def after_iteration(self, trainer: "Trainer") -> None:
+    def after_iteration(self, state: State) -> None:
         """Saves if it is time or the job must leave. All ranks decide alike.
 
         Raises:
@@ -75,8 +73,8 @@ class Saver:
         self._tell()
         due = self.ranks.first and time.monotonic() - self._last >= self.interval
         stop, save = self.ranks.any_of(self._asked_to_stop, due)
-        if stop or (save and trainer.iteration < trainer.total):
-            self._save(trainer)
+        if stop or (save and state.iteration < state.total):
+            self._save(state)
         if stop:
             self.finish()
 
@@ -95,7 +93,7 @@ class Saver:
         if stop:
             raise Preempted
 
-    def restore(self, trainer: "Trainer") -> None:
+    def restore(self, state: State) -> None:
         """Loads the newest whole save into the trainer, if there is one.
 
         Raises:
@@ -112,17 +110,17 @@ class Saver:
                 "ones, or remove the save to start the step again"
             )
         tensors = load_file(folder / STATE)
-        load_strictly(trainer.student, _within(tensors, "model."), uri)
+        load_strictly(state.student, _within(tensors, "model."), uri)
         momenta = _within(tensors, "momentum.")
-        for name, parameter in trainer.student.named_parameters():
+        for name, parameter in state.student.named_parameters():
             if name in momenta:
                 # In the parameter's own layout: fused kernels go through memory, not indices.
                 buffer = torch.empty_like(parameter, requires_grad=False).copy_(momenta[name])
-                trainer.optimiser.state[parameter]["momentum_buffer"] = buffer
-        trainer.scaler.load_state_dict(position["scaler"])
-        trainer.iteration = position["iteration"]
-        trainer.curve.points = position["curve"]
-        trainer.curve.sums = {
+                state.optimiser.state[parameter]["momentum_buffer"] = buffer
+        state.scaler.load_state_dict(position["scaler"])
+        state.iteration = position["iteration"]
+        state.curve.points = position["curve"]
+        state.curve.sums = {
             name: torch.tensor(total, dtype=torch.float64, device=self.ranks.device)
             for name, total in position["sums"].items()
         }
@@ -144,7 +142,7 @@ class Saver:
 
     # ---- rank 0's part
 
-    def _save(self, trainer: "Trainer") -> None:
+    def _save(self, state: State) -> None:
         random = {"cpu": torch.get_rng_state()}
         if self.ranks.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.ranks.device)
@@ -154,21 +152,21 @@ class Saver:
             return
         self.wait()
         tensors: dict[str, Tensor] = {}
-        for name, tensor in trainer.student.state_dict().items():
+        for name, tensor in state.student.state_dict().items():
             tensors[f"model.{name}"] = tensor.detach().to("cpu", copy=True)
-        for name, parameter in trainer.student.named_parameters():
-            buffer = trainer.optimiser.state.get(parameter, {}).get("momentum_buffer")
+        for name, parameter in state.student.named_parameters():
+            buffer = state.optimiser.state.get(parameter, {}).get("momentum_buffer")
             if buffer is not None:
                 tensors[f"momentum.{name}"] = buffer.detach().to("cpu", copy=True)
         for rank, states in enumerate(everyones):
             tensors |= {f"random.{rank}.{kind}": state for kind, state in states.items()}
         position = {
-            "iteration": trainer.iteration,
+            "iteration": state.iteration,
             "world_size": self.ranks.world_size,
             "identity": self.step.checkpoint_identity,
-            "scaler": trainer.scaler.state_dict(),
-            "curve": list(trainer.curve.points),
-            "sums": {name: float(total) for name, total in trainer.curve.sums.items()},
+            "scaler": state.scaler.state_dict(),
+            "curve": list(state.curve.points),
+            "sums": {name: float(total) for name, total in state.curve.sums.items()},
         }
         self._thread = threading.Thread(target=self._upload, args=(tensors, position))
         self._thread.start()

@@ -14,14 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dkd import storage
 from dkd.errors import UserError
 from dkd.training.optimiser import rate
-
-if TYPE_CHECKING:
-    from dkd.training.loop import Trainer
+from dkd.training.state import State
 
 FILE = "events.out.tfevents.dkd"
 INTERVAL = 20.0
@@ -114,16 +111,16 @@ class EventLog:
         self._put_at = 0.0
         self._thread: threading.Thread | None = None
 
-    def after_iteration(self, trainer: "Trainer") -> None:
+    def after_iteration(self, state: State) -> None:
         """Takes in what the trainer's curve has gained; called on rank 0 only."""
         now = time.time()
         if self._began is None:
-            self._began = now, trainer.iteration
-        points = trainer.curve.points
+            self._began = now, state.iteration
+        points = state.curve.points
         if len(points) == len(self._events):
             return
         for point in points[len(self._events) :]:
-            self._events.append(self._event(trainer, point, now))
+            self._events.append(self._event(state, point, now))
         if now - self._put_at >= INTERVAL and (self._thread is None or not self._thread.is_alive()):
             self._put_at = now
             self._thread = threading.Thread(target=self._put, args=(tuple(self._events),))
@@ -136,15 +133,15 @@ class EventLog:
         if self._events:
             self._put(tuple(self._events))
 
-    def _event(self, trainer: "Trainer", point: Mapping[str, float], now: float) -> Event:
-        iteration, training = int(point["iteration"]), trainer.step.scenario.training
+    def _event(self, state: State, point: Mapping[str, float], now: float) -> Event:
+        iteration, training = int(point["iteration"]), state.step.scenario.training
         scalars = {f"loss/{term}": value for term, value in point.items() if term != "iteration"}
-        base = training.lr.at(trainer.step.number)
-        scalars["rate/backbone"] = rate(training.schedule, iteration - 1, trainer.total, base)
+        base = training.lr.at(state.step.number)
+        scalars["rate/backbone"] = rate(training.schedule, iteration - 1, state.total, base)
         assert self._began is not None
         began, first = self._began
         if iteration > first:  # not one that a save brought along
-            left = (now - began) / (iteration - first) * (trainer.total - iteration)
+            left = (now - began) / (iteration - first) * (state.total - iteration)
             scalars["time/minutes left"] = left / 60
         return Event(now, iteration, scalars)
 

@@ -13,7 +13,7 @@ import pytest
 from cluster_stage import HURRY, Stage, wait_until
 
 from dkd.errors import UserError
-from dkd.launching.interface import launcher
+from dkd.launching import launcher
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster
 from dkd.scenario.schema import Launch
@@ -214,7 +214,8 @@ def test_a_lost_answer_to_creation_does_not_make_two_jobs(stage: Stage) -> None:
 
 def start(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
     script = (
-        "from dkd.launching.interface import Job, launcher\n"
+        "from dkd.launching import launcher\n"
+        "from dkd.launching.interface import Job\n"
         "from dkd.scenario.schema import Launch\n"
         f"launcher(Launch(backend={stage.kind!r}, image='train:1', nodes=2)).run(\n"
         f"    Job({stage.name!r}, 'dkd.train', ('--step', '{{}}'), {str(tmp_path / 'result')!r}))"
