@@ -32,14 +32,13 @@ def trained(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
     monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "60")
     run = Run(s3_root, scenario())  # type: ignore[arg-type]
-    run.step(0)
-    evaluations, memories = [run.evaluation], [run.memory]
-    spec = run.spec(1)
-    run.step(1)
-    evaluations.append(run.evaluation)
-    memories.append(run.memory)
+    made = []
+    for number in (0, 1):
+        spec = run.spec(number)
+        run.step(number)
+        made.append((run.teacher, run.evaluation, run.memory))
     given = (run.scenario, run.prepared.task, run.prepared.dataset)
-    result = collect.gather(*given, "test", evaluations, memories)
+    result = collect.gather(*given, "test", *zip(*made, strict=True))
     collect.publish(result, s3_root, "test")
     stages.claim_run(s3_root, "test", run.scenario)
     page = tmp_path / "workspace/runs/test/kfp/demo/evaluate/step_page"
