@@ -18,7 +18,7 @@ def evaluate(
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     step_page: dsl.Output[dsl.HTML],
 ) -> str:
-    """Scores the step's model on the test images of all classes seen so far.
+    """Scores the step's model on the test images of all classes seen so far, and judges it.
 
     Args:
         scenario: the resolved scenario, as JSON.
@@ -37,8 +37,8 @@ def evaluate(
     """
     from pathlib import Path
 
-    from dkd.errors import told
-    from dkd.report import collect
+    from dkd.errors import UserError, told
+    from dkd.report import collect, gate
     from dkd.steps import stages
 
     with told():
@@ -48,9 +48,16 @@ def evaluate(
             return ""
         outcome = stages.ensure(spec, "evaluate", run_name)
         shown = collect.shown(outcome.manifest, spec)
-        Path(step_page.path).write_text(
-            collect.step_page(spec, outcome.manifest, run_name), encoding="utf-8"
-        )
+        result = collect.so_far(spec, outcome.manifest, run_name)
+        Path(step_page.path).write_text(collect.page([result]), encoding="utf-8")
+        checks = result.steps[-1].gate
+        if verdict := gate.verdict(checks):
+            print(f"step {spec.step}: {verdict}")
+        if gate.failed(checks) and spec.scenario.gate.on_failure == "stop":
+            raise UserError(
+                f"step {spec.step}: {verdict}; the run stops here (gate.on_failure=stop), what was "
+                f"trained is kept: {checkpoint}"
+            )
     for name, value in shown.metrics.items():
         metrics.log_metric(name, value)
     if len(shown.channels) <= collect.READABLE_CHANNELS:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import step_runs
 from kfp import dsl
 
+from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.train.component import train
@@ -180,3 +182,55 @@ def test_a_model_is_recorded_by_uri_and_origins(
     lines = (tmp_path / "model").read_text().splitlines()
     assert lines[:2] == [f"uri: {made.uri}", f"digest: {made.digest}"]
     assert f"teacher_uri: {teacher['uri']}" in lines
+
+
+def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its page and its verdict are there all the same; another word of what follows is no key."""
+    given = step_runs.scenario(**{"training.epochs.first": 1, "gate.miou_all_at_least": 100})
+    run = step_runs.Run(tmp_path / "root", given)
+    checkpoint = run.step(0)
+    page = tmp_path / "page.html"
+
+    def call(scenario: Any) -> str:
+        capsys.readouterr()
+        evaluated: str = evaluate.python_func(
+            scenario.model_dump_json(),
+            [list(names) for names in run.prepared.task.steps],
+            0,
+            run.prepared.dataset,
+            str(run.root),
+            "test",
+            checkpoint.uri,
+            dsl.Metrics(uri=str(tmp_path / "metrics")),
+            dsl.ClassificationMetrics(uri=str(tmp_path / "matrix")),
+            dsl.HTML(uri=str(page)),
+        )
+        return evaluated
+
+    assert call(given) == run.evaluation
+    assert "step 0: Gate: failed, mIoU of all classes " in capsys.readouterr().out
+    assert "<h3>Gate</h3>" in page.read_text()
+    page.unlink()
+    with pytest.raises(SystemExit) as ended:
+        call(given.override({"gate.on_failure": "stop"}))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dkd: step 0: Gate: failed, mIoU of all classes ")
+    assert line.endswith(f"what was trained is kept: {checkpoint.uri}")
+    assert "<h3>Gate</h3>" in page.read_text()
+    call(given.override({"gate.miou_all_at_least": 0, "gate.on_failure": "stop"}))
+    assert "step 0: Gate: passed" in capsys.readouterr().out
+
+
+def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, folder: Path) -> None:
+    root = tmp_path / "root"
+    made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"))
+    gate = parse(json.loads(made.scenario), source="test").gate
+    assert (gate.old_classes_may_lose_at_most, gate.on_failure) == (5, "mark")
+    settings = {"data.format": "folder", "gate.new_classes_at_least": 20, "gate.on_failure": "stop"}
+    given = {"other_settings": settings, "run_name": "hers"}
+    made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"), **given)
+    gate = parse(json.loads(made.scenario), source="test").gate
+    assert (gate.new_classes_at_least, gate.on_failure) == (20, "stop")

@@ -8,6 +8,7 @@ import step_runs
 from PIL import Image
 
 from dkd.report import collect
+from dkd.report.gate import failed, verdict
 from dkd.report.tables import markdown_table, table
 from dkd.scenario.schema import Data
 from dkd.steps import stages
@@ -22,15 +23,31 @@ def test_a_steps_page_shows_the_steps_before_it(
     monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
     run = step_runs.Run(
         tmp_path / "root",
-        step_runs.scenario(**{"training.epochs.first": 1, "training.epochs.later": 1}),
+        step_runs.scenario(
+            **{
+                "training.epochs.first": 1,
+                "training.epochs.later": 1,
+                "gate.any_class_may_lose_at_most": 100,
+                "gate.new_classes_at_least": 100,
+            }
+        ),
     )
     for number in (0, 1):
         spec = run.spec(number)
         checkpoint = run.step(number)
     evaluation = artifacts.load(run.evaluation)
-    page = collect.step_page(
+    result = collect.so_far(
         spec.model_copy(update={"checkpoint": checkpoint.uri}), evaluation, "test"
     )
+    first, second = (step.gate for step in result.steps)
+    assert [check.what for check in first] == ["zero", "one", "two", "three"]
+    assert {check.what for check in second[:-2]} == {
+        f"{name} lost" for name in ("background", "zero", "one", "two", "three")
+    }
+    assert verdict(second).startswith("Gate: failed, ")
+    page = collect.page([result])
+    assert "<h3>Gate</h3>" in page
+    assert page.count("<td>failed</td>") == len(failed(first)) + len(failed(second))
     assert page.count("<html") == 1
     for name in ("zero", "four", "five"):
         assert name in page

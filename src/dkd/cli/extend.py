@@ -31,6 +31,7 @@ from dkd.cli.progress import training_progress
     "--memory", default="", metavar="URI", help="Exemplar memory that goes with the teacher."
 )
 @options.assignments
+@options.gate
 @options.root
 @options.workspace
 @click.option(
@@ -49,6 +50,7 @@ def command(
     data_format: str,
     memory: str,
     assignments: Sequence[str],
+    gate: str | None,
     root: str | None,
     workspace: Path,
     run_name: str | None,
@@ -58,7 +60,9 @@ def command(
 
     Gives the next checkpoint and memory, and a report of what was gained and forgotten. The new
     step is trained as the teacher's scenario trains its later steps; --set replaces single
-    fields (training.epochs.later, memory_size, launch.processes_per_node, ...).
+    fields (training.epochs.later, memory_size, launch.processes_per_node, ...). The old classes may
+    lose 5 points on average, unless the teacher's scenario has a gate of its own; whether they
+    did stands in the report, and with --gate stop the run fails if they lost more.
 
     \b
     dkd extend --teacher s3://dkd/checkpoints/1f... --classes sheep --data new-images/
@@ -69,9 +73,8 @@ def command(
 
     described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
     names = parse_names(classes, "--classes")
-    planned = local_runner.plan_extension(
-        teacher, names, described, memory, parse_assignments(assignments), run_name
-    )
+    values = parse_assignments(assignments) | ({"gate.on_failure": gate} if gate else {})
+    planned = local_runner.plan_extension(teacher, names, described, memory, values, run_name)
     report = report_file or workspace / "extension.html"
     with training_progress(planned.steps):
         finished = local_runner.run([planned], root, workspace, report, click.echo)

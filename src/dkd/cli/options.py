@@ -25,6 +25,11 @@ assignments = click.option(
     help="Replace a field of the scenario, e.g. training.crop=128; may be given several "
     "times, the last one of a field counts.",
 )
+gate = click.option(
+    "--gate",
+    type=click.Choice(["mark", "stop"]),
+    help="What happens when a step fails the scenario's gate: gate.on_failure.",
+)
 root = click.option(
     "--root",
     envvar="DKD_ROOT",

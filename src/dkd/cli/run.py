@@ -13,6 +13,7 @@ from dkd.cli.progress import training_progress
 @options.scenario
 @options.data
 @options.assignments
+@options.gate
 @options.root
 @options.workspace
 @click.option(
@@ -40,6 +41,7 @@ def command(
     scenario: str,
     data: str | None,
     assignments: Sequence[str],
+    gate: str | None,
     root: str | None,
     workspace: Path,
     variants: Sequence[str],
@@ -62,6 +64,8 @@ def command(
     from dkd.kubeflow import local_runner
 
     chosen = options.load_scenario(scenario, data, assignments)
+    if gate:
+        chosen = chosen.override({"gate.on_failure": gate})
     plan = local_runner.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
     report = report_file or workspace / "report.html"
     with training_progress(sum(each.steps for each in plan)):

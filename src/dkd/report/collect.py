@@ -9,6 +9,7 @@ from dkd.data.packed import open_dataset
 from dkd.data.palettes import distinct_colours
 from dkd.evaluation import scores as scoring
 from dkd.report import model
+from dkd.report.gate import judge
 from dkd.report.page import render
 from dkd.scenario.parsing import dump
 from dkd.scenario.protocols import PROTOCOLS
@@ -48,10 +49,10 @@ def gather(
     dataset, _ = open_dataset(dataset_uri)
     models = [artifacts.load(uri) for uri in checkpoints]
     scored = [artifacts.load(uri) if uri else None for uri in evaluations]
-    steps = [
-        _step(scenario, task, run, *of_step)
-        for of_step in zip(models, scored, memories, strict=True)
-    ]
+    steps = list[model.StepResult]()
+    for of_step in zip(models, scored, memories, strict=True):
+        step = _step(scenario, task, run, *of_step)
+        steps.append(_judged(step, steps[-1:], scenario, task, of_step[0], dataset))
     last = next((evaluation for evaluation in reversed(scored) if evaluation), None)
     made = models[-1].metadata
     return model.RunResult(
@@ -104,8 +105,8 @@ def shown(evaluation: Manifest, spec: StepSpec) -> Shown:
     )
 
 
-def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
-    """A page of a step and, as far as they were evaluated too, the steps before it.
+def so_far(spec: StepSpec, evaluation: Manifest, run: str) -> model.RunResult:
+    """The result of a step and, as far as they were evaluated too, the steps before it.
 
     Args:
         spec: the step.
@@ -128,8 +129,7 @@ def step_page(spec: StepSpec, evaluation: Manifest, run: str) -> str:
         evaluations.insert(0, found.uri if found else "")
         memories.insert(0, trained_with["uri"] if trained_with else "")
     task = Task(spec.task)
-    result = gather(spec.scenario, task, spec.dataset, run, checkpoints, evaluations, memories)
-    return page([result])
+    return gather(spec.scenario, task, spec.dataset, run, checkpoints, evaluations, memories)
 
 
 def _step(
@@ -178,6 +178,25 @@ def _step(
         exemplars=exemplars,
         predictions=predictions,
     )
+
+
+def _judged(
+    step: model.StepResult,
+    before: Sequence[model.StepResult],
+    scenario: Scenario,
+    task: Task,
+    checkpoint: Manifest,
+    dataset: Dataset,
+) -> model.StepResult:
+    """The step with what the gate says. A model that learned from other data is the teacher of an
+    extension: it is not what is judged.
+    """
+    learned_from = (checkpoint.metadata.get("dataset") or {}).get("digest")
+    if learned_from != dataset.digest or not step.confusion:
+        return step
+    teacher = before[0].scores if before and before[0].confusion else None
+    checks = judge(scenario.gate, teacher, step.scores, task.classes, step.new_classes)
+    return step.model_copy(update={"gate": checks})
 
 
 def _references(evaluation: Manifest) -> tuple[model.Reference, ...]:

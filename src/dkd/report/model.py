@@ -149,6 +149,30 @@ class Reference(Part):
     truth: bytes
 
 
+class GateCheck(Part):
+    """One thing that a step's gate asked.
+
+    Attributes:
+        what: it is about: a score or a class.
+        figure: what was reached: an IoU in percent, or a loss in points; None where it could not
+            be measured.
+        limit: at least this much, or of a loss at most.
+        at_least: which of the two.
+        passed: whether it was reached; None where it could not be measured.
+    """
+
+    what: str
+    figure: float | None
+    limit: float
+    at_least: bool
+    passed: bool | None
+
+    def __str__(self) -> str:
+        figure = "not measured" if self.figure is None else f"{self.figure:.1f}"
+        failed, reached = ("<", ">=") if self.at_least else (">", "<=")
+        return f"{self.what} {figure} {failed if self.passed is False else reached} {self.limit:g}"
+
+
 class StepResult(Part):
     """One step: what was trained or found, and how good it is.
 
@@ -166,6 +190,7 @@ class StepResult(Part):
         confusion: pixel counts, rows truth and columns prediction, both by channel; empty if
             not kept.
         scores: on the test images of all classes seen so far.
+        gate: what the scenario's gate asked of this step; empty where that is nothing.
         exemplars: the memory chosen after this step, for the next one.
         predictions: of the run's reference images.
     """
@@ -182,6 +207,7 @@ class StepResult(Part):
     curve: Curve = Curve()
     confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = ()
     scores: Scores
+    gate: tuple[GateCheck, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     predictions: tuple[Prediction, ...] = ()
 

@@ -9,8 +9,11 @@ from dkd.report.changes import Changes, ClassChange, gained_and_forgotten
 from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
 from dkd.report.matrices import MATRIX_MOST, Confusion, confusion_chart, top_confusions
-from dkd.report.model import RunResult, StepResult
+from dkd.report.model import GateCheck, RunResult, StepResult
 from dkd.report.pictures import photograph
+
+GATE_PASSED = 8
+"""Checks of a step's gate that passed up to which they are listed."""
 
 THUMBNAIL_SIDE = 96
 THUMBNAILS = 180
@@ -70,12 +73,28 @@ class LossChart:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What a gate asked of a step.
+
+    Attributes:
+        step: its number.
+        shown: the checks that are listed: all that did not pass, and the first that did.
+        others: number of those that passed too.
+    """
+
+    step: int
+    shown: tuple[GateCheck, ...]
+    others: int
+
+
+@dataclass(frozen=True)
 class Panel:
     """A variant's details; pictures, matrix and curves are its first seed's.
 
     Attributes:
         variant: it.
         changes: by step.
+        judged: by step, where a gate asked something.
         confused: the last step that has a confusion matrix.
         matrix: its drawing; None if there is none or too many classes.
         confusions: the largest of them.
@@ -86,12 +105,19 @@ class Panel:
 
     variant: Variant
     changes: tuple[StepChanges, ...]
+    judged: tuple[Judged, ...]
     confused: StepResult | None
     matrix: Markup | None
     confusions: tuple[Confusion, ...]
     memories: tuple[Memory, ...]
     losses: tuple[LossChart, ...]
     terms: tuple[tuple[int, str], ...]
+
+
+def _judged(step: StepResult) -> Judged:
+    passed = [check for check in step.gate if check.passed]
+    hidden = {id(check) for check in passed[GATE_PASSED:]}
+    return Judged(step.step, tuple(c for c in step.gate if id(c) not in hidden), len(hidden))
 
 
 def panels(comparison: Comparison) -> tuple[Panel, ...]:
@@ -122,6 +148,7 @@ def _panel(variant: Variant, thumbnails: int) -> Panel:
     return Panel(
         variant,
         tuple(_changes(run)),
+        tuple(_judged(step) for step in run.steps if step.gate),
         confused,
         matrix,
         confusions,

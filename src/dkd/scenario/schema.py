@@ -4,8 +4,8 @@
 
 A scenario is the unit people name, submit and compare. It says what is learned (data, task,
 setting), how (method, memory, protocol, network, training) and where (launch). Everything
-but ``name``, ``label``, ``description``, ``speed``, ``launch`` and ``variants`` can change the
-result beyond its rounding.
+but ``name``, ``label``, ``description``, ``gate``, ``speed``, ``launch`` and ``variants`` can
+change the result beyond its rounding.
 """
 
 from collections.abc import Mapping
@@ -291,6 +291,37 @@ class Launch(Model):
         return self
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Gate(Model):
+    """What a step must reach on the test images; null asks nothing. Changes no result.
+
+    Attributes:
+        miou_all_at_least: mean IoU of background and all classes seen so far, in percent.
+        old_classes_may_lose_at_most: mean change of what the model before knew, background among
+            it, in points.
+        any_class_may_lose_at_most: change of each of these.
+        new_classes_at_least: IoU of each class that the step added, in percent.
+        on_failure: ``mark`` says so and goes on; ``stop`` ends the run there.
+    """
+
+    miou_all_at_least: Percent | None = None
+    old_classes_may_lose_at_most: Percent | None = None
+    any_class_may_lose_at_most: Percent | None = None
+    new_classes_at_least: Percent | None = None
+    on_failure: Literal["mark", "stop"] = "mark"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks anything."""
+        return self != Gate(on_failure=self.on_failure)
+
+
+EXTENSION_GATE = Gate(old_classes_may_lose_at_most=5)
+"""What adding classes to a model must reach where its scenario asks nothing."""
+
+
 class Scenario(Model):
     """A whole scenario. See the module's text.
 
@@ -303,6 +334,7 @@ class Scenario(Model):
         method_options: what else the method can be told.
         memory_size: exemplars kept for later steps; 0 keeps none.
         protocol: :mod:`dkd.scenario.protocols`.
+        gate: what every step must reach.
         speed: how fast it is done.
         variants: named sets of overrides that are worth comparing, e.g.
             ``{DKD-M: {memory_size: 100}, joint: {method: joint}}``.
@@ -322,6 +354,7 @@ class Scenario(Model):
     seed: Seed = 1
     network: Network = Network()
     training: Training
+    gate: Gate = Gate()
     speed: Speed = Speed()
     launch: Launch = Launch()
     variants: dict[str, dict[str, Any]] = {}

@@ -16,7 +16,7 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job
 from dkd.scenario.names import check_run_name, of_extension
-from dkd.scenario.schema import Data, Scenario, parse
+from dkd.scenario.schema import EXTENSION_GATE, Data, Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import (
     Stage,
@@ -196,6 +196,8 @@ def prepare_extension(
         },
         source=teacher,
     )
+    if not teachers.gate.asks:
+        teachers = teachers.model_copy(update={"gate": EXTENSION_GATE})
     scenario = methods.check(settle(teachers))
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
@@ -330,7 +332,7 @@ def claim_run(
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
     """The scenario without what changes no result."""
-    left_out = {"description", "speed", "launch", "variants"}
+    left_out = {"description", "gate", "speed", "launch", "variants"}
     if not scenario.method_options:  # as before there were any
         left_out.add("method_options")
     return scenario.model_dump(mode="json", exclude=left_out)
