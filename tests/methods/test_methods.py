@@ -76,7 +76,10 @@ def test_no_torch_is_needed_to_ask() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "magic"}, "method: 'magic' is none of dkd, star, finetune, joint, counting, "),
+        (
+            {"method": "magic"},
+            "method: 'magic' is none of dkd, star, mib, plop, finetune, ",
+        ),
         ({"method": "missing"}, "method: 'missing' is nowhere:Missing, but No module named"),
         ({"method": "number"}, "method: 'number' is outside:NONE, no class of dkd.methods.base"),
         ({"losses": {"magic": 1}}, "losses.magic: no such loss; there are mbce, kd, dkd_pos, "),

@@ -105,7 +105,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
     for label, changes in scenario.variants.items():
         figure = catalogue.PUBLISHED.get((name, label))
         what = ", ".join(f"{field}={value}" for field, value in changes.items()) or "none"
-        figures = (f"{figure.hiou:.2f}", f"{figure.miou_all:.2f}") if figure else ("", "")
+        figures = (_percent(figure.hiou), _percent(figure.miou_all)) if figure else ("", "")
         variants.append((label, what, *figures))
     yield from tables.lines(variants)
     yield ""
@@ -178,7 +178,11 @@ def _figure(scenario: "Scenario", variant: str) -> str:
     from dkd.scenario import catalogue
 
     figure = catalogue.PUBLISHED.get((scenario.name, variant))
-    return f"{figure.hiou:.2f} / {figure.miou_all:.2f}" if figure else ""
+    return f"{_percent(figure.hiou)} / {_percent(figure.miou_all)}" if figure else ""
+
+
+def _percent(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.2f}"
 
 
 def _named(scenario: "Scenario", items: Sequence[int | str], most: int = 20) -> str:

@@ -14,13 +14,17 @@ from dkd.methods.base import Method
 from dkd.methods.dkd import DKD
 from dkd.methods.finetune import Finetune
 from dkd.methods.joint import Joint
+from dkd.methods.mib import MiB
+from dkd.methods.plop import PLOP
 from dkd.methods.star import STAR
 from dkd.scenario.schema import Scenario
 
 __all__ = ["GROUP", "METHODS", "Method", "check", "get", "names", "steps"]
 
 GROUP = "dkd.methods"
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DKD, STAR, Finetune, Joint)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (DKD, STAR, MiB, PLOP, Finetune, Joint)
+}
 """The package's own."""
 
 S = TypeVar("S", bound=Scenario)

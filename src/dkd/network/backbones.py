@@ -88,7 +88,9 @@ class Stem(nn.Conv2d):
         return cast(Tensor, super()._conv_forward(x, weight, bias))
 
 
-def convolved(convolution: Any, norm: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
+def convolved(
+    convolution: Any, norm: Any, x: Tensor, residual: Tensor | None = None, relu: bool = True
+) -> Tensor:
     """``relu(norm(convolution(x)) + residual)``, all ``N x C x h x w``.
 
     Args:
@@ -96,32 +98,51 @@ def convolved(convolution: Any, norm: Any, x: Tensor, residual: Tensor | None = 
         norm: the batch normalisation behind it.
         x: what is convolved.
         residual: what is added, if anything.
+        relu: takes the ReLU.
     """
     if isinstance(norm, BatchNorm2d) and norm.folded:
-        return cast(Tensor, convolution.convolve(x, residual, relu=True))
+        return cast(Tensor, convolution.convolve(x, residual, relu=relu))
     y: Tensor = norm(convolution(x))
     if residual is not None:
         y += residual
-    return F.relu(y, inplace=True)
+    return F.relu(y, inplace=True) if relu else y
 
 
-class _BasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision has no types
+class _Watched:
+    """A residual block whose sum can be looked at before its activation.
+
+    Attributes:
+        watch: called with the sum at every pass, ``N x C x h x w``.
+    """
+
+    watch: Callable[[Tensor], None] | None = None
+
+    def added(self, convolution: Any, norm: Any, x: Tensor, residual: Tensor) -> Tensor:
+        """The block's last :func:`convolved`."""
+        if self.watch is None:
+            return convolved(convolution, norm, x, residual)
+        y = convolved(convolution, norm, x, residual, relu=False)
+        self.watch(y)
+        return F.relu(y)
+
+
+class _BasicBlock(BasicBlock, _Watched):  # type: ignore[misc]  # torchvision has no types
     """torchvision's, with one call for a convolution and what follows it."""
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.downsample is None else self.downsample(x)
         out = convolved(self.conv1, self.bn1, x)
-        return convolved(self.conv2, self.bn2, out, residual)
+        return self.added(self.conv2, self.bn2, out, residual)
 
 
-class _Bottleneck(Bottleneck):  # type: ignore[misc]
+class _Bottleneck(Bottleneck, _Watched):  # type: ignore[misc]
     """Likewise."""
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.downsample is None else self.downsample(x)
         out = convolved(self.conv1, self.bn1, x)
         out = convolved(self.conv2, self.bn2, out)
-        return convolved(self.conv3, self.bn3, out, residual)
+        return self.added(self.conv3, self.bn3, out, residual)
 
 
 class ResNetFeatures(ResNet):  # type: ignore[misc]
@@ -199,6 +220,29 @@ def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
         _norm(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def watch_stages(backbone: nn.Module, watch: Callable[[Tensor], None]) -> None:
+    """Has a function called with what each of a backbone's stages gives, in every pass.
+
+    Before the stage's last activation where that is a ResNet's; other stages end in none, or
+    their result is taken behind it.
+
+    Args:
+        backbone: of this module; of any other the result alone is looked at.
+        watch: called once for each stage, first to last, with ``N x C x h x w``.
+    """
+    if isinstance(backbone, ResNetFeatures):
+        for layer in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):
+            layer[-1].watch = watch
+        return
+    stages: list[nn.Module] = [backbone]
+    if isinstance(backbone, _MobileNetV2Features):
+        stages = [backbone.features[number] for number in (3, 6, 13, 17)]
+    elif isinstance(backbone, _DemoFeatures):
+        stages = [backbone.stem, backbone.stage1, backbone.widen, backbone.stage2]
+    for stage in stages:
+        stage.register_forward_hook(lambda _module, _inputs, result: watch(result))
 
 
 def _dilate(stage: nn.Module) -> None:

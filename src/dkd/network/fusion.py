@@ -7,6 +7,7 @@ Nothing is added to the training, and the fused model is what the next step star
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -37,6 +38,6 @@ def fused(
     return {
         name: tensor
         if name not in before or not tensor.is_floating_point()
-        else (1 - share) * before[name].to(tensor) + share * tensor
+        else torch.lerp(before[name].to(tensor), tensor, share)
         for name, tensor in after.items()
     }
