@@ -218,3 +218,27 @@ def test_a_mask_of_another_size_is_told() -> None:
     Image.new("L", (5, 4)).save(buffer, "PNG")
     with pytest.raises(UserError, match=r"m\.png: the mask is 5x4 but the image x.jpg is 4x8"):
         decode_mask(buffer.getvalue(), Path("m.png"), Frame("x.jpg", (8, 4), 6))
+
+
+RED, GREEN = ((255, 0, 0), 1), ((0, 255, 0), 2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_masks_in_colours(mode: str) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (4, 8), dtype=np.uint8)
+    drawn = Image.fromarray(np.array([RED[0], GREEN[0]], np.uint8)[labels])
+    buffer = io.BytesIO()
+    (drawn if mode == "RGB" else drawn.quantize(2)).save(buffer, "PNG")
+    mask, _ = decode_mask(buffer.getvalue(), Path("m.png"), UNTAGGED, (RED, GREEN))
+    assert mask.mode == "L"
+    assert np.array_equal(np.asarray(mask), labels + 1)
+    with pytest.raises(UserError, match=rf"m\.png: {labels.sum()} pixels have the colour 0,255,0"):
+        decode_mask(buffer.getvalue(), Path("m.png"), UNTAGGED, (RED,))
+
+
+@pytest.mark.parametrize(("depth", "colour_type"), [(16, 2), (8, 6), (8, 4)])
+def test_masks_in_colours_of_other_kinds(depth: int, colour_type: int) -> None:
+    channels = {2: 3, 4: 2, 6: 4}[colour_type]
+    data = png(np.zeros((4, 8 * channels * depth // 8), np.uint8), depth, colour_type)
+    with pytest.raises(UserError, match=r"m\.png: .*; a mask in colours is a PNG of 8-bit RGB"):
+        decode_mask(data, Path("m.png"), UNTAGGED, (RED,))

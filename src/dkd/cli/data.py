@@ -47,9 +47,12 @@ def command() -> None:
              leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png,
              gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png; SPLIT is train or val;
              the 19 classes that are evaluated, all other ids are void.
+    cvat     "Segmentation mask" as CVAT exports it: voc with labelmap.txt and masks
+             in its colours; lists train and val.
     folder   images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png; SPLIT is train or
              validation; classes.yaml has a line for every class, VALUE: name
-             or VALUE: {name: name, colour: [red, green, blue]}.
+             or VALUE: {name: name, colour: [red, green, blue]}. Masks may be in
+             these colours, where every class has one.
     """
 
 

@@ -12,7 +12,7 @@ from dkd.errors import UserError
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
 
-FORMATS = ("voc", "ade20k", "cityscapes", "folder")
+FORMATS = ("voc", "ade20k", "cityscapes", "cvat", "folder")
 """Those of :data:`dkd.data.formats.FORMATS`, which takes long to import."""
 
 scenario = click.argument("scenario", metavar="SCENARIO")

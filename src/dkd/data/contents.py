@@ -54,7 +54,7 @@ def decode(
         UserError: a file cannot be decoded (:mod:`dkd.data.images`), or is of another size.
     """
     image_path, mask_path = folder / record.image, folder / record.mask
-    picture, labels = decode_pair(image, mask, image_path, mask_path)
+    picture, labels = decode_pair(image, mask, image_path, mask_path, record.mask_colours)
     if picture.size != (record.width, record.height):
         raise UserError(
             f"{image_path}: image or mask is not {record.width}x{record.height} as indexed; index "

@@ -25,7 +25,7 @@ def of(layout: Layout, found: Mapping[Pair, Found]) -> list[Finding]:
     """
     own = not FORMATS[layout.format].source
     return [
-        *layout.left_out,
+        *layout.findings,
         *_turned(layout, found),
         *_twice(layout, found, wrong=own),
         *_in_both(layout, found),
@@ -89,7 +89,7 @@ def _agree(layout: Layout, group: Sequence[Pair], found: Mapping[Pair, Found]) -
     for pair in group:
         paths = (root / pair.image, root / pair.mask)
         files = images.read_file(paths[0], "image"), images.read_file(paths[1], "mask")
-        masks.append(np.asarray(images.decode_pair(*files, *paths)[1]))
+        masks.append(np.asarray(images.decode_pair(*files, *paths, layout.mask_colours)[1]))
     return all(np.array_equal(masks[0], mask) for mask in masks[1:])
 
 

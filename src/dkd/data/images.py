@@ -10,9 +10,9 @@ them sees the others see.
   refused.
 * Images are turned upright, as their EXIF orientation says.
 * Masks are PNG files of one 8-bit grey channel, or with a palette of 1 to 8 bits, whose index is
-  the label value. They are drawn over the upright image, and have no EXIF orientation or one of
-  their own. One that has the size of the image as it is stored, and not of the upright one, is
-  turned with it.
+  the label value; where a data set says so, of 8-bit colours that stand for label values. They are
+  drawn over the upright image, and have no EXIF orientation or one of their own. One that has the
+  size of the image as it is stored, and not of the upright one, is turned with it.
 """
 
 import io
@@ -20,12 +20,15 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFile
 
+from dkd.data.palettes import MaskColours
 from dkd.errors import UserError
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -49,7 +52,8 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
-_GREY, _PALETTE = 0, 3  # PNG's colour types
+_GREY, _PALETTE, _WITH_ALPHA = 0, 3, (4, 6)  # PNG's colour types
+_UNKNOWN = 256  # no label value
 
 
 def ignore_size_warnings() -> None:
@@ -187,20 +191,27 @@ def decode_image(data: bytes, path: Path) -> Image.Image:
     return _decode_image(data, path)[0]
 
 
-def decode_mask(data: bytes, path: Path, frame: Frame) -> tuple[Image.Image, MaskFit]:
+def decode_mask(
+    data: bytes, path: Path, frame: Frame, colours: MaskColours = ()
+) -> tuple[Image.Image, MaskFit]:
     """A mask over the upright image: an 8-bit picture of label values, and which size it had.
 
     Args:
         data: the file's bytes.
         path: for messages.
         frame: the image's.
+        colours: what the mask's colours stand for; empty if it holds label values.
 
     Raises:
-        UserError: not a PNG file of one 8-bit channel, damaged, or of another size.
+        UserError: not a PNG file of one 8-bit channel (or of 8-bit colours), damaged, of another
+            size, or with a colour that stands for nothing.
     """
     mask = _opened(io.BytesIO(data), path, MASK_KINDS)
     depth, colour_type = data[24], data[25]  # of IHDR, which comes first
-    if colour_type != _PALETTE and (colour_type, depth) != (_GREY, 8):
+    if colours and (depth > 8 or colour_type in _WITH_ALPHA):
+        told = "colours of 16 bits" if depth > 8 else "transparency"
+        raise UserError(f"{path}: {told}; a mask in colours is a PNG of 8-bit RGB")
+    if not colours and colour_type != _PALETTE and (colour_type, depth) != (_GREY, 8):
         # Decoders stretch grey of 1, 2 and 4 bits to 0..255: the values would be others.
         told = f"grey of {depth} bits" if colour_type == _GREY else f"{mask.mode} pixels"
         raise UserError(
@@ -217,16 +228,44 @@ def decode_mask(data: bytes, path: Path, frame: Frame) -> tuple[Image.Image, Mas
     if own.orientation != 1:  # it says itself which way is up
         if fit == "stored":
             raise UserError(f"{path}: its EXIF orientation is not its image's; write it upright")
-        return own.turned(mask), "upright"
-    return (frame.turned(mask) if fit == "stored" else mask), fit
+        fit = "upright"
+    values = _values(mask, path, colours) if colours else mask
+    if own.orientation != 1:
+        return own.turned(values), fit
+    return (frame.turned(values) if fit == "stored" else values), fit
+
+
+def _values(mask: Image.Image, path: Path, colours: MaskColours) -> Image.Image:
+    """The label values of a mask in colours."""
+    levels = np.asarray(mask.convert("RGB")).astype(np.int32)
+    codes = levels[..., 0] << 16 | levels[..., 1] << 8 | levels[..., 2]
+    values = _value_by_code(colours)[codes]
+    unknown = codes[values == _UNKNOWN]
+    if unknown.size:
+        code = int(unknown[0])
+        count = int((unknown == code).sum())
+        colour = ",".join(str(code >> shift & 255) for shift in (16, 8, 0))
+        raise UserError(
+            f"{path}: {count} pixels have the colour {colour}, which is no class's; correct the "
+            "mask or name the colour"
+        )
+    return Image.fromarray(values.astype(np.uint8))
+
+
+@lru_cache(maxsize=2)
+def _value_by_code(colours: MaskColours) -> npt.NDArray[np.uint16]:
+    table = np.full(2**24, _UNKNOWN, np.uint16)
+    for (red, green, blue), value in colours:
+        table[red << 16 | green << 8 | blue] = value
+    return table
 
 
 def decode_pair(
-    image: bytes, mask: bytes, image_path: Path, mask_path: Path
+    image: bytes, mask: bytes, image_path: Path, mask_path: Path, colours: MaskColours = ()
 ) -> tuple[Image.Image, Image.Image]:
     """An image, as :func:`decode_image` has it, and its mask, as :func:`decode_mask` has it."""
     picture, frame = _decode_image(image, image_path)
-    return picture, decode_mask(mask, mask_path, frame)[0]
+    return picture, decode_mask(mask, mask_path, frame, colours)[0]
 
 
 def decode(image: Image.Image, path: Path, what: str) -> None:

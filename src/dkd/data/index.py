@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dkd.data import digits, findings, formats, scan
-from dkd.data.palettes import Colour
+from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
 from dkd.scenario.tasks import BACKGROUND, VOID
@@ -38,6 +38,7 @@ class Record:
         classes: label values in the mask, ascending, without background and void.
         digest: SHA-256 (hex) of the image file's bytes followed by the mask file's.
         orientation: of the image in its file, as EXIF numbers them; 1 is upright.
+        mask_colours: the data set's.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Record:
     classes: tuple[int, ...]
     digest: str
     orientation: int = 1
+    mask_colours: MaskColours = ()
 
     @property
     def row(self) -> list[Any]:
@@ -62,7 +64,7 @@ class Dataset:
 
     Attributes:
         name: for people.
-        format: ``voc``, ``ade20k``, ``folder`` or ``packed`` (:class:`dkd.scenario.schema.Data`).
+        format: a folder's (:data:`dkd.data.formats.FORMATS`) or ``packed``.
         root: absolute folder; for a packed data set the URI of its artifact.
         classes: name by label value (1..254), names being unique.
         palette: colour by label value, background and void included.
@@ -70,6 +72,7 @@ class Dataset:
             background (ADE20K's custom).
         splits: ``train`` and ``validation``, in the order of their lists.
         void_values: label values that are void, besides 255.
+        mask_colours: what the masks' colours stand for; empty where they hold label values.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Dataset:
     future_is_void: bool
     splits: dict[str, tuple[Record, ...]]
     void_values: tuple[int, ...] = ()
+    mask_colours: MaskColours = ()
 
     @property
     def train(self) -> tuple[Record, ...]:
@@ -105,7 +109,7 @@ class Dataset:
             "palette": sorted(self.palette.items()),
             "future_is_void": self.future_is_void,
             "splits": {split: [r.row for r in records] for split, records in self.splits.items()},
-            **self._void,
+            **self._reading,
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -124,13 +128,15 @@ class Dataset:
                     split: [[r.row[0], r.image, r.mask, *r.row[1:]] for r in records]
                     for split, records in self.splits.items()
                 },
-                **self._void,
+                **self._reading,
             }
         )
 
     @property
-    def _void(self) -> dict[str, Any]:
-        return {"void_values": sorted(self.void_values)} if self.void_values else {}
+    def _reading(self) -> dict[str, Any]:
+        """How masks are read, where that is not the plain way."""
+        fields = {"void_values": sorted(self.void_values), "mask_colours": self.mask_colours}
+        return {name: value for name, value in fields.items() if value}
 
     @classmethod
     def from_json(cls, data: bytes, source: str = "data set index") -> "Dataset":
@@ -151,6 +157,10 @@ class Dataset:
                     f"{source}: index version {version}, this program reads {_VERSION}; "
                     "index the data set again"
                 )
+            mask_colours = tuple(
+                ((int(r), int(g), int(b)), int(value))
+                for (r, g, b), value in document.get("mask_colours", ())
+            )
             dataset = cls(
                 name=document["name"],
                 format=document["format"],
@@ -160,12 +170,17 @@ class Dataset:
                 future_is_void=bool(document["future_is_void"]),
                 splits={
                     split: tuple(
-                        Record(i, image, mask, int(h), int(w), tuple(classes), digest, *turned)
+                        Record(
+                            *(i, image, mask, int(h), int(w), tuple(classes), digest),
+                            orientation=int(*turned or (1,)),
+                            mask_colours=mask_colours,
+                        )
                         for i, image, mask, h, w, classes, digest, *turned in rows
                     )
                     for split, rows in document["splits"].items()
                 },
                 void_values=tuple(int(value) for value in document.get("void_values", ())),
+                mask_colours=mask_colours,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not an index of a data set ({error!r})") from None
@@ -203,7 +218,9 @@ def build(
     layout = _layout(data, cache)
     pairs = [pair for split in layout.splits.values() for pair in split]
     root = Path(layout.root)
-    found = scan.scan(root, pairs, cache / "scans" if cache else None, progress, anew)
+    found = scan.scan(
+        root, pairs, cache / "scans" if cache else None, progress, layout.mask_colours, anew
+    )
     known = {*layout.classes, BACKGROUND, VOID, *layout.void_values}
     splits: dict[str, tuple[Record, ...]] = {}
     for split, members in layout.splits.items():
@@ -227,6 +244,7 @@ def build(
                     classes,
                     item.digest,
                     item.orientation,
+                    layout.mask_colours,
                 )
             )
         splits[split] = tuple(records)
@@ -246,6 +264,7 @@ def build(
         future_is_void=layout.future_is_void,
         splits=splits,
         void_values=layout.void_values,
+        mask_colours=layout.mask_colours,
     )
 
 

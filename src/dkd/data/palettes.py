@@ -5,6 +5,10 @@ from collections.abc import Iterable
 
 Colour = tuple[int, int, int]
 
+MaskColours = tuple[tuple[Colour, int], ...]
+"""Colours of a mask and the label values that they stand for, where masks are in colours; empty
+where they are label values."""
+
 
 def voc_colour(value: int) -> Colour:
     """VOC's colour of a label value (0..255), by the rule of its development kit.

@@ -17,7 +17,7 @@ from PIL import Image
 from dkd.data import images
 from dkd.data.formats import Pair
 from dkd.data.images import MaskFit
-from dkd.data.palettes import Colour
+from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 
 _VERSION = 2
@@ -53,6 +53,7 @@ def scan(
     pairs: Sequence[Pair],
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
+    colours: MaskColours = (),
     anew: bool = False,
 ) -> dict[Pair, Found]:
     """Scans images and masks, those that the cache does not know.
@@ -64,12 +65,15 @@ def scan(
         pairs: its images and masks.
         cache: folder of the cache's files; None keeps none.
         progress: called with images done and all.
+        colours: what the masks' colours stand for; empty if they hold label values.
         anew: read every file, whatever the cache knows.
 
     Raises:
         UserError: the first pair, in order, that cannot be used.
     """
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:24]
+    # Other meanings of colours make other label values of the same files.
+    about = json.dumps([str(root), *([colours] if colours else [])])
+    name = hashlib.sha256(about.encode()).hexdigest()[:24]
     file = cache / f"{name}.json.gz" if cache else None
     known = {} if anew else _read_cache(file)
     stamps = {pair: _stamp(root, pair) for pair in dict.fromkeys(pairs)}
@@ -85,7 +89,7 @@ def scan(
     stop = threading.Event()
 
     def work(pair: Pair) -> Found | None:
-        return None if stop.is_set() else examine(root / pair.image, root / pair.mask)
+        return None if stop.is_set() else examine(root / pair.image, root / pair.mask, colours)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         try:
@@ -103,7 +107,7 @@ def scan(
     return found
 
 
-def examine(image_path: Path, mask_path: Path) -> Found:
+def examine(image_path: Path, mask_path: Path, colours: MaskColours = ()) -> Found:
     """Reads and decodes one image and its mask.
 
     Raises:
@@ -120,7 +124,7 @@ def examine(image_path: Path, mask_path: Path) -> Found:
     images.decode(image, image_path, "image")
     if image.format == "PNG":
         images.verify(image_bytes, image_path, "image")
-    mask, fit = images.decode_mask(mask_bytes, mask_path, frame)
+    mask, fit = images.decode_mask(mask_bytes, mask_path, frame, colours)
     images.verify(mask_bytes, mask_path, "mask")
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.hexdigest()

@@ -27,7 +27,7 @@ from dkd.scenario.protocols import ProtocolName
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
 Backbone = Literal["resnet101", "resnet50", "resnet18", "mobilenet_v2", "demo"]
-DataFormat = Literal["voc", "ade20k", "cityscapes", "folder", "digits", "packed"]
+DataFormat = Literal["voc", "ade20k", "cityscapes", "cvat", "folder", "digits", "packed"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["poly", "warmup_poly"]
 

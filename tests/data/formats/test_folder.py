@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from dkd.data import formats
+from dkd.data import contents, formats, index, packed
+from dkd.data.index import Record
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
 
@@ -83,3 +85,75 @@ def test_names_that_are_no_utf8(folder: Path) -> None:
             folder / kind / "train" / b"caf\xe9.png".decode(errors="surrogateescape")
         )
     refuse(folder, "images/train", r"caf\udce9.png' is no UTF-8; give the file another name")
+
+
+ALL_COLOURED = "1: {name: cat, colour: [9, 9, 90]}\n7: {name: dog, colour: [10, 200, 30]}\n"
+COLOURS = {0: (0, 0, 0), 1: (9, 9, 90), 7: (10, 200, 30), 255: (255, 255, 255)}
+
+
+def paint(folder: Path) -> None:
+    """Draws all masks in the classes' colours."""
+    for path in (folder / "masks").rglob("*.png"):
+        labels = np.array(Image.open(path))
+        levels = np.zeros((*labels.shape, 3), np.uint8)
+        for value, colour in COLOURS.items():
+            levels[labels == value] = colour
+        Image.fromarray(levels).save(path)
+
+
+def test_masks_in_colours_are_what_the_same_masks_are_in_label_values(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "classes.yaml").write_text(ALL_COLOURED)
+    data = Data(format="folder", root=str(folder))
+    plain = index.build(data, tmp_path / "cache")
+    expected = [np.asarray(labels_of(folder, record)) for record in plain.train]
+    paint(folder)
+    told: list[str] = []
+    coloured = index.build(data, tmp_path / "cache", tell=told.append)
+    assert told[0].startswith("8 masks are read by their colours, as classes.yaml has them: ")
+    assert [r.classes for r in coloured.train] == [r.classes for r in plain.train]
+    packed.pack(coloured, str(tmp_path / "packed"), tmp_path / "work")
+    opened, manifest = packed.open_dataset(str(tmp_path / "packed"))
+    assert (opened.digest, opened.splits) == (coloured.digest, coloured.splits)
+    arrived = packed.materialise(opened, manifest, opened.train, tmp_path / "files")
+    for record, labels in zip(opened.train, expected, strict=True):
+        assert np.array_equal(np.asarray(labels_of(arrived, record)), labels)
+
+
+def labels_of(folder: Path, record: Record) -> Image.Image:
+    return contents.decode(folder, record, *contents.read(folder, record))[1]
+
+
+def test_other_colours_of_the_classes_are_other_labels(folder: Path, tmp_path: Path) -> None:
+    """Of the same files, so the scan's cache must not answer."""
+    (folder / "classes.yaml").write_text(ALL_COLOURED)
+    paint(folder)
+    data = Data(format="folder", root=str(folder))
+    before = index.build(data, tmp_path)
+    swapped = ALL_COLOURED.replace("cat", "DOG").replace("dog", "cat").replace("DOG", "dog")
+    (folder / "classes.yaml").write_text(swapped)
+    assert index.build(data, tmp_path).digest != before.digest
+    values = ALL_COLOURED.replace("1:", "X").replace("7:", "1:").replace("X", "7:")
+    (folder / "classes.yaml").write_text(values)
+    after = index.build(data, tmp_path)
+    assert [r.classes for r in after.train] == [(1,), (1, 7)] * 2
+    assert [r.classes for r in before.train] == [(7,), (1, 7)] * 2
+
+
+def test_a_class_may_be_white(folder: Path) -> None:
+    white = ALL_COLOURED.replace("9, 9, 90", "255, 255, 255")
+    (folder / "classes.yaml").write_text(white)
+    paint(folder)  # void is white
+    for path in (folder / "masks").rglob("*.png"):
+        levels = np.array(Image.open(path))
+        levels[(levels == COLOURS[1]).all(-1)] = 255
+        Image.fromarray(levels).save(path)
+    dataset = index.build(Data(format="folder", root=str(folder)))
+    assert [r.classes for r in dataset.train] == [(7,), (1, 7)] * 2
+
+
+def test_two_classes_of_one_colour(folder: Path) -> None:
+    (folder / "classes.yaml").write_text(ALL_COLOURED.replace("9, 9, 90", "10, 200, 30"))
+    paint(folder)
+    refuse(folder, "classes.yaml: 10,200,30 is the colour of 1 and of 7")

@@ -7,7 +7,7 @@ A format is a module with a :class:`~dkd.data.formats.layout.Format`, listed in 
 from dataclasses import replace
 from pathlib import Path
 
-from dkd.data.formats import ade20k, cityscapes, folder, voc
+from dkd.data.formats import ade20k, cityscapes, cvat, folder, voc
 from dkd.data.formats.layout import Finding, Format, Layout, Pair
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
@@ -15,7 +15,7 @@ from dkd.scenario.schema import Data
 __all__ = ["FORMATS", "Finding", "Format", "Layout", "Pair", "read", "recognised"]
 
 FORMATS: dict[str, Format] = {
-    each.FORMAT.name: each.FORMAT for each in (voc, ade20k, cityscapes, folder)
+    each.FORMAT.name: each.FORMAT for each in (voc, ade20k, cityscapes, cvat, folder)
 }
 """By name."""
 

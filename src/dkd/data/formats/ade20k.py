@@ -25,7 +25,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         palette=full_palette(ADE20K_CLASSES, {}),
         future_is_void=True,
         splits=splits,
-        left_out=left_out(
+        findings=left_out(
             root, "annotations", dict(zip((train, validation), splits.values(), strict=True))
         ),
     )

@@ -60,7 +60,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         future_is_void=False,
         splits=splits,
         void_values=VOID,
-        left_out=_left_out(root, {train: splits["train"], validation: splits["validation"]}),
+        findings=_left_out(root, {train: splits["train"], validation: splits["validation"]}),
     )
 
 

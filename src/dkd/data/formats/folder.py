@@ -3,11 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from dkd.data.formats.layout import Format, Layout, folder_split, full_palette, left_out
-from dkd.data.palettes import Colour
+from dkd.data.formats.layout import (
+    Finding,
+    Format,
+    Layout,
+    by_colour,
+    folder_split,
+    full_palette,
+    in_colours,
+    left_out,
+)
+from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import alike, class_name
+
+_NO_CLASS = {0: (0, 0, 0), 255: (255, 255, 255)}
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -17,18 +28,27 @@ def read(root: Path, train: str, validation: str) -> Layout:
         "train": folder_split(root, "masks", train),
         "validation": folder_split(root, "masks", validation),
     }
+    palette = full_palette(classes, colours)
+    findings = left_out(root, "masks", dict(zip((train, validation), splits.values(), strict=True)))
+    mask_colours: MaskColours = ()
+    if classes.keys() == colours.keys() and in_colours(root / splits["train"][0].mask):
+        # Black is background and white void, unless a class has that colour.
+        others = {v: c for v, c in _NO_CLASS.items() if c not in colours.values()}
+        mask_colours = by_colour(colours | others, root / "classes.yaml")
+        masks = tuple(pair.mask for pairs in splits.values() for pair in pairs)
+        note = Finding("masks are read by their colours, as classes.yaml has them", masks)
+        findings = (note, *findings)
     return Layout(
         name=root.name,
         format="folder",
         root=str(root),
         classes=classes,
-        palette=full_palette(classes, colours),
+        palette=palette,
         future_is_void=False,
         splits=splits,
+        mask_colours=mask_colours,
         colours=colours,
-        left_out=left_out(
-            root, "masks", dict(zip((train, validation), splits.values(), strict=True))
-        ),
+        findings=findings,
     )
 
 

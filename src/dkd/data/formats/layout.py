@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dkd.data.palettes import Colour, distinct_colours
+from dkd.data.palettes import Colour, MaskColours, distinct_colours
 from dkd.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -57,8 +57,9 @@ class Layout:
         future_is_void: likewise.
         splits: images and masks by split.
         void_values: label values that are void, besides 255.
+        mask_colours: what the masks' colours stand for; empty where they hold label values.
         colours: of label values that masks with a palette should show them in.
-        left_out: what lies in the folder and is not taken.
+        findings: of the format's own, e.g. what lies in the folder and is not taken.
     """
 
     name: str
@@ -69,8 +70,9 @@ class Layout:
     future_is_void: bool
     splits: dict[str, tuple[Pair, ...]]
     void_values: tuple[int, ...] = ()
+    mask_colours: MaskColours = ()
     colours: dict[int, Colour] = field(default_factory=dict)
-    left_out: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,38 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:  # Python's stand-ins for other bytes
         return False
     return True
+
+
+def in_colours(mask: Path) -> bool:
+    """Whether a file is a PNG of colours, rather than of grey or with a palette."""
+    try:
+        with mask.open("rb") as file:
+            head = file.read(26)
+    except OSError:
+        return False  # the scan says why
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[25:] in (b"\x02", b"\x06")
+
+
+def by_colour(palette: Mapping[int, Colour], source: Path) -> MaskColours:
+    """What a mask's colours stand for.
+
+    Args:
+        palette: colour by label value.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: two label values have one colour.
+    """
+    values: dict[Colour, int] = {}
+    for value, colour in palette.items():
+        if colour in values:
+            red, green, blue = colour
+            raise UserError(
+                f"{source}: {red},{green},{blue} is the colour of {values[colour]} and of {value}; "
+                "masks in colours cannot tell them apart"
+            )
+        values[colour] = value
+    return tuple(sorted(values.items()))
 
 
 def full_palette(classes: Iterable[int], given: Mapping[int, Colour]) -> dict[int, Colour]:

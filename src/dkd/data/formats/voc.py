@@ -8,6 +8,8 @@ from dkd.data.palettes import voc_colour
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
 
+LISTS = Path("ImageSets", "Segmentation")
+
 LABEL_MAPS = ("labelmap.txt", "label_map.txt", "labels.txt", "class_names.txt", "classes.txt")
 """Where labelling tools write a folder's own classes."""
 
@@ -43,7 +45,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         future_is_void=False,
         splits=splits,
         colours=palette,
-        left_out=_left_out(root, splits),
+        findings=_left_out(root, splits),
     )
 
 
@@ -65,7 +67,7 @@ def _refuse_other_classes(root: Path) -> None:
             if VOC_CLASSES.get(value or 0) != class_ or (rest and rest[0] not in ("", colour)):
                 raise UserError(
                     f"{file}: {':'.join([class_, *rest[:1]])!r} is not as VOC has it; this folder "
-                    "has classes of its own: use --format folder, or remove this file"
+                    "has classes of its own: use --format cvat, or folder with a classes.yaml"
                 )
 
 
@@ -80,28 +82,37 @@ def _left_out(root: Path, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding
     return (Finding("masks whose images stand on neither list", lonely),) if lonely else ()
 
 
-def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
-    lists = root / "ImageSets" / "Segmentation"
+def list_of(root: Path, name: str) -> tuple[Path, list[str]]:
+    """The file of a list, and its lines, of which none is empty.
+
+    Raises:
+        UserError: it is missing or no text.
+    """
+    lists = root / LISTS
     if not lists.is_dir():
         inner = root / "VOCdevkit" / "VOC2012"
         hint = f"; did you mean {inner}?" if inner.is_dir() else "; is this the VOC2012 folder?"
         raise UserError(f"{lists}: no such folder{hint}")
     file = lists / f"{name}.txt"
     try:
-        lines = [
-            line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        text = file.read_text(encoding="utf-8")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except FileNotFoundError:
         have = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "none"
         raise UserError(f"{file}: no such list; the folder has {have}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as text: {error}") from None
+    return file, lines
+
+
+def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
+    file, lines = list_of(root, name)
     # SBD's masks, where they are; the augmented list makes no sense without them.
     augmented = training and (name == "train_aug" or (root / "SegmentationClassAug").is_dir())
     masks = "SegmentationClassAug" if augmented else "SegmentationClass"
     pairs = []
-    for number, words in enumerate(lines, start=1):
-        match words:
+    for number, line in enumerate(lines, start=1):
+        match line.split():
             case [id_] if "/" not in id_:
                 pairs.append(Pair(id_, f"JPEGImages/{id_}.jpg", f"{masks}/{id_}.png"))
             case [image, mask]:
@@ -117,7 +128,7 @@ def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
 
 
 def recognises(root: Path) -> bool:
-    return (root / "ImageSets" / "Segmentation").is_dir()
+    return (root / LISTS).is_dir() and not (root / "labelmap.txt").is_file()
 
 
 FORMAT = Format("voc", "train_aug", "val", read, recognises, SOURCE)

@@ -1,0 +1,123 @@
+"""``cvat``: "Segmentation mask 1.1" as CVAT exports it, with images.
+
+VOC's folders with a ``labelmap.txt`` of its own: a line ``NAME:RED,GREEN,BLUE::`` for each label.
+Masks are in these colours. Labels are numbered from 1 in the order of the file; background is
+what is called so, or black where nothing is.
+"""
+
+from pathlib import Path
+
+from dkd.data.formats.layout import (
+    IMAGE_SUFFIXES,
+    Finding,
+    Format,
+    Layout,
+    Pair,
+    by_colour,
+    full_palette,
+    split_of,
+)
+from dkd.data.formats.voc import LISTS, NO_CLASSES, list_of
+from dkd.data.palettes import Colour
+from dkd.errors import UserError
+from dkd.scenario.names import alike, class_name
+
+_MOST = 254
+_BACKGROUND = {"background", "_background_"}
+
+
+def read(root: Path, train: str, validation: str) -> Layout:
+    """The layout of an export; splits are lists of ``ImageSets/Segmentation``."""
+    file = root / "labelmap.txt"
+    classes, colours = _labels(file)
+    splits = {"train": _split(root, train), "validation": _split(root, validation)}
+    listed = {pair.mask for pairs in splits.values() for pair in pairs}
+    masks = (
+        path.relative_to(root).as_posix()
+        for path in sorted(root.glob("SegmentationClass/**/*.png"))
+    )
+    lonely = tuple(mask for mask in masks if mask not in listed)
+    known = {value: colour for value, colour in colours.items() if value in classes}
+    return Layout(
+        name=root.name,
+        format="cvat",
+        root=str(root),
+        classes=classes,
+        palette=full_palette(classes, known),
+        future_is_void=False,
+        splits=splits,
+        mask_colours=by_colour(colours, file),
+        findings=(Finding("masks whose images stand on neither list", lonely),) if lonely else (),
+    )
+
+
+def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
+    """Names of the classes by label value; colours of these, of background and of void."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(
+            f"{file}: missing; export the task as 'Segmentation mask' from CVAT again"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text: {error}") from None
+    classes: dict[int, str] = {}
+    colours: dict[int, Colour] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colour = _label(file, number, line)
+        if name in _BACKGROUND:
+            value = 0
+        elif name in NO_CLASSES:
+            value = 255
+        else:
+            value = len(classes) + 1
+            if value > _MOST:
+                raise UserError(f"{file}: line {number}: more than {_MOST} labels")
+            if alike(name) in map(alike, classes.values()):
+                raise UserError(f"{file}: line {number}: {name!r} stands there twice; keep one")
+            classes[value] = name
+        if value in colours:
+            raise UserError(f"{file}: line {number}: {name!r} is background or void, as another is")
+        colours[value] = colour
+    if not classes:
+        raise UserError(f"{file}: no label; a line is NAME:RED,GREEN,BLUE::")
+    if (0, 0, 0) not in colours.values():
+        colours.setdefault(0, (0, 0, 0))
+    return classes, colours
+
+
+def _label(file: Path, number: int, line: str) -> tuple[str, Colour]:
+    name, _, rest = line.strip().partition(":")
+    levels = rest.partition(":")[0].split(",")
+    if len(levels) == 3 and all(
+        level.strip().isascii() and level.strip().isdigit() for level in levels
+    ):
+        red, green, blue = (int(level) for level in levels)
+        if max(red, green, blue) <= 255:
+            try:
+                return class_name(name) if name not in NO_CLASSES else name, (red, green, blue)
+            except UserError as error:
+                raise UserError(f"{file}: line {number}: {error}") from None
+    raise UserError(f"{file}: line {number}: {line.strip()!r} is not NAME:RED,GREEN,BLUE::")
+
+
+def _split(root: Path, name: str) -> tuple[Pair, ...]:
+    file, lines = list_of(root, name)
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        id_ = line.strip('"')  # names with a space are quoted
+        if id_.startswith("/") or ".." in id_.split("/"):
+            raise UserError(f"{file}: line {number} leads out of {root}; correct it")
+        images = [f"JPEGImages/{id_}{suffix}" for suffix in IMAGE_SUFFIXES]
+        there = [image for image in images if (root / image).is_file()]
+        pairs.append(Pair(id_, (there or images)[0], f"SegmentationClass/{id_}.png"))
+    return split_of(pairs, str(file))
+
+
+def recognises(root: Path) -> bool:
+    return (root / LISTS).is_dir() and (root / "labelmap.txt").is_file()
+
+
+FORMAT = Format("cvat", "train", "val", read, recognises)
