@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 _VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """An image with its mask.
 

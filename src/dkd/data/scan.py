@@ -23,7 +23,7 @@ from dkd.errors import UserError
 _VERSION = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """What a scan saw of an image and its mask.
 
