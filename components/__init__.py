@@ -4,7 +4,6 @@ They run in the launcher image, which holds kfp and the cluster's client but no 
 needs torch is a job that they start.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,8 @@ from kfp import dsl
 
 from dkd import __version__
 
-LAUNCHER_IMAGE = os.environ.get("DKD_LAUNCHER_IMAGE") or f"dkd-launcher:{__version__}"
-"""Image of every component, fixed when a pipeline is compiled."""
+LAUNCHER_IMAGE = f"dkd-launcher:{__version__}"
+"""Image of every component of a pipeline that is compiled without naming another."""
 
 
 def component(function: Callable[..., Any]) -> Any:

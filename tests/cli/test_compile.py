@@ -30,13 +30,29 @@ def test_default_name_and_placeholder_are_told(dkd: Command, tmp_path: Path) -> 
 
 def test_data_and_fields_reach_the_pipeline(dkd: Command, tmp_path: Path) -> None:
     result = dkd(
-        "compile", "voc-15-5", "--data", "s3://b/voc", "--set", "seed=7", "-o", "sub/p.yaml"
+        "compile",
+        "voc-15-5",
+        "--data",
+        "s3://b/voc",
+        "--set",
+        "seed=7",
+        "-o",
+        "sub/p.yaml",
+        "--launcher-image",
+        "r/launcher@sha256:1",
     )
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     _, scenario = read(tmp_path / "sub" / "p.yaml")
     assert '"format":"packed","root":"s3://b/voc"' in scenario
     assert '"seed":7' in scenario
+
+
+@pytest.mark.parametrize("words", [("voc-15-5", "--data", "s3://b/voc"), ("add-classes",)])
+def test_an_image_that_nobody_can_pull_is_told(dkd: Command, words: tuple[str, ...]) -> None:
+    (line,) = dkd("compile", *words).stderr.splitlines()
+    assert line.startswith("the components' image is dkd-launcher:")
+    assert line.endswith("or name one that they can pull (--launcher-image)")
 
 
 def test_a_scenario_file_compiles(dkd: Command, tmp_path: Path) -> None:

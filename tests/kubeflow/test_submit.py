@@ -73,6 +73,12 @@ def test_the_same_content_is_uploaded_once(dkd: Command, kfp: FakeKfp) -> None:
     assert len(kfp.runs) == 3
 
 
+def test_an_image_that_nobody_can_pull_is_told(dkd: Command) -> None:
+    words = "the components' image is dkd-launcher:"
+    assert words in dkd("submit", *VOC).stderr
+    assert words not in dkd("submit", *VOC, "--launcher-image", "r/l@sha256:1").stderr
+
+
 def test_a_version_of_that_name_with_other_content(dkd: Command, kfp: FakeKfp) -> None:
     assert dkd("submit", *VOC, "--version-name", "one").exit_code == 0
     line = refused(dkd, "submit", *VOC, "--set", "seed=2", "--version-name", "one")

@@ -1,6 +1,5 @@
 """``dkd compile``."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +89,6 @@ def command(
     from dkd.scenario import catalogue
     from dkd.scenario.names import slug
 
-    use_launcher_image(launcher_image)
     if folder is not None:
         if any(given is not None for given in (scenario, data, variant, output)):
             raise UserError(
@@ -100,11 +98,14 @@ def command(
             for label in load(name, None, assignments, None, training_image).variants:
                 chosen = load(name, None, assignments, label, training_image)
                 uri = storage.join(folder, f"{slug(name, label)}.yaml")
-                storage.write_bytes(uri, compiled(chosen, root))
+                storage.write_bytes(uri, compiled(chosen, root, launcher_image))
                 click.echo(uri)
         uri = storage.join(folder, "add-classes.yaml")
-        storage.write_bytes(uri, compiled_extension(assignments, root, training_image))
+        storage.write_bytes(
+            uri, compiled_extension(assignments, root, launcher_image, training_image)
+        )
         click.echo(uri)
+        tell_default_image(launcher_image)
         _tell_placeholder()
         return
     if scenario is None:
@@ -112,21 +113,31 @@ def command(
     if scenario == "add-classes":
         require_no_data(data, variant)
         uri = output or "add-classes.yaml"
-        storage.write_bytes(uri, compiled_extension(assignments, root, training_image))
+        storage.write_bytes(
+            uri, compiled_extension(assignments, root, launcher_image, training_image)
+        )
         click.echo(uri)
+        tell_default_image(launcher_image)
         return
     chosen = load(scenario, data, assignments, variant, training_image)
     uri = output or f"{slug(chosen.name, variant or '')}.yaml"
-    storage.write_bytes(uri, compiled(chosen, root))
+    storage.write_bytes(uri, compiled(chosen, root, launcher_image))
     click.echo(uri)
+    tell_default_image(launcher_image)
     if chosen.data.root.startswith(PLACEHOLDER.format("")):
         _tell_placeholder()
 
 
-def use_launcher_image(image: str | None) -> None:
-    """Fixes the components' image; their module reads it when it is imported."""
-    if image:
-        os.environ["DKD_LAUNCHER_IMAGE"] = image
+def tell_default_image(launcher_image: str | None) -> None:
+    """Says what runs the components of a pipeline that was compiled without naming an image."""
+    from dkd.components import LAUNCHER_IMAGE
+
+    if not launcher_image:
+        click.echo(
+            f"the components' image is {LAUNCHER_IMAGE}, which no registry has: nodes must have it "
+            "already, or name one that they can pull (--launcher-image)",
+            err=True,
+        )
 
 
 def require_no_data(data: str | None, variant: str | None) -> None:
@@ -159,18 +170,25 @@ def _on_cluster(assignments: Sequence[str], training_image: str | None) -> dict[
     return {path: value for path, value in defaults.items() if path not in given}
 
 
-def compiled(scenario: "Scenario", root: str | None) -> bytes:
+def compiled(scenario: "Scenario", root: str | None, launcher_image: str | None) -> bytes:
     """A scenario's pipeline as YAML."""
+    from dkd.components import LAUNCHER_IMAGE
     from dkd.pipelines import compiled
     from dkd.scenario import form
 
-    return compiled.of_scenario(scenario, root or form.ARTIFACT_ROOT)
+    return compiled.of_scenario(
+        scenario, root or form.ARTIFACT_ROOT, launcher_image or LAUNCHER_IMAGE
+    )
 
 
 def compiled_extension(
-    assignments: Sequence[str], root: str | None, training_image: str | None
+    assignments: Sequence[str],
+    root: str | None,
+    launcher_image: str | None,
+    training_image: str | None,
 ) -> bytes:
     """The pipeline ``add-classes`` as YAML; only fields of ``launch`` can be set beforehand."""
+    from dkd.components import LAUNCHER_IMAGE
     from dkd.pipelines import compiled
     from dkd.scenario import form
     from dkd.scenario.parsing import parse_assignments
@@ -181,7 +199,9 @@ def compiled_extension(
     if others := [path for path in given if not path.startswith("launch.")]:
         raise UserError(f"--set {others[0]}: for add-classes only launch fields can be set here")
     launch = parse_part(Launch, fields, source="--set launch")
-    return compiled.of_extension(launch, root or form.ARTIFACT_ROOT)
+    return compiled.of_extension(
+        launch, root or form.ARTIFACT_ROOT, launcher_image or LAUNCHER_IMAGE
+    )
 
 
 def _tell_placeholder() -> None:

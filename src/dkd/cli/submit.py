@@ -1,6 +1,7 @@
 """``dkd submit``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,16 +85,9 @@ def command(
     from dkd.kubeflow import runs, uploads
     from dkd.scenario.parsing import split_items
 
-    compiling.use_launcher_image(launcher_image)
-    if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
-        _refuse_compile_options(data, assignments, variant, root, training_image)
-        content = uploads.read_compiled(scenario)
-    elif scenario == "add-classes":
-        compiling.require_no_data(data, variant)
-        content = compiling.compiled_extension(assignments, root, training_image)
-    else:
-        chosen = compiling.load(scenario, data, assignments, variant, training_image)
-        content = compiling.compiled(chosen, root)
+    content, ours = _compiled(
+        scenario, data, assignments, variant, root, launcher_image, training_image
+    )
     values = uploads.form_values(content, split_items(parameters, "-p", "training_nodes=2"))
     uploads.check(content, values)
     if create_experiment and not experiment:
@@ -102,41 +96,49 @@ def command(
         runs.trigger(every)
         if watch:
             raise UserError("--watch: follows a single run; it goes without --every")
+    name = run_name or " ".join(filter(None, (Path(scenario).stem, variant, runs.now())))
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
+        # An experiment is made last: nothing is left behind by a pipeline that is refused.
         place = "" if create_experiment else runs.experiment_id(there, experiment)
         version = uploads.upload(there, content, version_name)
         click.echo(f"pipeline version {version.name} {'uploaded' if version.fresh else 'is there'}")
+        if ours:
+            compiling.tell_default_image(launcher_image)
         if create_experiment:
             place = runs.make_experiment(there, experiment)
-        name = run_name or f"{scenario_label(scenario, variant)} {runs.now()}"
-        made = runs.start(
-            there,
-            version,
-            name,
-            values,
-            experiment=place,
-            service_account=service_account,
-            every=every,
-        )
+        settings = {"experiment": place, "service_account": service_account, "every": every}
+        made = runs.start(there, version, name, values, **settings)
         if every:
             identity = made["recurring_run_id"]
             click.echo(f"recurring run {name}: {there.link(f'recurringrun/details/{identity}')}")
             return
-        told(there, made, forwarded or "")
+        _tell(there, made, forwarded or "")
         if watch:
             follow(there, made)
         elif forwarded:
-            click.echo(
-                f"for the link: kubectl port-forward -n {forwarded} svc/ml-pipeline-ui "
-                f"{there.url.rpartition(':')[2]}:80"
-            )
+            _tell_forwarding(there, forwarded)
 
 
-def scenario_label(scenario: str, variant: str | None) -> str:
-    """How a run is called if it is given no name."""
-    from pathlib import Path
+def _compiled(
+    scenario: str,
+    data: str | None,
+    assignments: Sequence[str],
+    variant: str | None,
+    root: str | None,
+    launcher_image: str | None,
+    training_image: str | None,
+) -> tuple[bytes, bool]:
+    """The pipeline, and whether it was compiled just now."""
+    from dkd.kubeflow import uploads
 
-    return " ".join(filter(None, (Path(scenario).stem, variant)))
+    if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
+        _refuse_compile_options(data, assignments, variant, root, training_image)
+        return uploads.read_compiled(scenario), False
+    if scenario == "add-classes":
+        compiling.require_no_data(data, variant)
+        return compiling.compiled_extension(assignments, root, launcher_image, training_image), True
+    chosen = compiling.load(scenario, data, assignments, variant, training_image)
+    return compiling.compiled(chosen, root, launcher_image), True
 
 
 def _refuse_compile_options(*given: Any) -> None:
@@ -147,24 +149,33 @@ def _refuse_compile_options(*given: Any) -> None:
         )
 
 
-def told(there: "Endpoint", run: "Object", forwarded: str = "") -> None:
+def _tell(there: "Endpoint", run: "Object", forwarded: str) -> None:
     """Prints where a run can be watched.
 
     Args:
         there: where it runs.
         run: the run.
-        forwarded: namespace of Kubeflow Pipelines that kubectl forwards to, if it does.
+        forwarded: namespace of Kubeflow Pipelines that kubectl forwards to; empty if it does not.
     """
+    from dkd.kubeflow.internals import pod_selector
+
     identity = run["run_id"]
     inside = there.namespace or forwarded or "kubeflow"
     again = identity + " --port-forward" * bool(forwarded)
     again += f" {forwarded}" * (forwarded not in ("", "kubeflow"))
     click.echo(f"run {run['display_name']}: {there.link(f'runs/details/{identity}')}")
     click.echo(
-        f"kubectl logs -f -n {inside} -l pipeline/runid={identity} -c main --prefix "
+        f"kubectl logs -f -n {inside} -l {pod_selector(identity)} -c main --prefix "
         "--max-log-requests 20"
     )
     click.echo(f"dkd status {again}; dkd logs {again} --follow; dkd cancel {again}")
+
+
+def _tell_forwarding(there: "Endpoint", namespace: str) -> None:
+    from dkd.kubeflow.internals import UI_SERVICE
+
+    port = there.url.rpartition(":")[2]
+    click.echo(f"for the link: kubectl port-forward -n {namespace} svc/{UI_SERVICE} {port}:80")
 
 
 def follow(there: "Endpoint", run: "Object") -> None:
