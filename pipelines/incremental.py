@@ -1,7 +1,9 @@
 """The pipeline: learn classes step by step. One definition, for a cluster and for a laptop.
 
 The DAG is built from a scenario when it is compiled, because a run-time loop carries nothing
-from one step to the next. Per step one sub-DAG: train, evaluate, choose exemplars.
+from one step to the next. Per step one sub-DAG: train (which chooses exemplars too) and
+evaluate. A task costs two pods and half a minute on a cluster, so there is one for what shows
+something of its own, and no more.
 """
 
 import copy
@@ -10,7 +12,6 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from dkd import methods
-from dkd.components.choose_exemplars.component import choose_exemplars
 from dkd.components.evaluate.component import evaluate
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.report.component import report
@@ -40,7 +41,7 @@ def named(component: Any, name: str) -> Any:
 
 
 def step_pipeline(name: str, evaluation: str, *, on_cluster: bool) -> Any:
-    """The sub-DAG of one step: train, evaluate, choose exemplars.
+    """The sub-DAG of one step: train, evaluate.
 
     Args:
         name: of the step's task, unlike any other's in the pipeline.
@@ -70,17 +71,11 @@ def step_pipeline(name: str, evaluation: str, *, on_cluster: bool) -> Any:
             "run_name": run_name,
         }
         trained = named(train, f"{name}-train")(teacher=teacher, memory=memory, **inputs)
-        checkpoint = trained.outputs["Output"]
+        checkpoint = trained.outputs["checkpoint"]
         evaluated = named(evaluate, f"{name}-evaluate")(checkpoint=checkpoint, **inputs)
-        choose = named(choose_exemplars, f"{name}-choose-exemplars")
-        chosen = choose(checkpoint=checkpoint, memory=memory, **inputs)
-        for each, title in (
-            (trained, "Train"),
-            (evaluated, evaluation),
-            (chosen, "Choose exemplars"),
-        ):
+        for each, title in ((trained, "Train"), (evaluated, evaluation)):
             place(each, LAUNCHING, s3_secret, on_cluster=on_cluster).set_display_name(title)
-        return StepOutputs(checkpoint, evaluated.outputs["Output"], chosen.output)
+        return StepOutputs(checkpoint, evaluated.outputs["Output"], trained.outputs["memory"])
 
     return step
 

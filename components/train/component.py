@@ -1,5 +1,7 @@
 """Trains one incremental step, as a torchrun job."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from dkd.components import component
@@ -16,11 +18,11 @@ def train(
     model: dsl.Output[dsl.Model],
     teacher: str = "",
     memory: str = "",
-) -> str:
-    """Trains the step, unless its checkpoint is found under the artifact root.
+) -> NamedTuple("Trained", [("checkpoint", str), ("memory", str)]):  # type: ignore[valid-type]
+    """Trains the step and chooses the exemplars that stand for the classes known so far.
 
-    The job evaluates the model and chooses exemplars too while its processes are warm; the
-    components for these find their results.
+    What is found under the artifact root is not made again. The job evaluates the model too
+    while its processes are warm; the component for that finds its result.
 
     Args:
         scenario: the resolved scenario, as JSON.
@@ -32,11 +34,13 @@ def train(
         model: KFP's record of the checkpoint: where it lies and what it was made of. The same
             is its content, because the UI previews that and shows no metadata beside a graph.
         teacher: URI of the previous step's checkpoint; empty at step 0.
-        memory: URI of the exemplar memory; empty without.
+        memory: URI of the previous exemplar memory; empty without.
 
     Returns:
-        URI of the checkpoint.
+        URIs of the checkpoint and of the memory for the next step; the latter empty if the
+        scenario keeps none.
     """
+    from collections import namedtuple
     from pathlib import Path
 
     from dkd.errors import told
@@ -44,10 +48,17 @@ def train(
 
     with told():
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
-        outcome = stages.ensure(spec, "train", run_name)
-        lineage = stages.lineage(outcome.manifest)
+        trained = stages.ensure(spec, "train", run_name).manifest
+        lineage = stages.lineage(trained)
         Path(model.path).write_text(
             "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
         )
+        chosen = ""
+        if spec.scenario.memory_size:
+            spec = stages.step_spec(
+                scenario, task, step, dataset, artifact_root, memory=memory, checkpoint=trained.uri
+            )
+            chosen = stages.ensure(spec, "memory", run_name).manifest.uri
     model.metadata.update(lineage)
-    return outcome.manifest.uri
+    Trained = namedtuple("Trained", ["checkpoint", "memory"])
+    return Trained(trained.uri, chosen)

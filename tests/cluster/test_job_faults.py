@@ -43,7 +43,7 @@ class Step:
 
     def checkpoint(self) -> str:
         """Digest of the one checkpoint; waits for the launching task's success."""
-        return artifacts.load(self.task.result(600)["Output"]).digest
+        return artifacts.load(self.task.result(600)["checkpoint"]).digest
 
     def job_is_gone(self, seconds: float) -> None:
         wait_until(
@@ -176,7 +176,7 @@ def test_the_job_is_deleted_by_somebody(begin: Any, tasks: Tasks, undisturbed: s
     assert f"TrainJob {step.name} was deleted by someone else" in message
     assert len(message.splitlines()) == 1
     again = tasks.start("train", **step.arguments, teacher="", memory="")
-    assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
+    assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
     assert "resumed from s3://" in again.log
 
 
@@ -185,7 +185,7 @@ def test_two_launching_tasks_for_one_job(begin: Any, tasks: Tasks, undisturbed: 
     other = tasks.start("train", **step.arguments, teacher="", memory="")
     other.wait_for(f"{step.name}: running since")
     assert step.checkpoint() == undisturbed
-    assert artifacts.load(other.result(60)["Output"]).digest == undisturbed
+    assert artifacts.load(other.result(60)["checkpoint"]).digest == undisturbed
     step.job_is_gone(60)
 
 
@@ -201,7 +201,7 @@ def test_the_result_of_a_complete_job_is_gone(begin: Any, tasks: Tasks, undistur
     storage.delete([manifest])
     again = tasks.start("train", **step.arguments, teacher="", memory="")
     again.wait_for(f"{step.name}: completed earlier, but its result is gone; running it again")
-    assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
+    assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
 
 
 def completed(step: Step) -> bool:
@@ -221,7 +221,7 @@ def test_the_launching_pod_is_killed_and_tried_again(
     assert job
     again = tasks.start("train", **step.arguments, teacher="", memory="")
     again.wait_for(f"{step.name}: running since {job['metadata']['creationTimestamp']}; following")
-    assert artifacts.load(again.result(600)["Output"]).digest == undisturbed
+    assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
     assert "resumed from" not in again.log  # the ranks were not disturbed
 
 

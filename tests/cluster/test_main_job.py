@@ -58,14 +58,13 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
     for step in range(3):
         place = {**common, "step": float(step)}
         trained = tasks.start("train", **place, teacher=teacher, memory=memory)
-        teacher = trained.result(600)["Output"]
+        results = trained.result(600)
+        teacher, memory = results["checkpoint"], results["memory"]
         checkpoints.append(teacher)
+        memories.append(memory)
         logs.append(trained.log)
         evaluated = tasks.start("evaluate", **place, checkpoint=teacher)
-        chosen = tasks.start("choose-exemplars", **place, checkpoint=teacher, memory=memory)
         evaluations.append(evaluated.result()["Output"])
-        memory = chosen.result()["Output"]
-        memories.append(memory)
     report = tasks.start(
         "report", **common, checkpoints=checkpoints, evaluations=evaluations, memories=memories
     )

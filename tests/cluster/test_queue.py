@@ -87,7 +87,7 @@ def test_a_job_waits_for_the_quota_of_all_its_nodes(
         (flavor,) = status["flavorsUsage"]
         used = {each["name"]: each["total"] for each in flavor["resources"]}
         assert used == {"cpu": "200m", "memory": "3000Mi"}  # both nodes
-        assert artifacts.find(task.result()["Output"])
+        assert artifacts.find(task.result()["checkpoint"])
         assert "not created" not in task.log.partition(why)[0]  # silent about pods while it waits
     finally:
         delete("pod", task.name, namespace, "--wait=false")

@@ -176,8 +176,11 @@ def test_a_model_is_recorded_by_uri_and_origins(
     monkeypatch.setattr(stages, "ensure", lambda *_: stages.Outcome(made, found=True))
     model = dsl.Model(uri=str(tmp_path / "model"))
     given = arguments(tmp_path)
-    uri = train.python_func(given["scenario"], [["one"]], 0, "d", "r", "mine", model)
-    assert uri == made.uri
+    document = json.loads(given["scenario"])
+    for size, memory in ((0, ""), (10, made.uri)):
+        scenario = json.dumps(document | {"memory_size": size})
+        trained = train.python_func(scenario, [["one"]], 0, "d", "r", "mine", model)
+        assert (trained.checkpoint, trained.memory) == (made.uri, memory)
     assert model.metadata["teacher_uri"] == teacher["uri"]
     lines = (tmp_path / "model").read_text().splitlines()
     assert lines[:2] == [f"uri: {made.uri}", f"digest: {made.digest}"]
