@@ -13,7 +13,6 @@ returns when the job is complete *and* its result's manifest is there; everythin
 :class:`JobFailed` whose message a person can act on, or :class:`Interrupted`.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,8 +48,8 @@ class Job:
     """What one step runs.
 
     Attributes:
-        name: RFC 1035 name of at most 45 characters, unique for run and step
-            (:func:`job_name`); a repeated launch under this name adopts what still runs.
+        name: RFC 1035 name of at most 45 characters, unique for run and step; a repeated launch
+            under this name adopts what still runs.
         module: Python module of the worker, e.g. ``dkd.train``.
         arguments: its command line; shown in process lists and manifests, so no secrets.
         environment: extra variables of the workers; no secrets either.
@@ -82,21 +81,6 @@ class Launcher(Protocol):
             Interrupted: SIGTERM came.
             KeyboardInterrupt: SIGINT came.
         """
-
-
-def job_name(prefix: str, *identity: str) -> str:
-    """A job's name: a readable prefix and a digest of what makes the job unique.
-
-    Args:
-        prefix: e.g. the scenario's name and step; other characters than a name may have
-            become dashes, and it is cut to fit.
-        identity: strings that together name run and step.
-    """
-    digest = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:10]
-    readable = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")
-    if not readable or not readable[0].isalpha():
-        readable = f"dkd-{readable}"
-    return f"{readable[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def is_published(job: Job) -> bool:
