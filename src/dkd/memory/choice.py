@@ -1,6 +1,7 @@
 """Which images the exemplar memory takes in after a step."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dkd.data import labels
@@ -33,7 +34,8 @@ def choose_exemplars(
 
     Candidates are the previous memory and the step's own images; a candidate's classes are
     those in its whole mask and, from the second model on, those that the model sees in its
-    background (paper, section 3.4).
+    background (paper, section 3.4). Whether one of the previous memory is looked at again or
+    keeps the classes that it was stored with is the protocol's.
 
     Args:
         step: the step just trained.
@@ -49,10 +51,23 @@ def choose_exemplars(
     """
     classes = step.task.seen(step.number)
     held = _candidates(step, previous, fetch, classes)
-    seen = _seen_in_background(step, model, held, ranks) if step.number >= 1 else {}
+    if step.number >= 1:
+        again = step.protocol.exemplars_seen_again
+        looked_at = [h for h in held if again or h.step == step.number]
+        seen = _seen_in_background(step, model, looked_at, ranks)
+        held = [
+            replace(h, seen=tuple(classes[channel - 1] for channel in sorted(seen[h.name])))
+            if h.name in seen
+            else h
+            for h in held
+        ]
     if not ranks.first:
         return {}
-    candidates = [Candidate(h.name, frozenset(h.channels | seen.get(h.name, set()))) for h in held]
+    channel_of = {name: channel for channel, name in enumerate(classes, start=1)}
+    candidates = [
+        Candidate(h.name, frozenset(h.channels | {channel_of[name] for name in h.seen}))
+        for h in held
+    ]
     size = step.scenario.memory_size
     chosen = choose(candidates, tuple(range(1, len(classes) + 1)), size, step.scenario.seed)
     if len(chosen) < size:
@@ -88,7 +103,7 @@ def _candidates(
         taken = {record.digest for record in own}
         kept = previous.table(classes, keep=True)
         found += [
-            Held(r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False)
+            Held(r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False, seen=e.seen)
             for r, e in zip(previous.records(classes), previous.exemplars, strict=True)
             if e.digest not in taken
         ]

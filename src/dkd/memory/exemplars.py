@@ -34,6 +34,7 @@ class Exemplar:
         classes: names of the classes in its mask.
         digest: of the data set's record it was made from.
         dataset: digest of that data set.
+        seen: names of the classes that the model which chose it was sure to see in its background.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Exemplar:
     classes: tuple[str, ...]
     digest: str
     dataset: str
+    seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ class Memory:
         """
         document = json.loads((parts / MEMORY).read_text(encoding="utf-8"))
         exemplars = tuple(
-            Exemplar(**{**row, "classes": tuple(row["classes"])}) for row in document["exemplars"]
+            Exemplar(
+                **{**row, "classes": tuple(row["classes"]), "seen": tuple(row.get("seen", ()))}
+            )
+            for row in document["exemplars"]
         )
         wanted = {name for e in exemplars for name in (e.image, e.mask)}
         if not folder.is_dir():

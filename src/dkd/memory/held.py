@@ -22,6 +22,7 @@ class Held:
         classes: names of the classes that are labelled in it.
         dataset: digest of its data set.
         verify: as in :class:`dkd.data.loading.Source`.
+        seen: names of the classes that a model was sure to see in its background.
     """
 
     record: Record
@@ -31,6 +32,7 @@ class Held:
     classes: tuple[str, ...]
     dataset: str
     verify: bool
+    seen: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -74,6 +74,7 @@ def _exemplar(number: int, source: Held) -> Exemplar:
         classes=source.classes,
         digest=record.digest,
         dataset=source.dataset,
+        seen=source.seen,
     )
 
 

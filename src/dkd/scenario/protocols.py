@@ -25,6 +25,9 @@ class Protocol:
             full-resolution distillation, instead of leaving every full-resolution term.
         memory_keeps_labels: the mBCE of an image from the exemplar memory also covers the old
             classes that were labelled in it, instead of masking its labels to background.
+        exemplars_seen_again: every newer model looks anew for classes in the background of the
+            exemplars that were kept so far, instead of leaving each the classes that it was
+            stored with.
     """
 
     name: ProtocolName
@@ -32,6 +35,7 @@ class Protocol:
     absent_classes_count: bool
     void_is_negative: bool
     memory_keeps_labels: bool
+    exemplars_seen_again: bool
 
 
 PROTOCOLS: dict[ProtocolName, Protocol] = {
@@ -41,6 +45,7 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
         absent_classes_count=True,
         void_is_negative=True,
         memory_keeps_labels=False,
+        exemplars_seen_again=False,
     ),
     "corrected": Protocol(
         "corrected",
@@ -48,5 +53,6 @@ PROTOCOLS: dict[ProtocolName, Protocol] = {
         absent_classes_count=False,
         void_is_negative=False,
         memory_keeps_labels=True,
+        exemplars_seen_again=True,
     ),
 }
