@@ -19,6 +19,7 @@ pytest_plugins = [
     "fixtures.command_line",
     "fixtures.data_sets",
     "fixtures.stores",
+    "fixtures.web",
 ]
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -36,8 +36,9 @@ class Run:
     """Steps one after the other in this process, as the pipeline would have them done."""
 
     def __init__(self, root: Path, given: Scenario) -> None:
-        self.root, self.scenario = root, given
+        self.root = root
         self.prepared = stages.prepare(given, str(root), progress=lambda _line: None)
+        self.scenario = self.prepared.scenario
         self.teacher = self.memory = self.evaluation = ""
         self.said: list[str] = []
 

@@ -15,6 +15,7 @@ def prepare_data(
     epochs_first_step: int,
     epochs_later_steps: int,
     exemplar_memory_size: int,
+    initial_weights: str,
     learning_rate_first_step: float,
     learning_rate_later_steps: float,
     other_settings: dict,  # type: ignore[type-arg]
@@ -34,7 +35,8 @@ def prepare_data(
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Prepared", [("scenario", str), ("dataset", str), ("task", list), ("run_name", str)]
 ):
-    """Applies the form to the scenario, checks data set and task, publishes the index.
+    """Applies the form to the scenario, checks data set, task and initial weights, publishes the
+    index.
 
     Args:
         scenario: the compiled scenario, as JSON.
@@ -45,6 +47,7 @@ def prepare_data(
         epochs_first_step: passes over the images of step 0.
         epochs_later_steps: passes over the images of each later step.
         exemplar_memory_size: images kept for later steps; 0 keeps none.
+        initial_weights: "imagenet", "none", or a file of weights; the scenario's if empty.
         learning_rate_first_step: the backbone's at the start of step 0.
         learning_rate_later_steps: likewise for every later step.
         other_settings: values by dotted field of the scenario, e.g. {"training.crop": 128}.
@@ -84,4 +87,4 @@ def prepare_data(
         prepared = stages.prepare(resolved, artifact_root)
     Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "run_name"])
     task = [list(names) for names in prepared.task.steps]
-    return Prepared(resolved.model_dump_json(), prepared.dataset, task, run)
+    return Prepared(prepared.scenario.model_dump_json(), prepared.dataset, task, run)

@@ -1,6 +1,5 @@
 """Initial backbone weights: every form of file, and every way in which one does not fit."""
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -111,14 +110,16 @@ def test_not_safetensors(tmp_path: Path) -> None:
         pretrained.load(model("resnet18"), path)
 
 
-def test_fetch(published: Path, tmp_path: Path) -> None:
-    digest = hashlib.sha256(published.read_bytes()).hexdigest()
-    assert pretrained.fetch(str(published), "", tmp_path) == published
-    assert pretrained.fetch(published.as_uri(), digest, tmp_path) == published
-    with pytest.raises(UserError, match="sha256"):
-        pretrained.fetch(str(published), "0" * 64, tmp_path)
-    with pytest.raises(UserError, match="weights_sha256"):
-        pretrained.fetch("s3://bucket/resnet18.safetensors", "", tmp_path)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torchvisions_own_files_become_the_backbones_tensors(tmp_path: Path, zipped: bool) -> None:
+    """torchvision's older files are pickles without a zip around them."""
+    state = torchvision.models.mobilenet_v2().state_dict()
+    path = tmp_path / "mobilenet_v2.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    tensors = pretrained.convert(path, "mobilenet_v2")
+    assert tensors.keys() == model("mobilenet_v2").backbone.state_dict().keys()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in tensors.items())
+    assert not any(key.startswith("classifier.") for key in tensors)
 
 
 @pytest.mark.parametrize(

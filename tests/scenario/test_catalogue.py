@@ -10,6 +10,7 @@ import pytest
 from dkd import methods
 from dkd.errors import UserError
 from dkd.scenario import catalogue
+from dkd.scenario.parsing import dump
 
 # Classes by step, written out from the tasks' names in the paper's tables.
 CLASSES = {
@@ -179,3 +180,14 @@ def test_a_published_scenario_needs_data_and_a_known_name() -> None:
         catalogue.scenario("voc-15-1", {})
     with pytest.raises(UserError, match="scenario 'voc-2-2': neither a file nor one of demo"):
         catalogue.scenario("voc-2-2", {})
+
+
+def test_published_scenarios_start_from_imagenet_and_write_it() -> None:
+    for name in catalogue.published():
+        made = catalogue.scenario(name, {"data.root": "x"})
+        assert made.network.weights == "imagenet"
+        assert "weights: imagenet" in dump(made)
+
+
+def test_the_demonstration_needs_no_weights_and_writes_it() -> None:
+    assert catalogue.scenario("demo", {}).network.weights == "none"

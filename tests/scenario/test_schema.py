@@ -71,6 +71,14 @@ def test_dump_and_load_are_inverse(tmp_path: Path) -> None:
         ("training.lr", {"first": 1}, "training.lr.later: "),
         ("training.precision", "fp8", "training.precision: "),
         ("network.backbone", "vgg", "network.backbone: "),
+        ("network.weights", " ", "network: weights: empty; write imagenet, none, or a file's"),
+        ("network.weights", "http://u:p@h/a.pth", "network: weights: an address with a key in"),
+        ("network.weights", "https://h/a.pth?key=1", "network: weights: an address with a key in"),
+        (
+            "network",
+            {"backbone": "demo", "weights": "imagenet"},
+            "network: weights: there are no ImageNet weights of the backbone demo; write none",
+        ),
         ("launch.nodes", 0, "launch.nodes: "),
         ("launch.memory", "8 gigabytes", "launch.memory: "),
         ("launch.gpus_per_node", 2, "launch: gpus_per_node: 2 GPUs for processes_per_node=1"),
@@ -311,3 +319,23 @@ def test_values_survive_yaml(seed: int, memory: int, rate: float) -> None:
         {"seed": seed, "memory_size": memory, "training.lr.first": rate, "training.lr.later": rate}
     )
     assert parse(yaml.safe_load(dump(made)), "again") == made
+
+
+@pytest.mark.parametrize(
+    ("network", "start"),
+    [
+        ({}, "imagenet"),
+        ({"backbone": "mobilenet_v2"}, "imagenet"),
+        ({"backbone": "resnet18", "weights": "none"}, "none"),
+        ({"backbone": "resnet18", "weights": "w.pth"}, "w.pth"),
+        ({"backbone": "demo"}, "none"),
+        ({"backbone": "demo", "weights": "none"}, "none"),
+    ],
+)
+def test_what_a_network_starts_from(network: dict[str, str], start: str) -> None:
+    assert parse(changed("network", network), "x").network.initial_weights == start
+
+
+def test_another_backbone_starts_from_its_own_weights() -> None:
+    demo = parse(changed("network", {"backbone": "demo"}), "x")
+    assert demo.override({"network.backbone": "resnet18"}).network.initial_weights == "imagenet"

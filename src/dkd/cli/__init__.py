@@ -25,6 +25,7 @@ COMMANDS = {
     "cancel": "End such a run.",
     "data": "Check, index, pack or make a data set.",
     "scenarios": "List the published scenarios, or show one.",
+    "weights": "Fetch, add or list the ImageNet weights that training starts from.",
     "import": "Turn a checkpoint released by the paper's authors into ours.",
     "doctor": "What this machine has: versions, GPUs, S3, shared memory.",
 }

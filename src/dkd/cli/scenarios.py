@@ -122,23 +122,18 @@ def _commands(scenario: "Scenario") -> Iterator[str]:
     if data.format in FOLDERS:
         yield f"dkd data check {data.root} --format {data.format} --published"
     yield ""
-    yield "# the backbone's ImageNet weights; without them it starts from random ones"
-    yield (
-        'python -c "import safetensors.torch as s, torchvision.models as m; '
-        f"s.save_file(m.{backbone}(weights='IMAGENET1K_V1').state_dict(), "
-        f"'{backbone}.safetensors')\""
-    )
     for label in scenario.variants:
-        yield (
-            f"dkd run {scenario.name} --variant {label} --data {data.root} "
-            f"--set network.weights={backbone}.safetensors"
-        )
+        yield f"dkd run {scenario.name} --variant {label} --data {data.root}"
     if data.format in FOLDERS:
         packed = f"s3://your-bucket/datasets/{data.format}"
         yield ""
         yield "# as a pipeline of a cluster, which reads the data set by its URI"
         yield f"dkd data pack {data.root} {packed} --format {data.format}"
-        yield f"dkd compile {scenario.name} --variant DKD-M --data {packed}"
+        yield f"dkd weights fetch {backbone} --root s3://your-bucket/prefix"
+        yield (
+            f"dkd compile {scenario.name} --variant DKD-M --data {packed} "
+            "--root s3://your-bucket/prefix"
+        )
 
 
 def _data_set(scenario: "Scenario") -> str:
@@ -150,10 +145,12 @@ def _data_set(scenario: "Scenario") -> str:
 
 def _hyper_parameters(scenario: "Scenario") -> tuple[str, str]:
     training, network = scenario.training, scenario.network
+    known = {"imagenet": "ImageNet weights", "none": "random weights"}
+    start = known.get(network.initial_weights, network.initial_weights)
     later = "" if training.epochs.first == training.epochs.later else f", {training.epochs.later}"
     return (
-        f"{network.backbone}; {training.epochs.first}{later} epochs; batches of "
-        f"{training.batch_size} crops of {training.crop}; {training.schedule} rate "
+        f"{network.backbone} from {start}; {training.epochs.first}{later} epochs; "
+        f"batches of {training.batch_size} crops of {training.crop}; {training.schedule} rate "
         f"{training.lr.first:g}, later {training.lr.later:g}",
         f"momentum {training.momentum:g}; weight decay {training.weight_decay:g}; pos_weight "
         f"{training.pos_weight.first:g}, later {training.pos_weight.later:g}; memory of DKD-M "

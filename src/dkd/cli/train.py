@@ -78,7 +78,7 @@ def perform(
     from dkd.kubeflow import local_runner
     from dkd.scenario.names import check_run_name, slug
     from dkd.scenario.tasks import Task
-    from dkd.steps import stages
+    from dkd.steps import initial_weights, stages
     from dkd.steps.step import Step, StepSpec
     from dkd.storage import artifacts
 
@@ -98,8 +98,10 @@ def perform(
     with local_runner.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
         if dataset is None:
             prepared = stages.prepare(chosen, place, click.echo)
-            task, dataset = prepared.task, prepared.dataset
+            chosen, task, dataset = prepared.scenario, prepared.task, prepared.dataset
         else:
+            if step == 0:
+                chosen = initial_weights.prepare(chosen, place, click.echo)
             task = Task.of(chosen.task, packed.open_dataset(dataset)[0].classes)
         spec = StepSpec(
             scenario=chosen,

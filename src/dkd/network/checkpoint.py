@@ -68,7 +68,8 @@ def read(folder: Path) -> SegmentationModel:
         UserError: a missing, extra or misshaped tensor; the first is named.
     """
     description = describe(folder)
-    network = Network.model_validate(description["network"])
+    described = description["network"]  # older ones say besides what was started from
+    network = Network(backbone=described["backbone"], aspp_channels=described["aspp_channels"])
     counts = [len(names) for names in description["classes"]]
     model = SegmentationModel(network, counts)
     model.background_channel = bool(description.get(BACKGROUND))
@@ -104,6 +105,16 @@ def fetch(uri: str) -> Fetched:
 
 def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Loads tensors by name; every one must be there, none more, each of the model's shape."""
+    require_fit(model, tensors, source)
+    model.load_state_dict(dict(tensors))
+
+
+def require_fit(model: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Checks that tensors are a model's by name and shape.
+
+    Raises:
+        UserError: one is missing, left over or of another shape; it is named.
+    """
     expected = model.state_dict()
     for kind, keys in (
         ("missing", expected.keys() - tensors.keys()),
@@ -115,7 +126,6 @@ def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], source:
     ):
         if keys:
             raise UserError(f"{source}: tensor {min(keys)!r} is {kind} ({len(keys)} such)")
-    model.load_state_dict(dict(tensors))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,6 @@ without the prefix ``module.`` that a DDP wrapper leaves. Read with ``weights_on
 code in the file is ever run.
 """
 
-import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dkd.errors import UserError
+from dkd.network import torch_files
 from dkd.network.checkpoint import load_strictly
 from dkd.network.deeplab import SegmentationModel, build
 from dkd.scenario.schema import Network
@@ -51,16 +51,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: no such file; name a released .pth checkpoint")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: not a zip-format .pth file; save it anew with torch.save")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path}: not a checkpoint of plain tensors: {reason}") from None
+    content = torch_files.read(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: no tensors by name in it, nor under 'state_dict'")
-    for name, tensor in content.items():
-        if not (isinstance(name, str) and isinstance(tensor, Tensor)):
-            raise UserError(f"{path}: entry {name!r} is not a tensor with a name")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    state = torch_files.tensors(content, str(path))
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}

@@ -15,6 +15,7 @@ from dkd.scenario.parsing import dump
 from dkd.scenario.protocols import PROTOCOLS
 from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import BACKGROUND, Task
+from dkd.steps.initial_weights import in_words
 from dkd.steps.stages import RESULT
 from dkd.steps.step import Step, StepSpec, read_json
 from dkd.storage import artifacts
@@ -168,6 +169,7 @@ def _step(
         images=checkpoint.metadata.get("images", 0),
         checkpoint=_reference(checkpoint),
         teacher=checkpoint.metadata.get("teacher"),
+        start=_start(checkpoint),
         memory=checkpoint.metadata.get("memory"),
         origin="found" if found else "trained",
         made_by=f"run {checkpoint.metadata['run']}, {checkpoint.created}" if found else "",
@@ -208,6 +210,12 @@ def _references(evaluation: Manifest) -> tuple[model.Reference, ...]:
         )
         for i, name in enumerate(read_json(evaluation, "evaluation.json")["pictures"])
     )
+
+
+def _start(checkpoint: Manifest) -> str:
+    """What step 0 started from; older checkpoints do not say."""
+    start = checkpoint.metadata.get("initial_weights")
+    return in_words(start) if start else ""
 
 
 def _exemplars(memory: Manifest) -> tuple[model.Exemplar, ...]:

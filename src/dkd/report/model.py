@@ -182,6 +182,7 @@ class StepResult(Part):
         images: number of images of the step's training set, exemplars included.
         checkpoint: the model that the step made.
         teacher: the model it started from; None at step 0.
+        start: what step 0 started from, in words; empty where a teacher was, or is not known.
         memory: the exemplar memory it trained with; None if there was none.
         origin: whether the step was trained in this run or its checkpoint was found.
         made_by: where a found checkpoint was first made, e.g. a scenario, variant and date.
@@ -200,6 +201,7 @@ class StepResult(Part):
     images: Annotated[int, Field(ge=0)] = 0
     checkpoint: ArtifactRef | None = None
     teacher: ArtifactRef | None = None
+    start: str = ""
     memory: ArtifactRef | None = None
     origin: Literal["trained", "found"] = "trained"
     made_by: str = ""

@@ -51,7 +51,7 @@ def _softmax(method: str, epochs: int, **options: float) -> dict[str, Any]:
 _VOC = {
     "data": {"format": "voc"},
     "protocol": "paper",
-    "network": {"backbone": "resnet101"},
+    "network": {"backbone": "resnet101", "weights": "imagenet"},
     "training": {
         "epochs": {"first": 60, "later": 60},
         "batch_size": 32,
@@ -74,7 +74,7 @@ _VOC = {
 _ADE = {
     "data": {"format": "ade20k"},
     "protocol": "paper",
-    "network": {"backbone": "resnet101"},
+    "network": {"backbone": "resnet101", "weights": "imagenet"},
     "training": {
         "epochs": {"first": 100, "later": 100},
         "batch_size": 24,

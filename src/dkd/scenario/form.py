@@ -74,6 +74,7 @@ INCREMENTAL = (
     Field("epochs_first_step", "training.epochs.first", int),
     Field("epochs_later_steps", "training.epochs.later", int),
     Field("exemplar_memory_size", "memory_size", int),
+    Field("initial_weights", "network.weights", str),
     Field("learning_rate_first_step", "training.lr.first", float),
     Field("learning_rate_later_steps", "training.lr.later", float),
     Field("protocol", "protocol", str, tuple(PROTOCOLS)),

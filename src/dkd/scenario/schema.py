@@ -10,6 +10,7 @@ change the result beyond its rounding.
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from dkd.errors import UserError, one_line
-from dkd.scenario import strict_yaml
+from dkd.scenario import imagenet, strict_yaml
 from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
 
@@ -126,16 +127,40 @@ class Network(Model):
 
     Attributes:
         backbone: ``demo`` is a small one of the demonstration's own.
-        weights: path or URI of the backbone's initial weights (safetensors with torchvision's
-            key names); empty for random ones.
-        weights_sha256: their digest, checked after download; required with a URI.
+        weights: what the backbone starts from at step 0: ``imagenet`` (torchvision's
+            ``IMAGENET1K_V1``), ``none`` (random), or a file with torchvision's key names, .pth
+            or safetensors, by path or URI (``docs/weights.md``). Where it is not written,
+            ``imagenet``; but ``none`` for ``demo``, which nobody has trained on ImageNet.
         aspp_channels: width of ASPP's branches and of the features.
     """
 
     backbone: Backbone = "resnet101"
-    weights: str = ""
-    weights_sha256: str = ""
+    weights: str | None = None
     aspp_channels: Annotated[int, Field(ge=8, le=8192)] = 256
+
+    @property
+    def initial_weights(self) -> str:
+        """``imagenet``, ``none``, or a path or URI: :attr:`weights` with its default."""
+        if self.weights is None:
+            return "imagenet" if self.backbone in imagenet.FILES else "none"
+        return self.weights
+
+    @model_validator(mode="after")
+    def _weights_known(self) -> Self:
+        if self.weights is not None and not self.weights.strip():
+            raise ValueError("weights: empty; write imagenet, none, or a file's path or URI")
+        address = urlsplit(self.weights or "")
+        if address.scheme in ("http", "https") and (address.query or "@" in address.netloc):
+            raise ValueError(
+                "weights: an address with a key in it would be kept with every result; use dkd "
+                "weights add ADDRESS"
+            )
+        if self.weights == "imagenet" and self.backbone not in imagenet.FILES:
+            raise ValueError(
+                f"weights: there are no ImageNet weights of the backbone {self.backbone}; write "
+                "none"
+            )
+        return self
 
 
 class Training(Model):

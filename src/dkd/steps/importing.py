@@ -49,7 +49,7 @@ def publish(
         "step": len(task.steps) - 1,
         "method": "",
         "losses": {},
-        "network": released.NETWORK.model_dump(),
+        "network": released.NETWORK.model_dump(exclude={"weights"}),
         "protocol": "",
         "metrics": {},
         "parent": None,

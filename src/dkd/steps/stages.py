@@ -18,6 +18,7 @@ from dkd.launching.interface import Job
 from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import EXTENSION_GATE, Data, Scenario, parse
 from dkd.scenario.tasks import Task
+from dkd.steps import initial_weights
 from dkd.steps.step import (
     Stage,
     Step,
@@ -41,10 +42,12 @@ class Prepared:
     """What :func:`prepare` hands to the steps.
 
     Attributes:
+        scenario: with initial weights that every machine reaches.
         task: class names by step.
         dataset: URI of the data set artifact.
     """
 
+    scenario: Scenario
     task: Task
     dataset: str
 
@@ -101,20 +104,22 @@ def lineage(manifest: Manifest) -> dict[str, Any]:
     own = {"uri": manifest.uri, "digest": manifest.digest, "created": manifest.created}
     origins = {
         f"{name}_{field}": value
-        for name in ("teacher", "memory", "dataset")
+        for name in ("teacher", "memory", "dataset", "initial_weights")
         for field, value in (manifest.metadata.get(name) or {}).items()
     }
     return own | origins
 
 
 def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = print) -> Prepared:
-    """Checks the data set, publishes its index (and its images when packed), checks the task.
+    """Checks the data set, publishes its index (and its images when packed), checks the task and
+    the initial weights.
 
     Every step must have images before anything is trained, so that a missing class is told now
     and not after days.
 
     Raises:
-        UserError: what is wrong with the method, the data set or the task.
+        UserError: what is wrong with the method, the data set or the task, or initial weights are
+            missing.
     """
     methods.check(scenario)
     dataset, uri = _publish_dataset(scenario.data, root, progress)
@@ -126,7 +131,7 @@ def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = pri
             f"step {step}: {', '.join(task.steps[step])}: "
             f"{len(images)} training images, {len(test)} test images"
         )
-    return Prepared(task, uri)
+    return Prepared(initial_weights.prepare(scenario, root, progress), task, uri)
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,12 @@ def prepare_extension(
     teachers = parse(
         {
             **document,
+            # What the teacher once started from is no part of it: the new step starts from it.
+            "network": {
+                name: document["network"][name]
+                for name in ("backbone", "aspp_channels")
+                if name in document["network"]
+            },
             "name": of_extension(fresh, checkpoint.digest),
             "label": "",
             "data": data.model_dump(),

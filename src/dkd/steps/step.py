@@ -25,6 +25,7 @@ from dkd.methods import Method
 from dkd.scenario.protocols import PROTOCOLS, Protocol
 from dkd.scenario.schema import Model, Scenario
 from dkd.scenario.tasks import Task
+from dkd.steps import initial_weights
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 
@@ -64,6 +65,8 @@ class StepSpec(Model):
 class Step:
     """A step with its inputs opened: the data set's index and the manifests of what it uses.
 
+    ``start`` are the initial weights of the backbone, at step 0 alone; None for random ones.
+
     The keys below are pure functions of these.
     """
 
@@ -71,6 +74,7 @@ class Step:
     dataset: Dataset
     teacher: Manifest | None
     memory: Manifest | None
+    start: Manifest | None = None
 
     @classmethod
     def open(cls, spec: StepSpec) -> "Step":
@@ -79,13 +83,15 @@ class Step:
         Raises:
             UserError: an input is missing or does not fit: a teacher that knows other classes
                 than the task says, no teacher at a later step, a memory of other classes than
-                the teacher's, an unknown method.
+                the teacher's, no initial weights at step 0, an unknown method.
         """
         methods.check(spec.scenario)
         dataset, _ = open_dataset(spec.dataset)
         teacher = artifacts.load(spec.teacher) if spec.teacher else None
         memory = artifacts.load(spec.memory) if spec.memory else None
-        step = cls(spec, dataset, teacher, memory)
+        trained = spec.step > 0 or spec.checkpoint
+        start = None if trained else initial_weights.find(spec.scenario.network, spec.root)
+        step = cls(spec, dataset, teacher, memory, start)
         if spec.checkpoint:
             step._require_classes(artifacts.load(spec.checkpoint), spec.step)
         elif spec.step and teacher is None:
@@ -193,7 +199,7 @@ class Step:
             "network": {
                 "backbone": network.backbone,
                 "aspp_channels": network.aspp_channels,
-                "weights": None if self.teacher else self._weights_identity(),
+                "weights": self.start.digest if self.start else None,
             },
             "training": {
                 "epochs": training.epochs.at(number),
@@ -207,15 +213,6 @@ class Step:
                 "precision": training.precision,
             },
         }
-
-    def _weights_identity(self) -> str | None:
-        network = self.scenario.network
-        if not network.weights:
-            return None
-        return (
-            network.weights_sha256
-            or hashlib.sha256(storage.read_bytes(network.weights)).hexdigest()
-        )
 
     @cached_property
     def checkpoint_uri(self) -> str:
@@ -252,6 +249,7 @@ class Step:
             "checkpoint": checkpoint.digest,
             "images": records_digest(self.training_records),
             "previous": self.memory.digest if self.memory else None,
+            "seen_again": self.protocol.exemplars_seen_again if self.memory else None,
             "size": self.scenario.memory_size,
             "seed": self.scenario.seed,
             "crop": self.scenario.training.crop,

@@ -36,6 +36,7 @@ from dkd.methods.base import Circumstances
 from dkd.network import checkpoint, deeplab, pretrained
 from dkd.network.normalisation import synchronise
 from dkd.network.speed import decided
+from dkd.steps import initial_weights
 from dkd.steps.stages import result_uri
 from dkd.steps.step import Stage, Step, StepSpec
 from dkd.storage import artifacts
@@ -105,6 +106,7 @@ class StepJob:
         step = self.step
         torch.manual_seed(step.scenario.seed)
         teacher = self._model(step.teacher) if step.teacher else None
+        self.say(f"step {step.number} starts from {_start(step)}")
         if teacher is None:
             student = deeplab.build(step.scenario.network, [len(step.task.steps[0])])
             self._initialise(student)
@@ -136,9 +138,7 @@ class StepJob:
             "dataset": {"name": step.dataset.name, "digest": step.dataset.digest},
             "method": step.scenario.method,
             "losses": identity["losses"],
-            "network": step.scenario.network.model_copy(
-                update={"weights": "", "weights_sha256": ""}
-            ).model_dump(),
+            "network": step.scenario.network.model_dump(exclude={"weights"}),
             "training": identity["training"],
             "protocol": step.scenario.protocol,
             "metrics": {k: v for k, v in last.items() if k != "iteration"},
@@ -149,6 +149,7 @@ class StepJob:
             "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
             "teacher": _reference(step.teacher),
             "memory": _reference(step.memory),
+            "initial_weights": None if step.teacher else initial_weights.reference(step.start),
             "scenario": step.scenario.model_dump(
                 mode="json", exclude={"speed", "launch", "variants"}
             ),
@@ -205,10 +206,9 @@ class StepJob:
         return checkpoint.read(folder)
 
     def _initialise(self, student: deeplab.SegmentationModel) -> None:
-        network = self.step.scenario.network
-        if network.weights:
-            path = pretrained.fetch(network.weights, network.weights_sha256, artifact_cache())
-            pretrained.load(student, path)
+        if self.step.start is not None:
+            _, folder = artifacts.fetch_cached(self.step.start.uri, artifact_cache())
+            pretrained.load(student, folder / initial_weights.PART)
 
     def _fetch(self, records: tuple[Record, ...]) -> Path:
         _, manifest = packed.open_dataset(self.step.spec.dataset)
@@ -255,6 +255,13 @@ class StepJob:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
             "ranks": self.ranks.world_size,
         }
+
+
+def _start(step: Step) -> str:
+    """What the network of a step starts from, in words."""
+    if step.teacher is None:
+        return initial_weights.describe(step.start)
+    return f"its teacher {step.teacher.uri}, digest {step.teacher.digest[:16]}"
 
 
 def _reference(manifest: Manifest | None) -> dict[str, str] | None:
