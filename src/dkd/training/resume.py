@@ -227,7 +227,7 @@ class Saver:
             except UserError as error:
                 self.say(f"save passed over: {error}")
                 continue
-            position = json.loads((folder / POSITION).read_text())
+            position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
             if _is_finite(load_file(folder / STATE), position):
                 return uri
             self.say(f"save passed over: {uri}: the training had diverged")
