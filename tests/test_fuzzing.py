@@ -231,7 +231,7 @@ FORMS = {"incremental": form.INCREMENTAL, "extension": form.EXTENSION}
 
 
 @pytest.mark.parametrize("fields", FORMS.values(), ids=FORMS)
-@examples(100)
+@examples(50)
 @given(st.data())
 def test_forms(fields: tuple[form.Field, ...], data: st.DataObject) -> None:
     scenario = catalogue.scenario("demo", {"variants": {}})

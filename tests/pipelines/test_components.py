@@ -165,6 +165,33 @@ def test_an_extension_claims_its_runs_name(
     assert extended(root, folder, add_to_teacher_uri=other, run_name="hers").run_name == "hers"
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([7.0], 'add_classes: 7.0 is no name; write "7.0"'),
+        ([True], 'add_classes: True is no name; write "true"'),
+        (["one", "Cat"], "unknown class 'one'"),
+        (["Cat"], "unknown class 'Cat'; did you mean 'cat'?"),
+        (["cat", "cat"], "class 'cat' is already in step 0"),
+        ([""], "a class's name is empty"),
+        ([], "no class"),
+    ],
+)
+def test_new_classes_are_names_of_the_data_set(
+    tmp_path: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    classes: list[Any],
+    message: str,
+) -> None:
+    """By their values, which other data number otherwise, nobody could tell what was meant."""
+    model = teacher(tmp_path / "root", "one")
+    with pytest.raises(SystemExit):
+        extended(tmp_path / "root", folder, add_to_teacher_uri=model, add_classes=classes)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.glob("root/runs/*"))
+
+
 def test_a_model_is_recorded_by_uri_and_origins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

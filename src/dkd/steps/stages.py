@@ -15,6 +15,7 @@ from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job
+from dkd.scenario import strict_yaml
 from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import EXTENSION_GATE, Data, Scenario, parse
 from dkd.scenario.tasks import Task
@@ -185,6 +186,9 @@ def prepare_extension(
     if document is None:
         raise UserError(f"{teacher}: {checkpoint.kind} without a scenario; name a checkpoint")
     dataset, uri = _publish_dataset(data, root, progress)
+    for name in classes:
+        if not isinstance(name, str):
+            raise UserError(f"add_classes: {name!r} is no name; write {strict_yaml.quoted(name)}")
     fresh = Task.of([list(classes)], dataset.classes).classes
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)
