@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkd.evaluation.confusion import ConfusionMatrix
-from dkd.evaluation.scores import Scores, scores
+from dkd.evaluation.scores import ConfusionScores, scores
 from dkd.scenario.tasks import VOID
 
 
@@ -76,7 +76,7 @@ def test_nothing_but_wrong_pixels() -> None:
 
 def test_no_pixel_at_all() -> None:
     nothing = scores(np.zeros((2, 2)), [1], absent_classes_count=False)
-    assert nothing == Scores((None, None), None, None, None, None, None, None)
+    assert nothing == ConfusionScores((None, None), None, None, None, None, None, None)
 
 
 def test_a_matrix_of_the_wrong_size_is_refused() -> None:

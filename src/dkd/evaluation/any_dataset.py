@@ -11,7 +11,7 @@ from dkd.data.loading import EvaluationImages
 from dkd.errors import UserError
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated
-from dkd.evaluation.scores import Scores, scores
+from dkd.evaluation.scores import ConfusionScores, scores
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
@@ -44,7 +44,7 @@ class Result:
     images: int
     absent: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
-    scores: Scores
+    scores: ConfusionScores
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

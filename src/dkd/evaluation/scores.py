@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
-class Scores:
+class ConfusionScores:
     """Scores after a step, in percent; None where a score has nothing to be about.
 
     Attributes:
@@ -33,7 +33,7 @@ class Scores:
     class_accuracy: float | None
 
 
-def scores(matrix: ArrayLike, counts: Sequence[int], absent_classes_count: bool) -> Scores:
+def scores(matrix: ArrayLike, counts: Sequence[int], absent_classes_count: bool) -> ConfusionScores:
     """The scores of a confusion matrix.
 
     Args:
@@ -59,7 +59,7 @@ def scores(matrix: ArrayLike, counts: Sequence[int], absent_classes_count: bool)
     first = 1 + counts[0]
     old, new = _mean(iou[:first]), _mean(iou[first:])
     pixels = int(cells.sum())
-    return Scores(
+    return ConfusionScores(
         iou=tuple(iou),
         miou_all=_mean(iou),
         miou_old=old,

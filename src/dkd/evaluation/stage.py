@@ -14,10 +14,8 @@ from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.steps.step import Step
+from dkd.steps.step import EVALUATION, Step
 from dkd.training.ranks import Ranks
-
-EVALUATION = "evaluation.json"
 
 
 def evaluate(

@@ -8,8 +8,8 @@ from dkd.data import labels
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
 from dkd.evaluation.evaluator import evaluated
+from dkd.memory.candidates import CandidateImage
 from dkd.memory.exemplars import Memory
-from dkd.memory.held import Held
 from dkd.memory.pseudo_labels import SeenInBackground
 from dkd.memory.selection import Candidate, choose
 from dkd.memory.writer import write
@@ -83,12 +83,12 @@ def _candidates(
     previous: Memory | None,
     fetch: Callable[[tuple[Record, ...]], Path],
     classes: tuple[str, ...],
-) -> list[Held]:
+) -> list[CandidateImage]:
     own = step.training_records
     folder = fetch(own)
     table = labels.training_table(step.dataset, step.task, step.number)
     found = [
-        Held(
+        CandidateImage(
             r,
             folder,
             table,
@@ -103,7 +103,9 @@ def _candidates(
         taken = {record.digest for record in own}
         kept = previous.table(classes, keep=True)
         found += [
-            Held(r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False, seen=e.seen)
+            CandidateImage(
+                r, previous.folder, kept, e.step, e.classes, e.dataset, verify=False, seen=e.seen
+            )
             for r, e in zip(previous.records(classes), previous.exemplars, strict=True)
             if e.digest not in taken
         ]
@@ -111,13 +113,13 @@ def _candidates(
 
 
 def _seen_in_background(
-    step: Step, model: SegmentationModel, held: Sequence[Held], ranks: Ranks
+    step: Step, model: SegmentationModel, held: Sequence[CandidateImage], ranks: Ranks
 ) -> dict[str, set[int]]:
     """For each candidate's name, the channels that the model is sure to see in its background."""
     training = step.scenario.training
     speed = decided(step.scenario.speed, gpu=ranks.device.type == "cuda")
     # Candidates that share a folder and a table: the step's own, and the previous memory's.
-    together: dict[tuple[Path, bytes], list[Held]] = {}
+    together: dict[tuple[Path, bytes], list[CandidateImage]] = {}
     for candidate in held:
         together.setdefault((candidate.folder, candidate.table.tobytes()), []).append(candidate)
     images = [

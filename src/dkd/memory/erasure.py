@@ -26,7 +26,7 @@ from dkd.report import collect
 from dkd.report.page import shows
 from dkd.steps.retention import OLD, Survey, place_of
 from dkd.steps.stages import RESULT
-from dkd.steps.step import read_json
+from dkd.steps.step import EVALUATION, MEMORY, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import MANIFEST, Manifest
 from dkd.storage.cache import artifact_caches
@@ -250,8 +250,8 @@ def apply(chosen: Plan) -> None:
 def _ids(manifest: Manifest) -> list[str]:
     """Ids that a memory or an evaluation lists."""
     if manifest.kind == "memory":
-        return [row["id"] for row in read_json(manifest, rewriting.MEMORY)["exemplars"]]
-    return [str(name) for name in read_json(manifest, rewriting.EVALUATION)["pictures"]]
+        return [row["id"] for row in read_json(manifest, MEMORY)["exemplars"]]
+    return [str(name) for name in read_json(manifest, EVALUATION)["pictures"]]
 
 
 def _pages(workspace: Path) -> Iterator[Path]:
@@ -272,7 +272,7 @@ def _cached(
 ) -> Iterator[tuple[Path, frozenset[str]]]:
     """What a cache of this machine holds of the images, with the ids that it is known by."""
     digests = {held.manifest.digest for held in memories}
-    for document in sorted(cache.glob(f"*/{rewriting.MEMORY}")):
+    for document in sorted(cache.glob(f"*/{MEMORY}")):
         # Also of a memory that was replaced by another machine's request.
         rows = json.loads(document.read_text(encoding="utf-8"))["exemplars"]
         if held := images.intersection(row["id"] for row in rows):

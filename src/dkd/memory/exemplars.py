@@ -16,8 +16,7 @@ import numpy as np
 
 from dkd.data.index import Record
 from dkd.errors import UserError
-
-MEMORY = "memory.json"
+from dkd.steps.step import MEMORY
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dkd.report.model import RunResult
+from dkd.steps.step import EVALUATION, MEMORY
 from dkd.storage.artifacts import Manifest
 
-MEMORY, EVALUATION = "memory.json", "evaluation.json"
 PICTURES = ("image.jpg", "truth.png", "prediction.png")
 
 

@@ -13,15 +13,18 @@ import numpy as np
 from dkd.data import contents
 from dkd.data.images import read_image
 from dkd.evaluation.pictures import jpeg, png
-from dkd.memory.exemplars import MEMORY, Exemplar
-from dkd.memory.held import Held
+from dkd.memory.candidates import CandidateImage
+from dkd.memory.exemplars import Exemplar
+from dkd.steps.step import MEMORY
 
 THUMBNAILS = 36
 THUMBNAIL_SIDE = 96
 SHARD_BYTES = 256 * 2**20
 
 
-def write(held: Sequence[Held], classes: Sequence[Sequence[str]], work: Path) -> dict[str, Path]:
+def write(
+    held: Sequence[CandidateImage], classes: Sequence[Sequence[str]], work: Path
+) -> dict[str, Path]:
     """Writes a memory's parts.
 
     Args:
@@ -62,7 +65,7 @@ def write(held: Sequence[Held], classes: Sequence[Sequence[str]], work: Path) ->
     return parts
 
 
-def _exemplar(number: int, source: Held) -> Exemplar:
+def _exemplar(number: int, source: CandidateImage) -> Exemplar:
     record = source.record
     return Exemplar(
         id=record.id,
@@ -78,7 +81,7 @@ def _exemplar(number: int, source: Held) -> Exemplar:
     )
 
 
-def _shards(sources: Sequence[Held]) -> list[list[int]]:
+def _shards(sources: Sequence[CandidateImage]) -> list[list[int]]:
     """Numbers of the sources by shard, each of about :data:`SHARD_BYTES` of images."""
     shards: list[list[int]] = []
     size = SHARD_BYTES

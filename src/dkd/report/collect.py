@@ -17,7 +17,7 @@ from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import BACKGROUND, Task
 from dkd.steps.initial_weights import in_words
 from dkd.steps.stages import RESULT
-from dkd.steps.step import Step, StepSpec, read_json
+from dkd.steps.step import EVALUATION, MEMORY, Step, StepSpec, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 
@@ -96,7 +96,7 @@ class Shown:
 
 def shown(evaluation: Manifest, spec: StepSpec) -> Shown:
     """What KFP's metrics and confusion matrix show of an evaluation."""
-    document = read_json(evaluation, "evaluation.json")
+    document = read_json(evaluation, EVALUATION)
     found = scores(document["confusion"], spec.scenario, Task(spec.task))
     names = ("miou_all", "miou_old", "miou_new", "hiou", "pixel_accuracy")
     return Shown(
@@ -148,7 +148,7 @@ def _step(
     measured = model.Scores(iou=(None,) * (1 + sum(map(len, classes))))
     predictions: tuple[model.Prediction, ...] = ()
     if evaluation is not None:
-        document = read_json(evaluation, "evaluation.json")
+        document = read_json(evaluation, EVALUATION)
         seconds["evaluate"] = evaluation.metadata["seconds"]
         confusion = document["confusion"]
         measured = scores(confusion, scenario, task)
@@ -208,7 +208,7 @@ def _references(evaluation: Manifest) -> tuple[model.Reference, ...]:
             image=artifacts.read_part(evaluation, f"pictures/{i}.image.jpg"),
             truth=artifacts.read_part(evaluation, f"pictures/{i}.truth.png"),
         )
-        for i, name in enumerate(read_json(evaluation, "evaluation.json")["pictures"])
+        for i, name in enumerate(read_json(evaluation, EVALUATION)["pictures"])
     )
 
 
@@ -219,7 +219,7 @@ def _start(checkpoint: Manifest) -> str:
 
 
 def _exemplars(memory: Manifest) -> tuple[model.Exemplar, ...]:
-    listed = read_json(memory, "memory.json")["exemplars"]
+    listed = read_json(memory, MEMORY)["exemplars"]
     return tuple(
         model.Exemplar(
             id=row["id"],

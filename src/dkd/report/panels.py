@@ -48,7 +48,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryPanel:
     """The exemplars chosen after a step, of which the first ones are shown.
 
     Attributes:
@@ -109,7 +109,7 @@ class Panel:
     confused: StepResult | None
     matrix: Markup | None
     confusions: tuple[Confusion, ...]
-    memories: tuple[Memory, ...]
+    memories: tuple[MemoryPanel, ...]
     losses: tuple[LossChart, ...]
     terms: tuple[tuple[int, str], ...]
 
@@ -178,12 +178,12 @@ def _changes(run: RunResult) -> Iterator[StepChanges]:
         before = step
 
 
-def _memory(step: StepResult, classes: Sequence[str], thumbnails: int) -> Memory:
+def _memory(step: StepResult, classes: Sequence[str], thumbnails: int) -> MemoryPanel:
     counts = [
         (channel, sum(name in exemplar.classes for exemplar in step.exemplars))
         for channel, name in enumerate(classes, start=1)
     ]
-    return Memory(
+    return MemoryPanel(
         step.step,
         len(step.exemplars),
         tuple(

@@ -32,6 +32,9 @@ from dkd.storage.artifacts import Manifest
 Stage = Literal["train", "evaluate", "memory"]
 STAGES: tuple[Stage, ...] = ("train", "evaluate", "memory")
 
+EVALUATION, MEMORY = "evaluation.json", "memory.json"
+"""The parts of an evaluation and of a memory that list what it holds."""
+
 # Part of every key: raised when a change of the code changes results.
 KEY_FORMAT = 2
 

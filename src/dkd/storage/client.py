@@ -174,7 +174,7 @@ def endpoint_name(client: "S3Client") -> str:
 
 
 @contextmanager
-def told(client: "S3Client", uri: str) -> Iterator[None]:
+def in_our_words(client: "S3Client", uri: str) -> Iterator[None]:
     """Turn what boto3 raises in the block into a line for a person."""
     try:
         yield

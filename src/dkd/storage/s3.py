@@ -28,9 +28,9 @@ from dkd.storage.client import (
     endpoint_name,
     explain,
     give_up_seconds,
+    in_our_words,
     s3_client,
     seconds,
-    told,
     write_settings,
 )
 from dkd.storage.files import placed
@@ -106,7 +106,7 @@ class S3Store:
         if if_absent:
             arguments["IfNoneMatch"] = "*"
         client = self._client
-        with told(client, uri):
+        with in_our_words(client, uri):
             try:
                 client.put_object(**arguments, Body=data)
             except ClientError as error:
@@ -133,7 +133,7 @@ class S3Store:
     def list_objects(self, folder: str) -> Iterator[Entry]:
         bucket, prefix = _folder(folder)
         client = self._client
-        with told(client, folder):
+        with in_our_words(client, folder):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             for page in pages:
                 for found in page.get("Contents", ()):
@@ -151,7 +151,7 @@ class S3Store:
             max_concurrency=CONNECTIONS,
             preferred_transfer_client="classic",
         )
-        with told(client, uri):
+        with in_our_words(client, uri):
             try:
                 with create_transfer_manager(client, config) as manager, hurry():
                     manager.upload(str(path), where["Bucket"], where["Key"], extra).result()
@@ -178,7 +178,7 @@ class S3Store:
     def delete(self, uris: Iterable[str]) -> None:
         for uri in uris:
             client = self._client
-            with told(client, uri):
+            with in_our_words(client, uri):
                 client.delete_object(**_where(uri))
 
     def delete_folder(self, folder: str) -> None:
@@ -187,7 +187,7 @@ class S3Store:
     def unfinished(self, folder: str) -> Iterator[Unfinished]:
         bucket, prefix = _folder(folder)
         client = self._client
-        with told(client, folder):
+        with in_our_words(client, folder):
             pages = client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=bucket, Prefix=prefix):
                 for found in page.get("Uploads", ()):
@@ -196,7 +196,7 @@ class S3Store:
 
     def abandon(self, unfinished: Unfinished) -> None:
         client = self._client
-        with told(client, unfinished.uri):
+        with in_our_words(client, unfinished.uri):
             try:
                 client.abort_multipart_upload(**_where(unfinished.uri), UploadId=unfinished.handle)
             except ClientError as error:
@@ -205,7 +205,7 @@ class S3Store:
 
     def _head(self, uri: str) -> _Head:
         client = self._client
-        with told(client, uri):
+        with in_our_words(client, uri):
             try:
                 answer = client.head_object(**_where(uri))
             except ClientError:
@@ -236,7 +236,7 @@ class S3Store:
                 arguments["Range"] = f"bytes={position}-{'' if end is None else end - 1}"
             if etag:
                 arguments["IfMatch"] = etag  # the rest must be of the same object
-            with told(client, uri):
+            with in_our_words(client, uri):
                 try:
                     answer = client.get_object(**arguments)
                 except ClientError as error:

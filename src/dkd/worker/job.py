@@ -103,6 +103,33 @@ class StepJob:
     # ---- the stages: each returns its result's parts and what the manifest says besides
 
     def _train(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+        step, trainer = self.step, self._trainer()
+        self._saver = Saver(step, self.ranks, self.say)
+        events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
+        try:
+            statistics = trainer.run(self._saver, events)
+        finally:
+            if events is not None:
+                events.close()
+        self._saver.wait()  # a save that came after the checkpoint would stay for ever
+        if not self.ranks.first:
+            return {}, {}
+        details = {
+            "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
+            "teacher": _reference(step.teacher),
+            "memory": _reference(step.memory),
+            "initial_weights": None if step.teacher else initial_weights.reference(step.start),
+            "scenario": step.scenario.model_dump(
+                mode="json", exclude={"speed", "launch", "variants"}
+            ),
+            "image": step.checkpoint_identity.get("image"),
+            "images": len(trainer.images),
+            "curve": trainer.curve.points,
+        }
+        parts = checkpoint.write(work, trainer.student, self._description(trainer), statistics)
+        return parts, details
+
+    def _trainer(self) -> Trainer:
         step = self.step
         torch.manual_seed(step.scenario.seed)
         teacher = self._model(step.teacher) if step.teacher else None
@@ -117,21 +144,14 @@ class StepJob:
         if not student.statistics_frozen and self.ranks.world_size > 1:
             synchronise(student.to(self.ranks.device))
         method = step.method(student, teacher, self._circumstances())
-        trainer = Trainer(step, method, self._images(), self.ranks, self.say)
-        self._saver = Saver(step, self.ranks, self.say)
-        events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
-        try:
-            statistics = trainer.run(self._saver, events)
-        finally:
-            if events is not None:
-                events.close()
-        self._saver.wait()  # a save that came after the checkpoint would stay for ever
-        if not self.ranks.first:
-            return {}, {}
+        return Trainer(step, method, self._images(), self.ranks, self.say)
+
+    def _description(self, trainer: Trainer) -> dict[str, Any]:
+        """``checkpoint.json``: the same for the same weights, whoever made them."""
+        step = self.step
         last = trainer.curve.points[-1] if trainer.curve.points else {}
-        identity = dict(step.checkpoint_identity)
-        image = identity.pop("image", None)  # the same weights have one digest, whoever made them
-        description = {
+        identity = {k: v for k, v in step.checkpoint_identity.items() if k != "image"}
+        return {
             "identity": identity,
             "classes": identity["classes"],
             "step": step.number,
@@ -145,19 +165,6 @@ class StepJob:
             "parent": step.teacher.digest if step.teacher else None,
             "memory": step.memory.digest if step.memory else None,
         }
-        details = {
-            "dataset": {"uri": step.spec.dataset, "digest": step.dataset.digest},
-            "teacher": _reference(step.teacher),
-            "memory": _reference(step.memory),
-            "initial_weights": None if step.teacher else initial_weights.reference(step.start),
-            "scenario": step.scenario.model_dump(
-                mode="json", exclude={"speed", "launch", "variants"}
-            ),
-            "image": image,
-            "images": len(trainer.images),
-            "curve": trainer.curve.points,
-        }
-        return checkpoint.write(work, student, description, statistics), details
 
     def _evaluate(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         trained = artifacts.load(self.step.checkpoint_uri)

@@ -11,7 +11,7 @@ from dkd.scenario.tasks import BACKGROUND, VOID
 
 
 @dataclass(frozen=True)
-class Held:
+class CandidateImage:
     """A candidate and where its files lie.
 
     Attributes:
