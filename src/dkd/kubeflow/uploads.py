@@ -58,10 +58,11 @@ def read_compiled(path: str) -> bytes:
     """
     content = Path(path).read_bytes()
     try:
-        known = _parameters(content)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        spec, known = _spec(content), dict(_parameters(content))
+        shaped = isinstance(spec["pipelineInfo"]["name"], str) and spec["root"]["dag"]["tasks"]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, StopIteration, RecursionError):
         raise UserError(f"{path}: not a compiled pipeline; make it with `dkd compile`") from None
-    if "artifact_root" not in known:
+    if not shaped or "artifact_root" not in known:
         raise UserError(f"{path}: a pipeline, but not one that `dkd compile` made")
     return content
 

@@ -11,9 +11,8 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
-import yaml
-
 from dkd.errors import UserError
+from dkd.scenario import strict_yaml
 from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
 from dkd.scenario.schema import Scenario, parse
 
@@ -168,7 +167,7 @@ PUBLISHED: dict[tuple[str, str], Figure] = {
 
 def documents() -> dict[str, dict[str, Any]]:
     """Every scenario by name, as the document that a YAML file would hold."""
-    demo = yaml.safe_load((files("dkd.scenario") / "demo.yaml").read_text(encoding="utf-8"))
+    demo = strict_yaml.load((files("dkd.scenario") / "demo.yaml").read_bytes(), "demo.yaml")
     found = {demo["name"]: demo}
     for task, (base, steps, settings) in _TASKS.items():
         for setting in settings:
