@@ -205,8 +205,7 @@ def prepare_extension(
             "label": "",
             "data": data.model_dump(),
             "task": task.steps,
-            "method": "dkd",
-            "method_options": {},
+            **_way_on(document),
             "variants": {},
         },
         source=teacher,
@@ -217,6 +216,21 @@ def prepare_extension(
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
+
+
+def _way_on(document: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model learns further: as it learned, unless that was one of the bounds.
+
+    Args:
+        document: its scenario's.
+
+    Raises:
+        UserError: the package that brings its method is not installed.
+    """
+    name = document.get("method", "dkd")
+    if methods.get(name).joint or name == "finetune":
+        return {"method": "dkd", "method_options": {}}
+    return {"method": name, "method_options": document.get("method_options", {})}
 
 
 def has_test_images(spec: StepSpec) -> bool:
