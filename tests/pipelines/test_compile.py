@@ -176,6 +176,7 @@ def test_the_form_of_a_published_scenario() -> None:
         "epochs_first_step": 60,
         "epochs_later_steps": 60,
         "exemplar_memory_size": 0,
+        "initial_weights": "imagenet",
         "learning_rate_first_step": 0.001,
         "learning_rate_later_steps": 0.0001,
         "other_settings": {},

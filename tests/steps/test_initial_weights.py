@@ -114,6 +114,8 @@ def test_what_is_not_there_and_cannot_be_fetched_is_told_with_the_command(
     message = root.refused("imagenet")
     assert f"no connection (Connection refused){remedy}" in message
     assert "network.weights=none starts from random ones" in message
+    monkeypatch.setenv("DKD_WORKSPACE", "my-workspace")
+    assert "run dkd weights fetch mobilenet_v2 --workspace my-workspace, or" in root.refused(None)
 
 
 def test_none_asks_nobody(root: Root, web: Web, published: str) -> None:

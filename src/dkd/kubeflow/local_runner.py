@@ -23,6 +23,7 @@ from dkd.report.model import RunResult
 from dkd.report.tables import table
 from dkd.scenario.names import check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
+from dkd.steps.initial_weights import WORKSPACE
 from dkd.steps.stages import RESULT
 from dkd.storage.cache import workspace_cache
 from dkd.storage.embedded import EmbeddedStore
@@ -177,7 +178,7 @@ def artifact_root(
             return
         say("starting the embedded S3 store")
         with EmbeddedStore(folder) as store:
-            os.environ.update(store.environment())
+            os.environ.update({**store.environment(), WORKSPACE: str(workspace)})
             say(f"artifact root s3://{store.bucket} at {store.endpoint}, kept in {folder}")
             yield f"s3://{store.bucket}"
     finally:

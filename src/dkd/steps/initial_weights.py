@@ -9,6 +9,7 @@ launcher image holds no torch. So workers need no way out, and what is there fit
 """
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from dkd.storage.store import NotFound
 
 FOLDER, KIND, PART = "weights", "weights", "weights.safetensors"
 MODULE = "dkd.worker.initial_weights"
+WORKSPACE = "DKD_WORKSPACE"
+"""Environment variable with the workspace whose own store the artifact root is, while it runs."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,11 @@ def find(network: Network, root: str) -> Manifest | None:
 
 def commands(backbone: str, root: str) -> str:
     """What puts ImageNet weights under a root, as the end of an error's line."""
+    workspace = os.environ.get(WORKSPACE)  # its store runs only as long as a command does
+    where = f"--workspace {workspace}" if workspace else f"--root {root}"
     return (
-        f"with a way out run dkd weights fetch {backbone} --root {root}, or with the file "
-        f"({imagenet.FILES[backbone]}) dkd weights add FILE --backbone {backbone} --root {root}; "
+        f"with a way out run dkd weights fetch {backbone} {where}, or with the file "
+        f"({imagenet.FILES[backbone]}) dkd weights add FILE --backbone {backbone} {where}; "
         "network.weights=none starts from random ones"
     )
 
