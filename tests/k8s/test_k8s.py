@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_stage import Stage
+from cluster_stage import Stage, wait_until
 from fake_api import terminated
 from kubernetes_schemas import (
     TRAINERS,
@@ -19,6 +19,7 @@ from kubernetes_schemas import (
 )
 
 from dkd.launching.kubernetes import nodes
+from dkd.launching.kubernetes.api import Cluster
 
 Object = dict[str, Any]
 K8S = Path(__file__).parents[2] / "k8s"
@@ -141,9 +142,12 @@ def rights(objects: list[Object]) -> set[tuple[str, str]]:
 
 
 def test_the_role_has_the_rights_that_are_used_and_no_others(
-    build: dict[str, list[Object]], stage: Stage
+    build: dict[str, list[Object]], stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A life with everything in it: waiting, a death, a failure, a retry, success."""
+    """A life with everything in it: waiting, a death, a failure, a retry, another workflow that
+    adopts the job, success.
+    """
+    monkeypatch.setattr(Cluster, "owner", lambda _: {"kind": "Workflow", "uid": "first"})
     launched = stage.launch(max_restarts=0)
     stage.created()
     launched.wait_for("node 0 not created")
@@ -155,8 +159,13 @@ def test_the_role_has_the_rights_that_are_used_and_no_others(
     launched.failure()
     again = stage.launch()
     again.wait_for("created in namespace")
+    monkeypatch.setattr(Cluster, "owner", lambda _: {"kind": "Workflow", "uid": "second"})
+    other = stage.launch()
+    other.wait_for("running since")
+    wait_until(lambda: ("patch", stage.plural) in stage.api.requests)
     stage.complete()
     again.result()
+    other.result()
     granted = rights(build["kfp-standalone"])
     used = set(stage.api.requests)
     assert used <= granted
