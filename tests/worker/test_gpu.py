@@ -79,7 +79,9 @@ class OnGpu(step_runs.Run):
 
 
 def test_a_run_from_the_first_step_to_the_last(tmp_path: Path) -> None:
-    run = OnGpu(tmp_path, step_runs.scenario(**{"network.backbone": "resnet18"}))
+    run = OnGpu(
+        tmp_path, step_runs.scenario(**{"network.backbone": "resnet18", "network.weights": "none"})
+    )
     for number in range(3):
         run.step(number)
         assert artifacts.find(run.evaluation) is not None
