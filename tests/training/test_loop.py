@@ -138,6 +138,15 @@ def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
     assert checkpoint.metadata["teacher"] == {"uri": teacher.uri, "digest": teacher.digest}
 
 
+def test_step_0_is_the_same_artifact_whichever_method_trained_it_first(tmp_path: Path) -> None:
+    """Else the digest, which is part of later keys, would tell who came first."""
+    made = [
+        Run(tmp_path / method, scenario(method=method, memory_size=0)).step(0)
+        for method in ("dkd", "finetune")
+    ]
+    assert made[0].digest == made[1].digest
+
+
 def test_the_memory_carries_images_and_masks(tmp_path: Path) -> None:
     run = Run(tmp_path, scenario())
     run.step(0)
