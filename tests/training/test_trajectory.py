@@ -21,10 +21,10 @@ from dkd.data import labels
 from dkd.data.index import Dataset, Record
 from dkd.data.loading import Source, StepImages
 from dkd.evaluation.confusion import ConfusionMatrix
-from dkd.evaluation.evaluator import segment
 from dkd.evaluation.scores import scores
 from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build
+from dkd.network.prediction import segment
 from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.network.speed import decided
 from dkd.scenario.class_names import VOC_CLASSES
