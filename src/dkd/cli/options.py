@@ -75,7 +75,9 @@ def load_scenario(
         if isinstance(data, str) and data.startswith(("s3://", "minio://")):
             values.setdefault("data.format", "packed")
     if from_file:
-        found = methods.check(load(path), source=name)
+        place = values.get("data.root")
+        found = load(path, place if isinstance(place, str) else "")
+        methods.check(found, source=name)
         return methods.check(found.override(values)) if values else found
     return methods.check(catalogue.scenario(name, values))
 

@@ -10,8 +10,12 @@ from dkd.scenario.names import class_name
 from dkd.scenario.schema import Scenario, parse
 
 
-def load(path: Path) -> Scenario:
+def load(path: Path, data_root: str = "") -> Scenario:
     """Reads a scenario from a YAML file, checking its variants too.
+
+    Args:
+        path: the file.
+        data_root: where the data set is, if the file does not say it.
 
     Raises:
         UserError: the file is missing, is not YAML, or has a bad field.
@@ -20,7 +24,10 @@ def load(path: Path) -> Scenario:
         text = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name a scenario file") from None
-    scenario = parse(strict_yaml.load(text, str(path)), source=str(path))
+    document = strict_yaml.load(text, str(path))
+    if data_root and isinstance(document, dict) and isinstance(document.get("data"), dict):
+        document["data"].setdefault("root", data_root)
+    scenario = parse(document, source=str(path))
     for name in scenario.variants:
         scenario.variant(name)
     return scenario
