@@ -159,6 +159,7 @@ def scored_run(
     """A bare run with given IoUs; ``totals`` are the last step's other scores."""
     classes = sum(len(names) for names in task)
     last = len(iou_by_step) - 1
+    names = tuple(name for new in task for name in new)
     return RunResult(
         scenario="bare",
         variant=variant,
@@ -170,7 +171,7 @@ def scored_run(
         steps=tuple(
             StepResult(
                 step=step,
-                new_classes=task[step],
+                new_classes=names if variant == "joint" else task[step],
                 scores=Scores(iou=tuple(iou), **(totals if step == last else {})),
             )
             for step, iou in enumerate(iou_by_step)

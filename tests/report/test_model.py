@@ -17,6 +17,14 @@ def test_json_round_trip_keeps_everything() -> None:
     assert RunResult.from_json(run.to_json()) == run
 
 
+def test_a_run_of_any_method_that_learned_all_classes_at_once_is_joint() -> None:
+    bound = samples.scored_run("joint", [[90.0, 80.0, 70.0]])
+    assert bound.is_joint
+    assert bound.model_copy(update={"method": "bound of another package"}).is_joint
+    assert not samples.scored_run("DKD", [[90.0, 80.0], [90.0, 80.0, 70.0]]).is_joint
+    assert not samples.scored_run("DKD", [[90.0, 80.0]]).is_joint
+
+
 def test_json_is_the_same_for_equal_results() -> None:
     run = samples.run("DKD-M")
     assert samples.run("DKD-M").to_json() == run.to_json()

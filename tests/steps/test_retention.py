@@ -26,9 +26,16 @@ def make(root: str, place: str, run: str, **origins: str) -> str:
     return uri
 
 
-def claim(root: str, run: str, *noted: str, steps: int = 2, finished: bool = False) -> None:
+def claim(
+    root: str,
+    run: str,
+    *noted: str,
+    steps: int = 2,
+    finished: bool = False,
+    method: str = "dkd",
+) -> None:
     folder = storage.join(root, "runs", run)
-    scenario = {"method": "dkd", "task": [["a"]] * steps}
+    scenario = {"method": method, "task": [["a"]] * steps}
     storage.write_bytes(storage.join(folder, "scenario.json"), json.dumps(scenario).encode())
     stages.note_uses(root, run, [storage.join(root, place) for place in noted])
     if finished:
@@ -71,6 +78,25 @@ def test_runs_are_listed_with_state_and_what_they_share(two_runs: str) -> None:
     assert one.shared == two.shared == expected
     assert one.size > expected
     assert two.size > expected
+
+
+def test_a_method_from_outside_that_learns_everything_at_once_has_one_step(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    installed = site / "outside-1.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Name: outside\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[dkd.methods]\nbound = outside_bound:Bound\n")
+    code = "from dkd.methods.base import Method\nclass Bound(Method):\n    joint = True\n"
+    (site / "outside_bound.py").write_text(code)
+    make(root, "checkpoints/c", "run")
+
+    claim(root, "run", "checkpoints/c", method="bound")
+    without = retention.survey(root)
+    assert retention.state(without, without.runs["run"]) == "step 1 of 2"
+    monkeypatch.syspath_prepend(str(site))
+    assert retention.state(without, without.runs["run"]) == "step 1 of 1"
 
 
 def test_removing_a_run_leaves_what_another_one_needs(two_runs: str) -> None:

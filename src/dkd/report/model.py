@@ -298,8 +298,11 @@ class RunResult(Part):
 
     @property
     def is_joint(self) -> bool:
-        """Whether it learned every class at once although the task has several steps."""
-        return self.method == "joint"
+        """Whether it learned every class at once although the task has several steps.
+
+        Its only step says so, whatever the name of its method.
+        """
+        return len(self.task) > 1 and set(self.classes) == set(self.steps[0].new_classes)
 
     def to_json(self) -> bytes:
         """The document; equal results give equal bytes."""

@@ -18,6 +18,7 @@ removal once they are older than a day: a writer that still works may not have s
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -229,10 +230,12 @@ def state(found: Survey, run: Run) -> str:
         return "finished"
     used = found.uses[run.name]
     trained = sum(place.startswith("checkpoints/") for place in used & found.manifests.keys())
-    known = methods.METHODS.get(run.scenario.get("method", ""))
-    steps = 1 if known is not None and known.joint else len(run.scenario.get("task", ()))
     if not trained:
         return "started"
+    steps = len(run.scenario.get("task", ()))
+    with suppress(UserError):  # a method of a package that is not installed here
+        if methods.get(run.scenario.get("method", "")).joint:
+            steps = 1
     return f"step {trained} of {steps}" if steps else f"{trained} steps"
 
 
