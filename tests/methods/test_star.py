@@ -132,7 +132,7 @@ def test_a_teacher_without_statistics_is_refused_before_anything_runs(
     run.scenario = star()
     with pytest.raises(UserError) as raised:
         Step.open(run.spec(1))
-    assert str(raised.value).startswith(f"{teacher}: was trained by {method} and keeps no stat")
+    assert str(raised.value).startswith(f"{teacher}: was trained by dkd and keeps no stat")
     assert "\n" not in str(raised.value)
 
 

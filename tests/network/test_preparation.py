@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dkd.data import labels
 from dkd.data.index import Dataset, Record
 from dkd.data.loading import Source, StepImages
+from dkd.methods.base import Circumstances
+from dkd.methods.dkd import DKD
 from dkd.network import triton_support
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
 from dkd.network.folding import FoldedConv2d, fold_student, fold_teacher
@@ -188,7 +190,16 @@ def trainer(
     source = Source(own, Path(dataset.root), table, covered, verify=False)
     images = StepImages([source], crop=32, seed=1)
     ranks = Ranks(0, 1, 0, torch.device(device), None)
-    return Trainer(step, student, teacher, images, False, ranks, say=lambda _line: None)
+    circumstances = Circumstances(
+        given,
+        number,
+        images_differ=False,
+        speed=decided(given.speed, ranks.device.type == "cuda"),
+        average=ranks.average,
+        gather=ranks.gather,
+    )
+    method = DKD(student, teacher, circumstances)
+    return Trainer(step, method, images, ranks, say=lambda _line: None)
 
 
 def trained(
@@ -199,7 +210,10 @@ def trained(
     for module in ours.student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # it draws in the order of memory, which layouts change
-    losses = [float(ours.train_step(batch)["total"]) for batch in ours._load()]
+    losses = [
+        float(ours.train_step(batch)["total"])
+        for batch in ours._load(ours.batches.iterations(ours.total, 0))
+    ]
     assert len(losses) == 3
     return {k: v.detach().clone() for k, v in ours.student.state_dict().items()}, losses
 
@@ -342,7 +356,7 @@ def test_on_a_gpu_each_means_trains_as_the_plain_way(
 @pytest.mark.parametrize("number", [0, 1])
 def test_cuda_reports_no_synchronisation(dataset: Dataset, number: int) -> None:
     ours = trainer(dataset, number, device="cuda")
-    batches = list(ours._load())
+    batches = list(ours._load(ours.batches.iterations(ours.total, 0)))
     ours.train_step(batches[0])
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -156,8 +156,8 @@ class StepJob:
             "classes": identity["classes"],
             "step": step.number,
             "dataset": {"name": step.dataset.name, "digest": step.dataset.digest},
-            # Methods that share step 0 share its very bytes: none of them is named.
-            "method": step.scenario.method if step.number else identity.get("method", ""),
+            # Methods without a name in the key share step 0, and so its very bytes: it is dkd's.
+            "method": step.scenario.method if step.number else identity.get("method", "dkd"),
             "losses": identity["losses"],
             "network": step.scenario.network.model_dump(exclude={"weights"}),
             "training": identity["training"],
