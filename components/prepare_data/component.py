@@ -83,8 +83,8 @@ def prepare_data(
         filled = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
         resolved = methods.check(filled, source="other_settings")
         run = run_name or workflow
-        stages.claim_run(artifact_root, run, resolved)
-        prepared = stages.prepare(resolved, artifact_root)
+        with stages.claimed(artifact_root, run, resolved):
+            prepared = stages.prepare(resolved, artifact_root)
     Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "run_name"])
     task = [list(names) for names in prepared.task.steps]
     return Prepared(prepared.scenario.model_dump_json(), prepared.dataset, task, run)

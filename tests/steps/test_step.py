@@ -134,6 +134,26 @@ def test_a_run_name_belongs_to_one_scenario(tmp_path: Path) -> None:
         stages.claim_run(str(tmp_path), "mine", scenario(seed=2))
 
 
+def test_a_run_that_is_refused_at_its_start_gives_its_name_back(tmp_path: Path) -> None:
+    def refused() -> None:
+        raise UserError("task: unknown class")
+
+    with (
+        pytest.raises(UserError, match="unknown class"),
+        stages.claimed(str(tmp_path), "mine", scenario()),
+    ):
+        refused()
+    with stages.claimed(str(tmp_path), "mine", scenario(seed=2)):
+        pass
+    with (
+        pytest.raises(UserError, match="unknown class"),
+        stages.claimed(str(tmp_path), "mine", scenario(seed=2)),
+    ):
+        refused()
+    with pytest.raises(UserError, match="exists with another scenario"):
+        stages.claim_run(str(tmp_path), "mine", scenario())
+
+
 def test_reference_pictures_show_as_many_classes_as_they_can(root: Path) -> None:
     step = first_step(root, scenario())
     wanted = {step.dataset.values[name] for name in step.task.classes}

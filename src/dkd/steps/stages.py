@@ -5,7 +5,8 @@ holds no torch, and start jobs of the training image.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -332,7 +333,7 @@ def result_uri(step: Step, stage: Stage) -> str:
 
 def claim_run(
     root: str, run: str, scenario: Scenario, inputs: Mapping[str, str] | None = None
-) -> None:
+) -> bool:
     """Takes the run's name, or checks that it is the same scenario's half-finished run.
 
     Args:
@@ -341,22 +342,46 @@ def claim_run(
         scenario: that is run.
         inputs: URI of every artifact that it begins from, by what it is; empty where there is none.
 
+    Returns:
+        Whether the name was free.
+
     Raises:
         UserError: a name that no run can have, or another scenario ran under it, or the same one
             from other artifacts; the first differences are named.
     """
-    uri = storage.join(root, "runs", check_run_name(run), "scenario.json")
+    uri = _claim(root, run)
     digests = {k: artifacts.load(v).digest if v else "" for k, v in (inputs or {}).items()}
     ours = result_fields(scenario) | digests
     document = json.dumps(ours, sort_keys=True, indent=1).encode()
     if storage.write_bytes(uri, document, if_absent=True):
-        return
+        return True
     theirs: Mapping[str, Any] = json.loads(storage.read_bytes(uri))
     if changed := differences(theirs, ours):
         raise UserError(
             f"run {run!r} exists with another scenario ({'; '.join(changed[:3])}); "
             "give the new run another name (--run-name)"
         )
+    return False
+
+
+@contextmanager
+def claimed(root: str, run: str, scenario: Scenario) -> Iterator[None]:
+    """Takes the run's name as :func:`claim_run` does, and gives a name that was free back if what
+    is done inside is refused: the mended scenario may then have it.
+
+    It is taken first all the same: who removes other runs sees by it that this one has begun.
+    """
+    was_free = claim_run(root, run, scenario)
+    try:
+        yield
+    except UserError:
+        if was_free:
+            storage.delete([_claim(root, run)])
+        raise
+
+
+def _claim(root: str, run: str) -> str:
+    return storage.join(root, "runs", check_run_name(run), "scenario.json")
 
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
