@@ -207,13 +207,17 @@ def trained(
 ) -> tuple[dict[str, Tensor], list[float]]:
     """The model after an epoch, and the loss of each iteration."""
     ours = trainer(dataset, number, device, backbone, **speed)
+    # At step 0 a ResNet's pooled branch is normalised by four values, which amplifies rounding.
+    exact = number == 0 and backbone == "resnet18"
+    if exact:
+        ours.student.double()
     for module in ours.student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # it draws in the order of memory, which layouts change
-    losses = [
-        float(ours.train_step(batch)["total"])
-        for batch in ours._load(ours.batches.iterations(ours.total, 0))
-    ]
+    losses = []
+    for batch in ours._load(ours.batches.iterations(ours.total, 0)):
+        images = batch["image"].double() if exact else batch["image"]
+        losses.append(float(ours.train_step({**batch, "image": images})["total"]))
     assert len(losses) == 3
     return {k: v.detach().clone() for k, v in ours.student.state_dict().items()}, losses
 
