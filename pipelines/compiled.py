@@ -15,9 +15,6 @@ from dkd.scenario import form
 from dkd.scenario.names import slug
 from dkd.scenario.schema import Launch, Scenario
 
-ADD_CLASSES = "add-classes"
-"""Name of the pipeline that adds classes to a model, beside those of scenarios."""
-
 
 def pipeline_name(scenario: Scenario) -> str:
     """Name under which a scenario's pipeline is uploaded, e.g. ``dkd-voc-15-1-dkd-m``."""

@@ -9,6 +9,7 @@ an instance is one step's on one rank and computes. To add a method, write a cla
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -85,7 +86,7 @@ class Options(Model):
     fuse: bool = False
 
 
-class Method:
+class Method(ABC):
     """How the model learns a step.
 
     Attributes:
@@ -241,15 +242,16 @@ class Method:
         """
         return [self.student, *self.frozen]
 
+    @abstractmethod
     def groups(self) -> list[dict[str, Any]]:
         """What is optimised, as torch's parameter groups, made by :func:`group`."""
-        raise NotImplementedError
 
-    def begin(self, walk: Walk) -> None:
+    def begin(self, walk: Walk) -> None:  # noqa: B027  # most methods have nothing to do
         """Called on all ranks before the first iteration, at a resumption too. All that it works
         out must follow from teacher, statistics and images, so that it is the same again.
         """
 
+    @abstractmethod
     def outputs(self, model: nn.Module, images: Tensor) -> Any:
         """The passes of an iteration, under autocast.
 
@@ -257,11 +259,10 @@ class Method:
             model: the student, to be called as it is here: wrapped where there are several ranks.
             images: ``N x 3 x H x W``, as prepared models take them.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> Losses:
         """The loss of a batch, from what :meth:`outputs` gave; not under autocast."""
-        raise NotImplementedError
 
     def fuse(self) -> None:
         """Called after the last iteration; fuses the student's weights if the options say so."""
