@@ -168,9 +168,9 @@ def test_an_extension_claims_its_runs_name(
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ([7.0], 'add_classes: 7.0 is no name; write "7.0"'),
-        ([True], 'add_classes: True is no name; write "true"'),
-        (["one", "Cat"], "unknown class 'one'"),
+        ([7.0], 'new classes: 7.0 is no name; write "7.0"'),
+        ([True], 'new classes: True is no name; write "true"'),
+        (["one", "Cat"], "new classes: unknown class 'one'"),
         (["Cat"], "unknown class 'Cat'; did you mean 'cat'?"),
         (["cat", "cat"], "class 'cat' is already in step 0"),
         ([""], "a class's name is empty"),

@@ -107,6 +107,7 @@ def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) 
             "0.9",
             "training.momentum: .*valid number, not '0.9'; write it",
         ),
+        ("training.momentum", "inf", "training.momentum: .*a valid number, not 'inf'$"),
         (
             "training.momentum",
             False,
@@ -133,6 +134,15 @@ def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) 
 def test_types_are_not_converted(field: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=rf"^x: {message}"):
         parse(changed(field, value), "x")
+
+
+def test_a_field_that_is_not_there_is_no_such_field() -> None:
+    """Also where a colon without a space made one of a field and its value."""
+    with pytest.raises(UserError, match=r"^x: network\.widht: no such field$"):
+        parse(changed("network.widht", 3), "x")
+    says = r"^x: network\.backbone:resnet18: no such field; in YAML a space follows the colon$"
+    with pytest.raises(UserError, match=says):
+        parse(changed("network", {"backbone:resnet18": None}), "x")
 
 
 BAD_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1.0, 1e300]

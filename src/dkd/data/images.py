@@ -213,7 +213,8 @@ def decode_mask(
         raise UserError(f"{path}: {told}; a mask in colours is a PNG of 8-bit RGB")
     if not colours and colour_type != _PALETTE and (colour_type, depth) != (_GREY, 8):
         # Decoders stretch grey of 1, 2 and 4 bits to 0..255: the values would be others.
-        told = f"grey of {depth} bits" if colour_type == _GREY else f"{mask.mode} pixels"
+        bits = "1 bit" if depth == 1 else f"{depth} bits"
+        told = f"grey of {bits}" if colour_type == _GREY else f"{mask.mode} pixels"
         raise UserError(
             f"{path}: {told}; a mask is a PNG with one 8-bit channel of label values (grey or "
             "with a palette)"

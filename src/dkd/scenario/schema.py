@@ -433,24 +433,29 @@ def parse_part(part: type[M], document: object, source: str, within: str = "") -
             shown = _shown(given)
             if shown not in message:
                 message += f", not {shown}"
-            message += _HINTS.get((first["type"], type(given)), "").format(
-                quoted=strict_yaml.quoted(given)
-            )
+            message += _hint(first["type"], given)
+        if first["type"] == "extra_forbidden":
+            message = "no such field" + ("; in YAML a space follows the colon" * (":" in where))
         more = f" (and {len(others)} more)" if others else ""
         told = ": ".join(filter(None, [source, where, message])) + more
         raise UserError(one_line(told)) from None
 
 
+def _hint(kind: str, given: str | float | None) -> str:
+    """What to do about a value of another type, by pydantic's kind of error."""
+    if kind in ("int_type", "float_type") and isinstance(given, str):
+        number = isinstance(strict_yaml.plain(given), int | float)
+        return _UNQUOTED if number else ""
+    return _HINTS.get((kind, type(given)), "").format(quoted=strict_yaml.quoted(given))
+
+
 _UNQUOTED = "; write it as a number, without quotes"
 _QUOTED = "; as text it is written {quoted}"
 _HINTS: dict[tuple[str, type], str] = {
-    ("int_type", str): _UNQUOTED,
-    ("float_type", str): _UNQUOTED,
     ("bool_type", str): "; write true or false",
     **{("string_type", kind): _QUOTED for kind in (bool, int, float)},
     ("string_type", type(None)): '; empty text is written ""',
 }
-"""What to do about a value of another type, by pydantic's kind of error and the value's type."""
 
 
 def _shown(value: object, most: int = 80) -> str:

@@ -146,15 +146,15 @@ class _Reader:
             raise self._error(event, f"{text!a} is no text that UTF-8 can hold")
         if event.style is not None:  # in quotes, or a block
             return text
-        if len(text) > MAX_DIGITS and not isinstance(_plain(text[:MAX_DIGITS]), str):
+        if len(text) > MAX_DIGITS and not isinstance(plain(text[:MAX_DIGITS]), str):
             raise self._error(event, f"a number of more than {MAX_DIGITS} digits")
-        return _plain(text)
+        return plain(text)
 
     def _error(self, event: yaml.Event, message: str) -> UserError:
         return UserError(one_line(f"{self._source}: line {_line(event)}: {message}"))
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
     """The value of text that stands there without quotes."""
     if text in _WORDS:
         return _WORDS[text]
@@ -178,7 +178,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        style = None if len(text) <= MAX_DIGITS and isinstance(_plain(text), str) else "'"
+        style = None if len(text) <= MAX_DIGITS and isinstance(plain(text), str) else "'"
         return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 

@@ -45,12 +45,19 @@ class Task:
                 seen[key] = (name, step)
 
     @classmethod
-    def of(cls, steps: Sequence[Sequence[int | str]], classes: Mapping[int, str]) -> "Task":
+    def of(
+        cls,
+        steps: Sequence[Sequence[int | str]],
+        classes: Mapping[int, str],
+        *,
+        source: str = "task.steps[{step}]",
+    ) -> "Task":
         """The task whose steps are given as label values or names of a data set.
 
         Args:
             steps: label values (int) or names (str) by step.
             classes: name by label value of the data set, background and void excluded.
+            source: where the classes of a step were given, for messages.
 
         Raises:
             UserError: a class that the data set does not have, or that is listed twice.
@@ -63,7 +70,7 @@ class Task:
             if name is None:
                 meant = similar.get(alike(str(item)))
                 raise UserError(
-                    f"task.steps[{step}]: unknown class {item!r}; "
+                    f"{source.format(step=step)}: unknown class {item!r}; "
                     + (f"did you mean {meant!r}? " if meant else "")
                     + f"the data set has {_some(classes)}"
                 )

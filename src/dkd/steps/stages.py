@@ -189,8 +189,8 @@ def prepare_extension(
     dataset, uri = _publish_dataset(data, root, progress)
     for name in classes:
         if not isinstance(name, str):
-            raise UserError(f"add_classes: {name!r} is no name; write {strict_yaml.quoted(name)}")
-    fresh = Task.of([list(classes)], dataset.classes).classes
+            raise UserError(f"new classes: {name!r} is no name; write {strict_yaml.quoted(name)}")
+    fresh = Task.of([list(classes)], dataset.classes, source="new classes").classes
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)
     teachers = parse(
