@@ -54,7 +54,7 @@ def test_features_have_the_stated_stride_and_are_not_negative(backbone: str) -> 
     model = build(Network(backbone=backbone, aspp_channels=8), [2]).eval()
     with torch.inference_mode():
         output = model(torch.randn(1, 3, 64, 96))
-    stride = BACKBONES[backbone].stride
+    stride = Network(backbone=backbone).stride
     assert output.features.shape == (1, 8, 64 // stride, 96 // stride)
     assert output.features.min() >= 0
     assert output.logits.shape[1] == 3
@@ -261,3 +261,38 @@ def test_a_model_may_be_of_another_type_altogether(dtype: torch.dtype) -> None:
 def test_the_demonstration_network_is_small() -> None:
     model = build(Network(backbone="demo", aspp_channels=48), [4, 3])
     assert 100_000 <= sum(p.numel() for p in model.parameters()) <= 300_000
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
+def test_output_stride_8_is_torchvisions(backbone: str) -> None:
+    """Both of the last stages dilated: layer by layer, and in what they compute."""
+    import torchvision
+
+    torch.manual_seed(4)
+    ours = BACKBONES[backbone].make(stride=8).double().eval()
+    theirs = getattr(torchvision.models, backbone)(replace_stride_with_dilation=[False, True, True])
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    theirs = theirs.double().eval()
+    images = torch.randn(1, 3, 64, 48, dtype=torch.float64)
+    with torch.inference_mode():
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
+        found = ours(images)
+    assert found.shape == (1, 2048, 8, 6)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_stride_8_of_mobilenet_keeps_the_strided_networks_values() -> None:
+    wide = BACKBONES["mobilenet_v2"].make(stride=8).double().eval()
+    usual = BACKBONES["mobilenet_v2"].make().double().eval()
+    usual.load_state_dict(wide.state_dict())
+    images = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(images)[..., ::2, ::2], usual(images))
+
+
+def test_aspp_is_made_as_the_network_says() -> None:
+    network = Network(backbone="demo", aspp_dilations=(1, 2, 3), aspp_dropout=0.5)
+    aspp = SegmentationModel(network, [1]).aspp
+    assert [aspp.convs[k][0].dilation for k in (1, 2, 3)] == [(1, 1), (2, 2), (3, 3)]
+    assert aspp.project[3].p == 0.5

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dkd.errors import UserError
 from dkd.scenario.parsing import dump, load, parse_assignments
-from dkd.scenario.schema import Scenario, parse
+from dkd.scenario.schema import Network, Scenario, parse, parse_part
 
 DOCUMENT: dict[str, Any] = {
     "name": "pets",
@@ -349,3 +349,35 @@ def test_what_a_network_starts_from(network: dict[str, str], start: str) -> None
 def test_another_backbone_starts_from_its_own_weights() -> None:
     demo = parse(changed("network", {"backbone": "demo"}), "x")
     assert demo.override({"network.backbone": "resnet18"}).network.initial_weights == "imagenet"
+
+
+def test_a_networks_structure_says_what_is_not_usual() -> None:
+    usual = {"backbone": "resnet50", "aspp_channels": 256}
+    same = Network(
+        backbone="resnet50", output_stride=16, aspp_dilations=(6, 12, 18), aspp_dropout=0.1
+    )
+    assert Network(backbone="resnet50").structure() == same.structure() == usual
+    other = Network(
+        backbone="resnet50", output_stride=8, aspp_dilations=(12, 24, 36), aspp_dropout=0.5
+    )
+    described = {
+        **usual,
+        "output_stride": 8,
+        "aspp_dilations": [12, 24, 36],
+        "aspp_dropout": 0.5,
+    }
+    assert other.structure() == described
+    assert Network.of_structure({**described, "pretrained": True}) == other
+
+
+@pytest.mark.parametrize("stride", [4, 12, 32])
+def test_output_strides_are_8_or_16(stride: int) -> None:
+    document = {"backbone": "resnet50", "output_stride": stride}
+    with pytest.raises(UserError, match=r"^network\.output_stride: .*\d"):
+        parse_part(Network, document, "", within="network")
+
+
+def test_the_demonstrations_backbone_has_its_own_stride() -> None:
+    document = {"backbone": "demo", "output_stride": 8}
+    with pytest.raises(UserError, match="output_stride: the backbone demo has 4 and no other"):
+        parse_part(Network, document, "", within="network")

@@ -87,6 +87,8 @@ def test_step_0_is_shared_by_whatever_does_not_change_it(
         ("training.batch_size", 8),
         ("training.pos_weight.first", 2.0),
         ("network.aspp_channels", 24),
+        ("network.aspp_dilations", [1, 2, 3]),
+        ("network.aspp_dropout", 0.5),
         ("losses", {"ac": 0.5}),
         ("data.digits.seed", 2),
         ("task", [["zero", "two", "one"], ["three"]]),

@@ -1,7 +1,8 @@
 """Backbones: images to feature maps, with torchvision's key names so that its weights fit.
 
 All but ``demo`` are torchvision's networks without their classifier, brought to output stride
-16 by dilating the last stage instead of striding it (DeepLabV3, arXiv 1706.05587).
+16 by dilating the last stage instead of striding it, or to 8 by dilating the last two
+(DeepLabV3, arXiv 1706.05587).
 """
 
 from collections.abc import Callable
@@ -26,16 +27,13 @@ class Backbone:
     """A backbone as the decoder needs to know it.
 
     Attributes:
-        make: builds the network with random weights.
+        make: builds the network with random weights, of the output stride that is named, or of
+            its usual one.
         channels: of the feature map.
-        stride: pixels of the image per feature, in each direction.
-        dilations: of ASPP's three 3x3 branches.
     """
 
-    make: Callable[[], nn.Module]
+    make: Callable[..., nn.Module]
     channels: int
-    stride: int = 16
-    dilations: tuple[int, int, int] = (6, 12, 18)
 
 
 class Stem(nn.Conv2d):
@@ -146,7 +144,7 @@ class _Bottleneck(Bottleneck, _Watched):  # type: ignore[misc]
 
 
 class ResNetFeatures(ResNet):  # type: ignore[misc]
-    """torchvision's ResNet without its classifier, of output stride 16.
+    """torchvision's ResNet without its classifier, of output stride 16 or 8.
 
     Attributes:
         pooled_by_kernel: the stem's normalisation, ReLU and pooling are one kernel of a GPU; only
@@ -155,12 +153,14 @@ class ResNetFeatures(ResNet):  # type: ignore[misc]
 
     pooled_by_kernel = False
 
-    def __init__(self, block: type[_BasicBlock] | type[_Bottleneck], layers: list[int]) -> None:
+    def __init__(
+        self, block: type[_BasicBlock] | type[_Bottleneck], layers: list[int], stride: int = 16
+    ) -> None:
         # BasicBlock cannot be dilated by the constructor; both are dilated below, alike.
         super().__init__(block, layers, norm_layer=_norm)
         del self.avgpool, self.fc
         self.conv1: nn.Conv2d = Stem(self.conv1)
-        _dilate(self.layer4)
+        _dilate(self.layer4 if stride == 16 else nn.Sequential(self.layer3, self.layer4))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pooled_by_kernel:
@@ -179,10 +179,10 @@ class _MobileNetV2Features(MobileNetV2):  # type: ignore[misc]
     four times as costly (MobileNetV2, arXiv 1801.04381).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 16) -> None:
         super().__init__(norm_layer=_norm)
         del self.classifier, self.features[18]
-        _dilate(self.features[14:])
+        _dilate(self.features[14 if stride == 16 else 7 :])
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.features(x))
@@ -191,7 +191,8 @@ class _MobileNetV2Features(MobileNetV2):  # type: ignore[misc]
 class _DemoFeatures(nn.Module):
     """Seven 3x3 convolutions at output stride 4, for scenes of 64 pixels on one CPU core."""
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int = 4) -> None:
+        assert stride == 4, "the schema allows no other"
         super().__init__()
         self.stem = nn.Sequential(_unit(3, 16, stride=2), _unit(16, 32, stride=2))
         self.stage1 = _Residual(32)
@@ -245,21 +246,21 @@ def watch_stages(backbone: nn.Module, watch: Callable[[Tensor], None]) -> None:
         stage.register_forward_hook(lambda _module, _inputs, result: watch(result))
 
 
-def _dilate(stage: nn.Module) -> None:
-    """Removes the stage's stride; what came after it in the stage sees as far as before.
+def _dilate(stages: nn.Module) -> None:
+    """Removes the strides of stages in a row; what comes after one sees as far as before.
 
-    The layer whose stride goes keeps its taps side by side; every later one spreads them by 2.
+    The layer whose stride goes spreads its taps as those before it; every later one twice as far.
     """
     dilation = 1
-    for name, layer in stage.named_modules():
+    for name, layer in stages.named_modules():
         if not isinstance(layer, nn.Conv2d):
             continue
-        if layer.stride == (2, 2):
-            layer.stride = (1, 1)
-            if "downsample" not in name:
-                dilation = 2
-        elif layer.kernel_size == (3, 3):
+        strided = layer.stride == (2, 2)
+        layer.stride = (1, 1)
+        if layer.kernel_size == (3, 3):
             layer.dilation = layer.padding = (dilation, dilation)
+        if strided and "downsample" not in name:
+            dilation *= 2
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -267,5 +268,5 @@ BACKBONES: dict[str, Backbone] = {
     "resnet50": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 6, 3]), channels=2048),
     "resnet18": Backbone(partial(ResNetFeatures, _BasicBlock, [2, 2, 2, 2]), channels=512),
     "mobilenet_v2": Backbone(_MobileNetV2Features, channels=320),
-    "demo": Backbone(_DemoFeatures, channels=48, stride=4, dilations=(2, 4, 6)),
+    "demo": Backbone(_DemoFeatures, channels=48),
 }

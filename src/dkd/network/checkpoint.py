@@ -68,8 +68,8 @@ def read(folder: Path) -> SegmentationModel:
         UserError: a missing, extra or misshaped tensor; the first is named.
     """
     description = describe(folder)
-    described = description["network"]  # older ones say besides what was started from
-    network = Network(backbone=described["backbone"], aspp_channels=described["aspp_channels"])
+    # Older ones say besides what was started from.
+    network = Network.of_structure(description["network"])
     counts = [len(names) for names in description["classes"]]
     model = SegmentationModel(network, counts)
     model.background_channel = bool(description.get(BACKGROUND))

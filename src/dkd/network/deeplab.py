@@ -51,9 +51,12 @@ class ASPP(nn.Module):
         inputs: channels of the backbone's features.
         channels: width of the branches and of the result.
         dilations: of the three 3x3 branches.
+        dropout: share of the projected features that training drops.
     """
 
-    def __init__(self, inputs: int, channels: int, dilations: Sequence[int]) -> None:
+    def __init__(
+        self, inputs: int, channels: int, dilations: Sequence[int], dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             [
@@ -63,7 +66,7 @@ class ASPP(nn.Module):
             ]
         )
         width = len(self.convs) * channels
-        self.project = nn.Sequential(*_unit(width, channels, 1), nn.Dropout(0.1))
+        self.project = nn.Sequential(*_unit(width, channels, 1), nn.Dropout(dropout))
         self.last_conv = _unit(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,6 +93,7 @@ class SegmentationModel(nn.Module):
     """Backbone, ASPP and heads. Make one with :func:`build` or :func:`grow`.
 
     Attributes:
+        network: what it was made as.
         cls: the heads, 1x1 convolutions with bias: 0 is the auxiliary classifier (1 channel),
             ``k >= 1`` holds the classes of step ``k - 1``.
         background_channel: head 0 is the background's instead, of a softmax over all channels:
@@ -101,8 +105,9 @@ class SegmentationModel(nn.Module):
         super().__init__()
         backbone = BACKBONES[network.backbone]
         channels = network.aspp_channels
-        self.backbone = backbone.make()
-        self.aspp = ASPP(backbone.channels, channels, backbone.dilations)
+        self.network = network
+        self.backbone = backbone.make(stride=network.stride)
+        self.aspp = ASPP(backbone.channels, channels, network.dilations, network.dropout)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
         self.background_channel = False
         self.statistics_frozen = False

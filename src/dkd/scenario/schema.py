@@ -52,6 +52,7 @@ MAX_SEED = 2**53 - 1
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Weight = Annotated[float, Field(ge=0, le=1e30)]
 """Far from where float32 ends; what diverges below that, training tells."""
+Dilation = Annotated[int, Field(ge=1, le=256)]
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -132,11 +133,56 @@ class Network(Model):
             or safetensors, by path or URI (``docs/weights.md``). Where it is not written,
             ``imagenet``; but ``none`` for ``demo``, which nobody has trained on ImageNet.
         aspp_channels: width of ASPP's branches and of the features.
+        output_stride: pixels of the image per feature, in each direction; null is the backbone's
+            own, 16 and of ``demo`` 4, which cannot be changed. 8 sees more and costs more.
+        aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 of ``demo``.
+        aspp_dropout: share of ASPP's features that step 0 drops; null is 0.1.
     """
 
     backbone: Backbone = "resnet101"
     weights: str | None = None
     aspp_channels: Annotated[int, Field(ge=8, le=8192)] = 256
+    output_stride: Annotated[int, Field(ge=8, le=16, multiple_of=8)] | None = None
+    aspp_dilations: Annotated[tuple[Dilation, Dilation, Dilation], Field(strict=False)] | None = (
+        None
+    )
+    aspp_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @property
+    def stride(self) -> int:
+        """:attr:`output_stride` with its default."""
+        return self.output_stride or (4 if self.backbone == "demo" else 16)
+
+    @property
+    def dilations(self) -> tuple[int, int, int]:
+        """:attr:`aspp_dilations` with its default."""
+        return self.aspp_dilations or ((2, 4, 6) if self.backbone == "demo" else (6, 12, 18))
+
+    @property
+    def dropout(self) -> float:
+        """:attr:`aspp_dropout` with its default."""
+        return 0.1 if self.aspp_dropout is None else self.aspp_dropout
+
+    def structure(self) -> dict[str, Any]:
+        """What the network is, whatever it started from, as keys and checkpoints say it.
+
+        Fields of their default's value are left out but for the first two, which were there
+        first: so a network that was there before has the key that it had.
+        """
+        usual = Network(backbone=self.backbone, weights="none")
+        fields = (
+            ("output_stride", self.stride, usual.stride),
+            ("aspp_dilations", list(self.dilations), list(usual.dilations)),
+            ("aspp_dropout", self.dropout, usual.dropout),
+        )
+        unusual = {field: value for field, value, default in fields if value != default}
+        return {"backbone": self.backbone, "aspp_channels": self.aspp_channels, **unusual}
+
+    @classmethod
+    def of_structure(cls, described: Mapping[str, Any]) -> Self:
+        """The network that a checkpoint or scenario describes, whatever else it says of it."""
+        known = cls.model_fields.keys() - {"weights"}
+        return cls(**{name: described[name] for name in sorted(known & described.keys())})
 
     @property
     def initial_weights(self) -> str:
@@ -144,6 +190,12 @@ class Network(Model):
         if self.weights is None:
             return "imagenet" if self.backbone in imagenet.FILES else "none"
         return self.weights
+
+    @model_validator(mode="after")
+    def _stride_possible(self) -> Self:
+        if self.backbone == "demo" and self.output_stride is not None:
+            raise ValueError("output_stride: the backbone demo has 4 and no other; leave it null")
+        return self
 
     @model_validator(mode="after")
     def _weights_known(self) -> Self:

@@ -18,7 +18,7 @@ from dkd.launching import launcher
 from dkd.launching.interface import Job
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import check_run_name, of_extension
-from dkd.scenario.schema import EXTENSION_GATE, Data, Scenario, parse
+from dkd.scenario.schema import EXTENSION_GATE, Data, Network, Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps import initial_weights
 from dkd.steps.step import (
@@ -197,11 +197,7 @@ def prepare_extension(
         {
             **document,
             # What the teacher once started from is no part of it: the new step starts from it.
-            "network": {
-                name: document["network"][name]
-                for name in ("backbone", "aspp_channels")
-                if name in document["network"]
-            },
+            "network": Network.of_structure(document["network"]).structure(),
             "name": of_extension(fresh, checkpoint.digest),
             "label": "",
             "data": data.model_dump(),

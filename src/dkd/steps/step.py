@@ -200,8 +200,7 @@ class Step:
             "memory_keeps_labels": self.protocol.memory_keeps_labels if self.memory else None,
             "seed": self.scenario.seed,
             "network": {
-                "backbone": network.backbone,
-                "aspp_channels": network.aspp_channels,
+                **network.structure(),
                 "weights": self.start.digest if self.start else None,
             },
             "training": {

@@ -159,7 +159,7 @@ class StepJob:
             # Methods without a name in the key share step 0, and so its very bytes: it is dkd's.
             "method": step.scenario.method if step.number else identity.get("method", "dkd"),
             "losses": identity["losses"],
-            "network": step.scenario.network.model_dump(exclude={"weights"}),
+            "network": trainer.student.network.structure(),
             "training": identity["training"],
             "protocol": step.scenario.protocol,
             "metrics": {k: v for k, v in last.items() if k != "iteration"},
