@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dkd.losses import blockwise, reference
 from dkd.losses.terms import LossWeights
-from dkd.network.deeplab import Output, upsample
+from dkd.network.deeplab import Output, Reading, upsample
 from dkd.network.prediction import predict
 
 VOID = 255
@@ -474,3 +474,29 @@ def test_the_order_of_classes_does_not_matter() -> None:
         gradients(number[label], student.logits[:, order], teacher.logits[:, order[:4]]),
         gradients(label, student.logits, teacher.logits),
     )
+
+
+def test_logits_enlarged_corner_to_corner() -> None:
+    """By blocks as written out, values and gradients, and unlike the usual way."""
+    torch.manual_seed(8)
+    label = torch.randint(0, 4, (2, 16, 12))
+    weights = LossWeights(kd=1.0, dkd_pos=0, dkd_neg=0)
+    found: dict[object, tuple[Tensor, Tensor]] = {}
+    for align in (True, False):
+        for way in (blockwise, reference):
+            logits = torch.linspace(-3, 4, 2 * 4 * 12, dtype=torch.float64).view(2, 4, 4, 3)
+            logits = logits.sin().requires_grad_()
+            no = logits[:, :0]
+            loss = way.total(
+                Output(no, logits, no, no),
+                Output(no, logits.detach().cos()[:, :3], no, no),
+                label,
+                weights=weights,
+                covers=range(3, 4),
+                reading=Reading(align_corners=align),
+            ).total
+            loss.backward()
+            found[align, way] = loss.detach(), logits.grad
+    for align in (True, False):
+        torch.testing.assert_close(found[align, blockwise], found[align, reference])
+    assert not torch.allclose(found[True, blockwise][1], found[False, blockwise][1])

@@ -10,9 +10,13 @@ import torch
 from golden_weights import made_state
 from torch import nn
 
+from dkd.data.transforms import normalise
 from dkd.network.backbones import BACKBONES
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
-from dkd.scenario.schema import Network
+from dkd.network.prediction import predict
+from dkd.network.preparation import prepare_frozen, prepare_images
+from dkd.network.speed import decided
+from dkd.scenario.schema import Network, Speed
 
 DEMO = Network(backbone="demo", aspp_channels=16)
 
@@ -296,3 +300,49 @@ def test_aspp_is_made_as_the_network_says() -> None:
     aspp = SegmentationModel(network, [1]).aspp
     assert [aspp.convs[k][0].dilation for k in (1, 2, 3)] == [(1, 1), (2, 2), (3, 3)]
     assert aspp.project[3].p == 0.5
+
+
+def test_dilating_whole_stages_is_segmentation_models_pytorchs() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(5)
+    network = Network(backbone="resnet18", output_stride=8, whole_stage_dilation=True)
+    ours = SegmentationModel(network, [1]).backbone.double().eval()
+    theirs = smp.encoders.get_encoder("resnet18", weights=None, output_stride=8)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(1, 3, 64, 48, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = theirs.double().eval()(images)[-1]
+        torch.testing.assert_close(ours(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_networks_own_normalisation() -> None:
+    """Images come with ImageNet's; the network sees its own, through the reshaped stem too."""
+    mean, std = (0.5, 0.4, 0.3), (0.5, 0.25, 1.0)
+    model = build(Network(backbone="resnet18", aspp_channels=8, mean=mean, std=std), [1]).eval()
+    pixels = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
+    expected = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    images = normalise(pixels)
+    torch.testing.assert_close(model.normalised(images), expected)
+    usual = build(Network(backbone="resnet18", aspp_channels=8), [1]).eval()
+    usual.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        found = usual.features(expected)
+        torch.testing.assert_close(model.features(images), found)
+        speed = decided(Speed(unshuffled_stem=True), False)
+        fast = prepare_frozen(model, speed)
+        torch.testing.assert_close(
+            fast.features(prepare_images(images, fast, speed)), found, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_logits_may_be_enlarged_corner_to_corner() -> None:
+    network = Network(backbone="demo", aspp_channels=8, align_corners=True)
+    model = build(network, [2]).eval()
+    features = torch.rand(1, 8, 4, 4)
+    with torch.inference_mode():
+        small = model.logits(features, (4, 4))
+        large = model.logits(features, (16, 16))
+    corners = (..., [0, 0, -1, -1], [0, -1, 0, -1])
+    torch.testing.assert_close(large[corners], small[corners])
+    found = predict(small, (16, 16), reading=model.reading)
+    assert torch.equal(found, predict(large))

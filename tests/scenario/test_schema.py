@@ -368,6 +368,19 @@ def test_a_networks_structure_says_what_is_not_usual() -> None:
     }
     assert other.structure() == described
     assert Network.of_structure({**described, "pretrained": True}) == other
+    smps = Network(backbone="resnet50", whole_stage_dilation=True, align_corners=True)
+    described = {**usual, "whole_stage_dilation": True, "align_corners": True}
+    assert smps.structure() == described
+    centred = Network(backbone="resnet50", mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
+    described = {**usual, "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}
+    assert centred.structure() == described
+    assert Network.of_structure(described) == centred
+
+
+def test_only_resnets_have_whole_stages_dilated() -> None:
+    document = {"backbone": "mobilenet_v2", "whole_stage_dilation": True}
+    with pytest.raises(UserError, match="whole_stage_dilation: is for ResNets, not for mobile"):
+        parse_part(Network, document, "", within="network")
 
 
 @pytest.mark.parametrize("stride", [4, 12, 32])

@@ -16,10 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from dkd.data.labels import Table
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's statistics, of RGB in [0, 1] (torchvision's weights were trained with them)."""
+from dkd.scenario.imagenet import MEAN, STD
 
 AREA = (0.5, 2.0)
 ASPECT = (3 / 4, 4 / 3)

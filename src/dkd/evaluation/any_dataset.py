@@ -101,7 +101,7 @@ def score(
     counts = evaluated(
         prepare_frozen(model.to(ranks.device), speed),
         [images],
-        ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum),
+        ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum, model.reading),
         ranks.device,
         speed,
         workers=GPU_WORKERS if gpu else 0,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dkd.evaluation.evaluator import Batch
+from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import predict
 from dkd.scenario.tasks import VOID
 
@@ -18,6 +19,7 @@ class ConfusionMatrix:
         channels: 1 + K.
         device: where predictions and labels are.
         add_up: sums an integer tensor over all ranks; None where there is one.
+        reading: of the model whose logits it processes.
 
     Attributes:
         counts: int64 ``(1 + K) x (1 + K)``, true channels by row, predicted ones by column; this
@@ -29,9 +31,10 @@ class ConfusionMatrix:
         channels: int,
         device: torch.device | str = "cpu",
         add_up: Callable[[Tensor], Tensor] | None = None,
+        reading: Reading = USUAL,
     ) -> None:
         self.counts = torch.zeros(channels, channels, dtype=torch.int64, device=device)
-        self._add_up = add_up
+        self._add_up, self._reading = add_up, reading
 
     def reset(self) -> None:
         """Forgets what was counted."""
@@ -40,7 +43,8 @@ class ConfusionMatrix:
     def process(self, logits: Tensor, batch: Batch) -> None:
         """Counts what the model predicts at the labels' size."""
         label = batch["label"]
-        self.add(predict(logits, (label.shape[-2], label.shape[-1])), label)
+        size = (label.shape[-2], label.shape[-1])
+        self.add(predict(logits, size, reading=self._reading), label)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
         """Counts the pixels of predictions and labels of one shape; void (255) labels are not.

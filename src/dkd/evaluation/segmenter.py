@@ -141,10 +141,11 @@ class Segmenter:
         inputs = torch.stack([_scaled(image, self._short_side) for image in images])
         features = self._model.features(inputs.to(self._device))
         logits = self._model.logits(features, (features.shape[-2], features.shape[-1]))
-        masks = predict(logits, size).cpu().numpy()
+        reading = self._model.reading
+        masks = predict(logits, size, reading=reading).cpu().numpy()
         if not probabilities:
             return [Segmentation(mask, self.class_names) for mask in masks]
-        likely = [upsample(each[None, 1:], size)[0].sigmoid().float() for each in logits]
+        likely = [upsample(each[None, 1:], size, reading)[0].sigmoid().float() for each in logits]
         return [
             Segmentation(mask, self.class_names, each.cpu().numpy())
             for mask, each in zip(masks, likely, strict=True)

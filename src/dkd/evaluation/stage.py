@@ -51,7 +51,7 @@ def evaluate(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    matrix = ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum)
+    matrix = ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum, model.reading)
     counts = evaluated(model, [images], matrix, ranks.device, speed, training.loader_workers)
     parts: dict[str, Path] = {}
     if not ranks.first:

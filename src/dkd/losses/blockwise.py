@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from dkd.losses.terms import Losses, LossWeights
-from dkd.network.deeplab import Output
+from dkd.network.deeplab import USUAL, Output, Reading
 from dkd.scenario.tasks import VOID
 
 # Values of a block at full resolution: it stays in a CPU's cache, or fills a GPU.
@@ -46,6 +46,7 @@ def total(
     void_is_negative: bool = False,
     covered: Tensor | None = None,
     average: Callable[[Tensor], Tensor] | None = None,
+    reading: Reading = USUAL,
     fused: bool = False,
 ) -> Losses:
     """The loss of a batch, with every term that has a weight.
@@ -68,7 +69,9 @@ def total(
         average: averages a tensor over ranks. With it, every pixel counts alike even if some
             ranks have more images, or less void, than others: the mean of the ranks' losses is
             the loss of their batches together. One small vector is communicated per call.
-        fused: takes a GPU's kernel for the full-resolution terms (:mod:`dkd.losses.kernel`).
+        reading: how the models' logits are enlarged, both alike.
+        fused: takes a GPU's kernel for the full-resolution terms (:mod:`dkd.losses.kernel`), where
+            corners are not aligned.
 
     Raises:
         ValueError: the weights ask for distillation, but there is no teacher.
@@ -79,7 +82,10 @@ def total(
         logits = _wide(student.logits)
         old = _wide(teacher.logits)[:, 1:] if teacher and weights.kd else logits[:, :0].detach()
         targets = _targets(label, logits, covers, covered, void_is_negative, average)
-        loss, mbce, kd, ac = _FullResolution.apply(logits, old, targets, weights, pos_weight, fused)
+        grid = _Grid.between(logits, label, reading.align_corners)
+        loss, mbce, kd, ac = _FullResolution.apply(
+            logits, old, targets, grid, weights, pos_weight, fused and not reading.align_corners
+        )
         terms = {"mbce": mbce, "kd": kd, "ac": ac}
         if teacher and weights.dkd_pos:
             term = _SoftTargets.apply(
@@ -148,8 +154,8 @@ class _FullResolution(torch.autograd.Function):
     """mBCE, KD and AC of logits ``N x (1 + K) x h x w`` at the labels' resolution.
 
     Args of ``apply``: the student's logits, the teacher's for classes 1..D (D = 0: no KD), the
-    targets, the weights, the mBCE's positive weight, and whether to use a GPU's kernel. Returns
-    the weighted sum of the three and then each, without gradient.
+    targets, the interpolation, the weights, the mBCE's positive weight, and whether to use a GPU's
+    kernel. Returns the weighted sum of the three and then each, without gradient.
     """
 
     @staticmethod
@@ -158,6 +164,7 @@ class _FullResolution(torch.autograd.Function):
         logits: Tensor,
         teacher: Tensor,
         targets: _Targets,
+        grid: "_Grid",
         weights: LossWeights,
         pos_weight: float,
         fused: bool,
@@ -172,7 +179,6 @@ class _FullResolution(torch.autograd.Function):
         needed = {*old, *(covers if weights.mbce else ()), *((0,) if weights.ac else ())}
 
         logits, teacher = (x.clamp(-_LARGEST, _LARGEST).contiguous() for x in (logits, teacher))
-        grid = _Grid.between(logits, targets.label)
         way = _in_one_pass if fused else _by_blocks
         of_pixels = _PixelWeights(weight, weights.mbce * coverage, weights.kd, share, pos_weight)
         sums, gradient = way(logits, teacher, targets, grid, of_pixels, sorted(needed))
@@ -189,7 +195,7 @@ class _FullResolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None, None, None, None
+        return gradient * grad, None, None, None, None, None, None
 
 
 class _PixelWeights(NamedTuple):
@@ -344,7 +350,7 @@ class _SoftTargets(torch.autograd.Function):
 
 
 class _Grid(NamedTuple):
-    """Bilinear interpolation, corners not aligned, between features and labels.
+    """Bilinear interpolation between features and labels.
 
     Attributes:
         rows: ``H x h`` weights.
@@ -355,10 +361,13 @@ class _Grid(NamedTuple):
     columns: Tensor
 
     @classmethod
-    def between(cls, features: Tensor, label: Tensor) -> "_Grid":
+    def between(cls, features: Tensor, label: Tensor, align_corners: bool) -> "_Grid":
         def weights(source: int, target: int) -> Tensor:
             unit = torch.eye(source, dtype=features.dtype, device=features.device)
-            return F.interpolate(unit[None], size=target, mode="linear")[0].T.contiguous()
+            lines = F.interpolate(
+                unit[None], size=target, mode="linear", align_corners=align_corners
+            )
+            return lines[0].T.contiguous()
 
         (h, w), (height, width) = features.shape[-2:], label.shape[-2:]
         return cls(weights(h, height), weights(w, width))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dkd.losses.terms import Losses, LossWeights
-from dkd.network.deeplab import Output, upsample
+from dkd.network.deeplab import USUAL, Output, Reading, upsample
 from dkd.scenario.tasks import VOID
 
 
@@ -28,6 +28,7 @@ def total(
     void_is_negative: bool = False,
     covered: Tensor | None = None,
     average: Callable[[Tensor], Tensor] | None = None,
+    reading: Reading = USUAL,
 ) -> Losses:
     """As :func:`dkd.losses.blockwise.total`, argument by argument.
 
@@ -37,7 +38,7 @@ def total(
     if weights.distils and teacher is None:
         raise ValueError("the loss weights ask for distillation, but there is no teacher")
     with torch.autocast(label.device.type, enabled=False):
-        x = upsample(student.logits, (label.shape[-2], label.shape[-1]))
+        x = upsample(student.logits, (label.shape[-2], label.shape[-1]), reading)
         classes = x.shape[1] - 1
         void = (label == VOID)[:, None]
         valid = torch.ones_like(void) if void_is_negative else ~void
@@ -65,7 +66,7 @@ def total(
             )
             terms["mbce"] = mean(each, covered[:, :, None, None] & valid)
         if teacher and weights.kd:
-            target = upsample(teacher.logits, (x.shape[-2], x.shape[-1]))[:, 1:].sigmoid()
+            target = upsample(teacher.logits, (x.shape[-2], x.shape[-1]), reading)[:, 1:].sigmoid()
             terms["kd"] = mean(_bce(x[:, 1 : 1 + target.shape[1]], target), valid)
         everywhere = torch.ones_like(void[:, :, :1, :1])
         if teacher and weights.dkd_pos:

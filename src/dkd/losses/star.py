@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dkd.losses.over_ranks import Average, averaged
+from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import likeliest
 
 Counting = Literal["overlap", "disjoint", "journal"]
@@ -49,14 +50,15 @@ def at_cells(label: Tensor, size: tuple[int, int]) -> Tensor:
     return label[:, rows[:, None], columns]
 
 
-def seen_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def seen_classes(logits: Tensor, size: tuple[int, int], reading: Reading = USUAL) -> Tensor:
     """What a model sees in training: ``N x H x W``, uint8, background 0.
 
     Args:
         logits: its, ``N x (1 + K) x h x w``; channel 0 takes no part.
         size: H, W.
+        reading: its.
     """
-    found = likeliest(logits, size)
+    found = likeliest(logits, size, reading=reading)
     return torch.where(found.logit > LOGIT_THRESHOLD, found.channel, 0)
 
 

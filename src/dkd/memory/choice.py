@@ -138,7 +138,7 @@ def _seen_in_background(
     return evaluated(
         prepare_frozen(model.to(ranks.device), speed),
         images,
-        SeenInBackground(ranks.gather),
+        SeenInBackground(ranks.gather, model.reading),
         ranks.device,
         speed,
         training.loader_workers,

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from dkd.evaluation.evaluator import Batch
+from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import likeliest
 
 THRESHOLD = 0.9
 
 
-def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) -> Tensor:
+def pseudo_classes(
+    logits: Tensor, label: Tensor, threshold: float = THRESHOLD, reading: Reading = USUAL
+) -> Tensor:
     """Which classes the model sees in the images' background.
 
     A background pixel counts as the likeliest foreground class if that class's probability is
@@ -24,11 +27,12 @@ def pseudo_classes(logits: Tensor, label: Tensor, threshold: float = THRESHOLD) 
             auxiliary classifier, takes no part.
         label: ``N x H x W`` in channel numbers, any integer type, on the same device.
         threshold: lowest probability that counts.
+        reading: the model's.
 
     Returns:
         ``N x (1 + K)``, bool, on the same device; False for channel 0.
     """
-    found = likeliest(logits, (label.shape[-2], label.shape[-1]))
+    found = likeliest(logits, (label.shape[-2], label.shape[-1]), reading=reading)
     sure = (label == 0) & (found.logit.sigmoid() >= threshold)
     channel = torch.where(sure, found.channel, 0).flatten(1).long()
     seen = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
@@ -43,10 +47,11 @@ class SeenInBackground:
 
     Args:
         gather: every rank's value, on every rank.
+        reading: the model's.
     """
 
-    def __init__(self, gather: Callable[[Any], list[Any]]) -> None:
-        self._gather = gather
+    def __init__(self, gather: Callable[[Any], list[Any]], reading: Reading = USUAL) -> None:
+        self._gather, self._reading = gather, reading
         self.reset()
 
     def reset(self) -> None:
@@ -56,7 +61,7 @@ class SeenInBackground:
     def process(self, logits: Tensor, batch: Batch) -> None:
         """Looks at a batch; nothing waits for the device here."""
         self._names += [f"{record.id} {record.digest}" for record in batch["records"]]
-        self._seen.append(pseudo_classes(logits, batch["label"]))
+        self._seen.append(pseudo_classes(logits, batch["label"], reading=self._reading))
 
     def result(self) -> dict[str, set[int]]:
         """Channel numbers by ``<id> <digest>`` of the image, of all ranks' images."""

@@ -92,6 +92,7 @@ class DKD(Method):
             "pos_weight": given.scenario.training.pos_weight.at(given.step),
             "void_is_negative": given.protocol.void_is_negative,
             "average": given.average,
+            "reading": self.student.reading,
         }
         if not speed.block_losses:
             return reference.total(student, teacher, batch["label"], **common)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dkd.losses.terms import Losses
-    from dkd.network.deeplab import Output, SegmentationModel
+    from dkd.network.deeplab import Output, Reading, SegmentationModel
 
 
 class MiB(Method):
@@ -73,10 +73,10 @@ class MiB(Method):
         student, teacher = outputs
         label, average = batch["label"], self.given.average
         void_counts = self.given.protocol.void_is_negative
-        logits = full_size(student, label)
+        logits = full_size(student, label, self.student.reading)
         terms = {"ce": mib.cross_entropy(logits, label, self.old, void_counts, average)}
         if teacher is not None:
-            theirs = full_size(teacher, label)
+            theirs = full_size(teacher, label, self.student.reading)
             terms["kd"] = mib.distillation(logits, theirs, label, void_counts, average)
         return weighted(self.at, terms)
 
@@ -91,8 +91,8 @@ def weighted(weights: Mapping[str, float], terms: Mapping[str, Tensor]) -> Losse
     return Losses(total, {name: term.detach() for name, term in found.items()})
 
 
-def full_size(output: Output, label: Tensor) -> Tensor:
+def full_size(output: Output, label: Tensor, reading: Reading) -> Tensor:
     """A model's logits at the labels' resolution, ``N x A x H x W``."""
     from dkd.network.deeplab import upsample
 
-    return upsample(output.logits, (label.shape[-2], label.shape[-1]))
+    return upsample(output.logits, (label.shape[-2], label.shape[-1]), reading)

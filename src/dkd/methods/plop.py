@@ -81,7 +81,7 @@ class PLOP(MiB):
         def each() -> Iterator[tuple[Tensor]]:
             for output, batch in walk(self.frozen[0]):
                 self._maps[self.frozen[0]].clear()
-                sure = full_size(output, batch["label"]).softmax(1)
+                sure = full_size(output, batch["label"], self.student.reading).softmax(1)
                 unsure = plop.entropy(sure, channels, self._as_program)
                 yield (plop.histogram(unsure, sure.argmax(1), batch["label"], channels),)
 
@@ -109,10 +109,10 @@ class PLOP(MiB):
         student, teacher = outputs
         label, chosen = batch["label"], self.chosen(self.given.scenario)
         channels, new = 1 + self.student.classes, self.student.counts[-1]
-        sure = full_size(teacher.output, label).softmax(1)
+        sure = full_size(teacher.output, label, self.student.reading).softmax(1)
         unsure = plop.entropy(sure, channels, self._as_program)
         pseudo = plop.pseudo_labels(sure, unsure, label, self._limits)
-        logits = full_size(student.output, label)
+        logits = full_size(student.output, label, self.student.reading)
         ours = [*student.stages, student.output.features]
         ours.append(plop.folded(student.output.logits, self.old))
         theirs = [*teacher.stages, teacher.output.features, teacher.output.logits]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dkd.losses.star import Counting, Counts
     from dkd.losses.terms import Losses
-    from dkd.network.deeplab import Output, SegmentationModel
+    from dkd.network.deeplab import Output, Reading, SegmentationModel
     from dkd.scenario.schema import Scenario
 
 NEW_HEAD_FACTOR = 100.0
@@ -147,7 +147,9 @@ class STAR(DKD):
             nonlocal images
             for output, batch in walk(self.frozen[0]):
                 images += 1
-                seen, label = _at_cells(output, _seen(output, batch), batch["label"])
+                seen, label = _at_cells(
+                    output, _seen(output, batch, self.student.reading), batch["label"]
+                )
                 counts = seen[label == 0].long().bincount(minlength=1 + old)
                 labelled = ((label > old) & (label < 255)).sum()
                 directions = star.moments(output.features, seen, range(1, 1 + old)).direction
@@ -236,7 +238,7 @@ class STAR(DKD):
         if teacher is None or self._replay is None:
             return super().loss(outputs, batch)
         average, label, head = self.given.average, batch["label"], self.student.head(-1)
-        size, seen = _size(student), _seen(teacher, batch)
+        size, seen = _size(student), _seen(teacher, batch, self.student.reading)
         old, label_cells = _at_cells(teacher, seen, label)
         labelled = self._total(student, None, batch, replace(_NO_TERM, mbce=1.0)).total
         features = self._replayed(self._replay, student.features, batch["iteration"])
@@ -341,12 +343,12 @@ def _size(output: Output) -> tuple[int, int]:
     return output.features.shape[-2], output.features.shape[-1]
 
 
-def _seen(output: Output, batch: Batch) -> Tensor:
+def _seen(output: Output, batch: Batch, reading: Reading) -> Tensor:
     """What a model sees, at the labels' resolution."""
     from dkd.losses import star
 
     label = batch["label"]
-    return star.seen_classes(output.logits, (label.shape[-2], label.shape[-1]))
+    return star.seen_classes(output.logits, (label.shape[-2], label.shape[-1]), reading)
 
 
 def _at_cells(output: Output, *maps: Tensor) -> list[Tensor]:

@@ -263,9 +263,29 @@ def _dilate(stages: nn.Module) -> None:
             dilation *= 2
 
 
+def dilate_whole_stages(backbone: nn.Module, stride: int) -> None:
+    """Spreads the taps of every 3x3 convolution of a ResNet's dilated stages alike, in place.
+
+    So segmentation_models_pytorch does it; torchvision spreads those of the convolution whose
+    stride was removed as those before it.
+
+    Args:
+        backbone: a :class:`ResNetFeatures`.
+        stride: its output stride, 8 or 16.
+    """
+    assert isinstance(backbone, ResNetFeatures), "the schema allows no other"
+    for layer, usual in ((backbone.layer3, 16), (backbone.layer4, 32)):
+        dilation = max(1, usual // stride)
+        for module in layer.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and dilation > 1:
+                module.dilation = module.padding = (dilation, dilation)
+
+
 BACKBONES: dict[str, Backbone] = {
     "resnet101": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 23, 3]), channels=2048),
+    "resnet152": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 8, 36, 3]), channels=2048),
     "resnet50": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 6, 3]), channels=2048),
+    "resnet34": Backbone(partial(ResNetFeatures, _BasicBlock, [3, 4, 6, 3]), channels=512),
     "resnet18": Backbone(partial(ResNetFeatures, _BasicBlock, [2, 2, 2, 2]), channels=512),
     "mobilenet_v2": Backbone(_MobileNetV2Features, channels=320),
     "demo": Backbone(_DemoFeatures, channels=48),

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dkd.network.backbones import BACKBONES
+from dkd.network.backbones import BACKBONES, dilate_whole_stages
 from dkd.network.normalisation import BatchNorm2d
+from dkd.scenario import imagenet
 from dkd.scenario.schema import Network
 
 
@@ -34,6 +35,20 @@ class Output(NamedTuple):
     logits: Tensor
     positive: Tensor
     negative: Tensor
+
+
+class Reading(NamedTuple):
+    """How a model's logits are read (:mod:`dkd.network.prediction`).
+
+    Attributes:
+        align_corners: they are enlarged corner to corner.
+    """
+
+    align_corners: bool = False
+
+
+USUAL = Reading()
+"""How every network's are read but those from other programs that do otherwise."""
 
 
 class _Pooled(nn.Sequential):
@@ -107,6 +122,8 @@ class SegmentationModel(nn.Module):
         channels = network.aspp_channels
         self.network = network
         self.backbone = backbone.make(stride=network.stride)
+        if network.whole_stage_dilation:
+            dilate_whole_stages(self.backbone, network.stride)
         self.aspp = ASPP(backbone.channels, channels, network.dilations, network.dropout)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
         self.background_channel = False
@@ -116,6 +133,11 @@ class SegmentationModel(nn.Module):
     def counts(self) -> tuple[int, ...]:
         """Number of classes by step."""
         return tuple(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+
+    @property
+    def reading(self) -> Reading:
+        """How its logits are to be read."""
+        return Reading(bool(self.network.align_corners))
 
     def head(self, number: int) -> nn.Conv2d:
         """One of the heads; negative numbers count from the newest."""
@@ -135,13 +157,34 @@ class SegmentationModel(nn.Module):
                     module.eval()
         return self
 
-    def features(self, images: Tensor) -> Tensor:
-        """Normalised RGB ``N x 3 x H x W`` to the decoder's ``N x C x h x w``, at least 0.
+    def normalised(self, images: Tensor) -> Tensor:
+        """ImageNet's normalisation to the network's own; images that have that already, as is.
 
+        Args:
+            images: ``N x 3 x H x W``, or as :meth:`dkd.network.backbones.Stem.unshuffle` makes
+                them of what this returned.
+        """
+        mean, std = self.network.normalisation
+        usual = (imagenet.MEAN, imagenet.STD)
+        if (mean, std) == usual or images.shape[1] != 3:
+            return images
+        scale, shift = (
+            torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
+            for values in (
+                [ours / own for ours, own in zip(imagenet.STD, std, strict=True)],
+                [(u - m) / s for u, m, s in zip(imagenet.MEAN, mean, std, strict=True)],
+            )
+        )
+        return images * scale + shift
+
+    def features(self, images: Tensor) -> Tensor:
+        """RGB ``N x 3 x H x W`` to the decoder's ``N x C x h x w``, at least 0.
+
+        Images come normalised by ImageNet's mean and deviation, whatever the network's own are.
         In the heads' own type also under autocast: the heads cost next to nothing, and logits of
         8 bits would blur what is distilled.
         """
-        features = cast(Tensor, self.aspp(self.backbone(images)))
+        features = cast(Tensor, self.aspp(self.backbone(self.normalised(images))))
         return features.to(cast(nn.Conv2d, self.cls[0]).weight.dtype)
 
     def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -154,7 +197,7 @@ class SegmentationModel(nn.Module):
         logits = self._heads(features)
         if self.background_channel:
             logits = logits - logits[:, :1]
-        return upsample(logits, size)
+        return upsample(logits, size, self.reading)
 
     def forward(self, images: Tensor, decomposed: int = 0) -> Output:
         """Everything the losses need, so that a wrapper like DDP sees every use of a parameter.
@@ -196,11 +239,11 @@ def _score(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         return F.conv2d(features, weight, bias)
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation to ``size`` (H, W), corners not aligned, in at least float32."""
+def upsample(logits: Tensor, size: tuple[int, int], reading: Reading = USUAL) -> Tensor:
+    """Bilinear interpolation to ``size`` (H, W), in at least float32."""
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=reading.align_corners)
 
 
 def build(network: Network, counts: Sequence[int]) -> SegmentationModel:

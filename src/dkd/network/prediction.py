@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dkd.network.deeplab import SegmentationModel, upsample
+from dkd.network.deeplab import USUAL, Reading, SegmentationModel, upsample
 
 LOGITS_BYTES = 1 << 28
 """Most bytes of logits at full resolution at a time: classes of a large image go in turns."""
@@ -29,7 +29,10 @@ class Likeliest(NamedTuple):
 
 
 def likeliest(
-    logits: Tensor, size: tuple[int, int] | None = None, most_bytes: int = LOGITS_BYTES
+    logits: Tensor,
+    size: tuple[int, int] | None = None,
+    most_bytes: int = LOGITS_BYTES,
+    reading: Reading = USUAL,
 ) -> Likeliest:
     """The likeliest foreground class of every pixel.
 
@@ -40,6 +43,7 @@ def likeliest(
         logits: ``N x (1 + K) x h x w``; channel 0, the auxiliary classifier, takes no part.
         size: H, W to enlarge them to; their own if None.
         most_bytes: of enlarged logits at a time.
+        reading: the model's.
     """
     height, width = size or (logits.shape[-2], logits.shape[-1])
     logit = logits.new_full((len(logits), height, width), -torch.inf)
@@ -47,7 +51,7 @@ def likeliest(
     classes = max(1, most_bytes // (logit.numel() * logit.element_size()))
     for first in range(1, logits.shape[1], classes):
         part = logits[:, first : first + classes]
-        highest, place = (part if size is None else upsample(part, size)).max(dim=1)
+        highest, place = (part if size is None else upsample(part, size, reading)).max(dim=1)
         higher = highest > logit
         logit = torch.where(higher, highest, logit)
         channel = torch.where(higher, (place + first).to(torch.uint8), channel)
@@ -55,7 +59,10 @@ def likeliest(
 
 
 def predict(
-    logits: Tensor, size: tuple[int, int] | None = None, most_bytes: int = LOGITS_BYTES
+    logits: Tensor,
+    size: tuple[int, int] | None = None,
+    most_bytes: int = LOGITS_BYTES,
+    reading: Reading = USUAL,
 ) -> Tensor:
     """Logits ``N x (1 + K) x h x w`` to channel numbers ``N x H x W``, uint8.
 
@@ -63,7 +70,7 @@ def predict(
     Classes whose probabilities both round to 1 are told apart by their logits. Arguments as
     :func:`likeliest` takes them.
     """
-    found = likeliest(logits, size, most_bytes)
+    found = likeliest(logits, size, most_bytes, reading)
     return torch.where(found.logit.sigmoid() > 0.5, found.channel, 0)
 
 
@@ -84,4 +91,4 @@ def segment(
     """
     features = model.features(images)
     logits = model.logits(features, (features.shape[-2], features.shape[-1]))
-    return predict(logits, size, most_bytes)
+    return predict(logits, size, most_bytes, model.reading)

@@ -60,7 +60,7 @@ def prepare_images(
         kind: what it computes in; None is the images' own type.
     """
     if getattr(getattr(model.backbone, "conv1", None), "unshuffled", False):
-        return Stem.unshuffle(images, kind)
+        return Stem.unshuffle(model.normalised(images), kind)
     return images.to(kind or images.dtype, memory_format=_layout(speed))
 
 

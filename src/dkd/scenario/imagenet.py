@@ -7,12 +7,17 @@ import os
 import re
 
 ADDRESS = "https://download.pytorch.org/models/"
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's statistics, of RGB in [0, 1] (torchvision's weights were trained with them)."""
 MIRROR = "DKD_WEIGHTS_URL"
 """Environment variable with the address of a folder that holds the same files."""
 
 FILES = {
     "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
     "resnet50": "resnet50-0676ba61.pth",
+    "resnet34": "resnet34-b627a593.pth",
     "resnet18": "resnet18-f37072fd.pth",
     "mobilenet_v2": "mobilenet_v2-b0353104.pth",
 }

@@ -27,7 +27,9 @@ from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
-Backbone = Literal["resnet101", "resnet50", "resnet18", "mobilenet_v2", "demo"]
+Backbone = Literal[
+    "resnet101", "resnet152", "resnet50", "resnet34", "resnet18", "mobilenet_v2", "demo"
+]
 DataFormat = Literal["voc", "ade20k", "cityscapes", "cvat", "folder", "digits", "packed"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["poly", "warmup_poly"]
@@ -53,6 +55,8 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Weight = Annotated[float, Field(ge=0, le=1e30)]
 """Far from where float32 ends; what diverges below that, training tells."""
 Dilation = Annotated[int, Field(ge=1, le=256)]
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=1e-3, le=1)]
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -137,6 +141,13 @@ class Network(Model):
             own, 16 and of ``demo`` 4, which cannot be changed. 8 sees more and costs more.
         aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 of ``demo``.
         aspp_dropout: share of ASPP's features that step 0 drops; null is 0.1.
+        whole_stage_dilation: in a ResNet, every convolution of a dilated stage spreads its taps
+            alike (segmentation_models_pytorch); null and false: the one whose stride is removed
+            as those before it (torchvision).
+        align_corners: logits are enlarged corner to corner (segmentation_models_pytorch); null
+            and false: each feature stands for a square of pixels (torchvision).
+        mean: of red, green and blue in [0, 1], which normalisation subtracts; null is ImageNet's.
+        std: by which it divides; null is ImageNet's.
     """
 
     backbone: Backbone = "resnet101"
@@ -147,6 +158,10 @@ class Network(Model):
         None
     )
     aspp_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    whole_stage_dilation: bool | None = None
+    align_corners: bool | None = None
+    mean: Annotated[tuple[Mean, Mean, Mean], Field(strict=False)] | None = None
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Field(strict=False)] | None = None
 
     @property
     def stride(self) -> int:
@@ -163,6 +178,11 @@ class Network(Model):
         """:attr:`aspp_dropout` with its default."""
         return 0.1 if self.aspp_dropout is None else self.aspp_dropout
 
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """:attr:`mean` and :attr:`std` with their defaults."""
+        return self.mean or imagenet.MEAN, self.std or imagenet.STD
+
     def structure(self) -> dict[str, Any]:
         """What the network is, whatever it started from, as keys and checkpoints say it.
 
@@ -170,10 +190,15 @@ class Network(Model):
         first: so a network that was there before has the key that it had.
         """
         usual = Network(backbone=self.backbone, weights="none")
-        fields = (
+        mean, std = self.normalisation
+        fields: tuple[tuple[str, Any, Any], ...] = (
             ("output_stride", self.stride, usual.stride),
             ("aspp_dilations", list(self.dilations), list(usual.dilations)),
             ("aspp_dropout", self.dropout, usual.dropout),
+            ("whole_stage_dilation", bool(self.whole_stage_dilation), False),
+            ("align_corners", bool(self.align_corners), False),
+            ("mean", list(mean), list(imagenet.MEAN)),
+            ("std", list(std), list(imagenet.STD)),
         )
         unusual = {field: value for field, value, default in fields if value != default}
         return {"backbone": self.backbone, "aspp_channels": self.aspp_channels, **unusual}
@@ -195,6 +220,8 @@ class Network(Model):
     def _stride_possible(self) -> Self:
         if self.backbone == "demo" and self.output_stride is not None:
             raise ValueError("output_stride: the backbone demo has 4 and no other; leave it null")
+        if self.whole_stage_dilation and not self.backbone.startswith("resnet"):
+            raise ValueError(f"whole_stage_dilation: is for ResNets, not for {self.backbone}")
         return self
 
     @model_validator(mode="after")
