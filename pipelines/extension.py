@@ -9,9 +9,9 @@ from typing import Any
 from kfp import dsl
 
 from dkd.components.evaluate.component import evaluate
+from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
-from dkd.pipelines.incremental import named, step_pipeline
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
 from dkd.scenario import form
 from dkd.scenario.schema import Launch
@@ -26,7 +26,6 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         launch: what the form proposes.
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
-    new_step = step_pipeline("new-step", "Evaluate the new model", on_cluster=on_cluster)
 
     def add_classes(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
@@ -42,20 +41,17 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
             "artifact_root": given["artifact_root"],
             "run_name": prepared.outputs["run_name"],
         }
-        before = named(evaluate, "evaluate-teacher")(
-            step=prepared.outputs["teacher_step"], checkpoint=teacher, **common
-        )
+        before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
         place(before, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
             "Evaluate the teacher"
         )
-        step = new_step(
+        step = learn_step(
             step=prepared.outputs["step"],
             teacher=teacher,
             memory=given["add_with_memory_uri"],
-            s3_secret=secret,
             **common,
         )
-        step.set_display_name("Add the classes")
+        place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name("Add the classes")
         reported = report(
             checkpoints=[teacher, step.outputs["checkpoint"]],
             evaluations=[before.outputs["Output"], step.outputs["evaluation"]],

@@ -1,83 +1,32 @@
 """The pipeline: learn classes step by step. One definition, for a cluster and for a laptop.
 
 The DAG is built from a scenario when it is compiled, because a run-time loop carries nothing
-from one step to the next. Per step one sub-DAG: train (which chooses exemplars too) and
-evaluate. A task costs two pods and half a minute on a cluster, so there is one for what shows
-something of its own, and no more.
+from one step to the next. A task costs two pods and some 20 seconds on a cluster, and a sub-DAG
+another pod, so a step is one task, which does and shows all of it.
 """
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 
 from dkd import methods
-from dkd.components.evaluate.component import evaluate
+from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.report.component import report
-from dkd.components.train.component import train
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
 from dkd.scenario import catalogue, form
 from dkd.scenario.schema import Scenario
 
 
-class StepOutputs(NamedTuple):
-    """What a step hands on: URIs of the checkpoint, its evaluation and the memory."""
-
-    checkpoint: str
-    evaluation: str
-    memory: str
-
-
 def named(component: Any, name: str) -> Any:
     """A component under another name, which becomes its tasks' name.
 
-    The UI (2.17) finds an artifact by the names of task and output alone, whichever sub-DAG they
-    are in: with one name in every step, all steps would show the last one's metrics and page.
+    KFP would number them otherwise, with a first one that has no number.
     """
     other = copy.deepcopy(component)
     other.component_spec.name = name
     return other
-
-
-def step_pipeline(name: str, evaluation: str, *, on_cluster: bool) -> Any:
-    """The sub-DAG of one step: train, evaluate.
-
-    Args:
-        name: of the step's task, unlike any other's in the pipeline.
-        evaluation: how the evaluation is called; the UI puts it over its metrics where it
-            compares runs, and says nothing of the step there.
-        on_cluster: else under the local runner: nothing is tried again.
-    """
-
-    @dsl.pipeline(name=name)  # type: ignore[untyped-decorator]
-    def step(
-        scenario: str,
-        task: list,  # type: ignore[type-arg]
-        step: int,
-        dataset: str,
-        artifact_root: str,
-        run_name: str,
-        s3_secret: str,
-        teacher: str,
-        memory: str,
-    ) -> StepOutputs:
-        inputs = {
-            "scenario": scenario,
-            "task": task,
-            "step": step,
-            "dataset": dataset,
-            "artifact_root": artifact_root,
-            "run_name": run_name,
-        }
-        trained = named(train, f"{name}-train")(teacher=teacher, memory=memory, **inputs)
-        checkpoint = trained.outputs["checkpoint"]
-        evaluated = named(evaluate, f"{name}-evaluate")(checkpoint=checkpoint, **inputs)
-        for each, title in ((trained, "Train"), (evaluated, evaluation)):
-            place(each, LAUNCHING, s3_secret, on_cluster=on_cluster).set_display_name(title)
-        return StepOutputs(checkpoint, evaluated.outputs["Output"], trained.outputs["memory"])
-
-    return step
 
 
 def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
@@ -89,10 +38,6 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
     alone = scenario.model_copy(update={"variants": {}})
-    steps = [
-        step_pipeline(f"step-{n}", f"Evaluate step {n}", on_cluster=on_cluster)
-        for n in range(methods.steps(scenario))
-    ]
 
     def incremental(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
@@ -114,10 +59,12 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
         memory: Any = ""
         checkpoints, evaluations, memories = [], [], []
         for number in range(methods.steps(scenario)):
-            step = steps[number](
-                step=number, teacher=teacher, memory=memory, s3_secret=secret, **common
+            step = named(learn_step, f"step-{number}")(
+                step=number, teacher=teacher, memory=memory, **common
             )
-            step.set_display_name(step_title(scenario, number))
+            place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
+                step_title(scenario, number)
+            )
             teacher, memory = step.outputs["checkpoint"], step.outputs["memory"]
             checkpoints.append(teacher)
             evaluations.append(step.outputs["evaluation"])

@@ -1,4 +1,4 @@
-"""Scores the model of one step."""
+"""Scores a model that is there already."""
 
 from kfp import dsl
 
@@ -18,16 +18,16 @@ def evaluate(
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     step_page: dsl.Output[dsl.HTML],
 ) -> str:
-    """Scores the step's model on the test images of all classes seen so far, and judges it.
+    """Scores the model on the test images of all classes that it knows.
 
     Args:
         scenario: the resolved scenario, as JSON.
         task: class names by step.
-        step: which step.
+        step: the model's.
         dataset: URI of the data set artifact.
         artifact_root: where results lie.
         run_name: name of the run.
-        checkpoint: URI of the step's checkpoint.
+        checkpoint: URI of the model.
         metrics: the same keys at every step, so that runs compare.
         confusion_matrix: drawn where it is readable.
         step_page: this step and those before it.
@@ -35,31 +35,12 @@ def evaluate(
     Returns:
         URI of the evaluation; empty if the data set shows no class that the model knows.
     """
-    from pathlib import Path
-
-    from dkd.errors import UserError, told
-    from dkd.report import collect, gate
+    from dkd.components import evaluation
+    from dkd.errors import told
     from dkd.steps import stages
 
     with told():
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, checkpoint=checkpoint)
-        if not stages.has_test_images(spec):
-            print(f"step {spec.step} evaluate: no test image shows a class of this model")
-            return ""
-        outcome = stages.ensure(spec, "evaluate", run_name)
-        shown = collect.shown(outcome.manifest, spec)
-        result = collect.so_far(spec, outcome.manifest, run_name)
-        Path(step_page.path).write_text(collect.page([result]), encoding="utf-8")
-        checks = result.steps[-1].gate
-        if verdict := gate.verdict(checks):
-            print(f"step {spec.step}: {verdict}")
-        if gate.failed(checks) and spec.scenario.gate.on_failure == "stop":
-            raise UserError(
-                f"step {spec.step}: {verdict}; the run stops here (gate.on_failure=stop), what was "
-                f"trained is kept: {checkpoint}"
-            )
-    for name, value in shown.metrics.items():
-        metrics.log_metric(name, value)
-    if len(shown.channels) <= collect.READABLE_CHANNELS:
-        confusion_matrix.log_confusion_matrix(list(shown.channels), shown.confusion)
-    return outcome.manifest.uri
+        made = stages.ensure(spec, run_name, ["evaluate"]).get("evaluate")
+        evaluation.show(spec, made, run_name, metrics, confusion_matrix, step_page.path)
+    return made.uri if made else ""

@@ -47,8 +47,8 @@ class Compiled:
 
 
 def _kind(label: str) -> str:
-    """A component's name without the step that it stands in: ``exec-step-1-train``, ``train``."""
-    return re.sub(r"^(exec|comp)-(step-\d+-)?", "", label)
+    """A component's name without its step's number: ``exec-step-1``, ``step``."""
+    return re.sub(r"^(exec|comp)-|(?<=step)-\d+$", "", label)
 
 
 def compiled(scenario: Scenario, image: str) -> Compiled:
@@ -171,7 +171,7 @@ class Tasks:
         """Starts a component.
 
         Args:
-            component: as the compiled pipeline names it, e.g. ``train``.
+            component: as the compiled pipeline names it, e.g. ``report``; ``step`` for any step.
             on: the machine that its pod must be on, if any.
             arguments: its parameters.
         """

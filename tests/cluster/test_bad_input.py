@@ -64,7 +64,7 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
         dotted |= {f"training.{key}": value for key, value in (training or {}).items()}
         run = f"bad-{time.time_ns()}"
         task = tasks.inside(poor, account).start(
-            "train",
+            "step",
             scenario=scenario.override(dotted).model_dump_json(),
             task=[list(names) for names in scenario.task],
             step=0.0,

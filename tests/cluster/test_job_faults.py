@@ -99,7 +99,7 @@ def begin(tasks: Tasks, long: Scenario, store: str, request: pytest.FixtureReque
             "artifact_root": f"{store}/{name}",
             "run_name": name,
         }
-        task = tasks.start("train", on=on, **arguments, teacher="", memory="")
+        task = tasks.start("step", on=on, **arguments, teacher="", memory="")
         line = task.wait_for("ranks created in namespace", 60)
         step = Step(task, arguments, tasks.namespace, line.split(":")[0])
         begun.append(step)
@@ -175,14 +175,14 @@ def test_the_job_is_deleted_by_somebody(begin: Any, tasks: Tasks, undisturbed: s
     message = step.task.failure()
     assert f"TrainJob {step.name} was deleted by someone else" in message
     assert len(message.splitlines()) == 1
-    again = tasks.start("train", **step.arguments, teacher="", memory="")
+    again = tasks.start("step", **step.arguments, teacher="", memory="")
     assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
     assert "resumed from s3://" in again.log
 
 
 def test_two_launching_tasks_for_one_job(begin: Any, tasks: Tasks, undisturbed: str) -> None:
     step = begin()
-    other = tasks.start("train", **step.arguments, teacher="", memory="")
+    other = tasks.start("step", **step.arguments, teacher="", memory="")
     other.wait_for(f"{step.name}: running since")
     assert step.checkpoint() == undisturbed
     assert artifacts.load(other.result(60)["checkpoint"]).digest == undisturbed
@@ -199,7 +199,7 @@ def test_the_result_of_a_complete_job_is_gone(begin: Any, tasks: Tasks, undistur
         if entry.uri.endswith("/manifest.json")
     )
     storage.delete([manifest])
-    again = tasks.start("train", **step.arguments, teacher="", memory="")
+    again = tasks.start("step", **step.arguments, teacher="", memory="")
     again.wait_for(f"{step.name}: completed earlier, but its result is gone; running it again")
     assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
 
@@ -219,7 +219,7 @@ def test_the_launching_pod_is_killed_and_tried_again(
     assert step.task.ended(30) == "Failed"
     job = get("trainjob", step.name, step.namespace)
     assert job
-    again = tasks.start("train", **step.arguments, teacher="", memory="")
+    again = tasks.start("step", **step.arguments, teacher="", memory="")
     again.wait_for(f"{step.name}: running since {job['metadata']['creationTimestamp']}; following")
     assert artifacts.load(again.result(600)["checkpoint"]).digest == undisturbed
     assert "resumed from" not in again.log  # the ranks were not disturbed

@@ -57,14 +57,13 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
     checkpoints, evaluations, memories, logs = [], [], [], []
     for step in range(3):
         place = {**common, "step": float(step)}
-        trained = tasks.start("train", **place, teacher=teacher, memory=memory)
-        results = trained.result(600)
+        learned = tasks.start("step", **place, teacher=teacher, memory=memory)
+        results = learned.result(600)
         teacher, memory = results["checkpoint"], results["memory"]
         checkpoints.append(teacher)
         memories.append(memory)
-        logs.append(trained.log)
-        evaluated = tasks.start("evaluate", **place, checkpoint=teacher)
-        evaluations.append(evaluated.result()["Output"])
+        evaluations.append(results["evaluation"])
+        logs.append(learned.log)
     report = tasks.start(
         "report", **common, checkpoints=checkpoints, evaluations=evaluations, memories=memories
     )
@@ -131,7 +130,7 @@ def test_a_step_as_a_pytorchjob(
     elsewhere = scenario.override({"launch.backend": "pytorchjob"})
     root = f"{store}/pytorchjob"
     step = tasks.inside(unrestricted).start(
-        "train",
+        "step",
         **{
             **on_cluster["common"],
             "scenario": elsewhere.model_dump_json(),

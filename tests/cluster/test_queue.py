@@ -65,7 +65,7 @@ def test_a_job_waits_for_the_quota_of_all_its_nodes(
         {"launch.queue": "dkd", "launch.memory": "1500Mi", "launch.processes_per_node": 1}
     )
     task = tasks.inside(namespace).start(
-        "train",
+        "step",
         scenario=queued.model_dump_json(),
         task=[list(names) for names in queued.task],
         step=0.0,

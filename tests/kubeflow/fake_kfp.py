@@ -169,9 +169,9 @@ class FakeKfp:
         return f"{BEFORE}{own}{AFTER}"
 
     def _workflow(self, run: Object) -> Object:
-        """Prepare data, then Train in two steps, each of which ends when the next begins."""
+        """Prepare data, then two steps, each of which ends when the next begins."""
         asked = self.asked[run["run_id"]] = self.asked.get(run["run_id"], 0) + 1
-        places = ["prepare-data", "step-0.step-0-train", "step-1.step-1-train"][:asked]
+        places = ["prepare-data", "step-0", "step-1"][:asked]
         nodes: list[Object] = []
         for number, place in enumerate(places):
             last = number == 2

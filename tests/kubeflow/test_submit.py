@@ -56,7 +56,7 @@ def test_a_run_is_submitted_and_watched(dkd: Command, kfp: FakeKfp, form: str, k
     assert f"/#/runs/details/{run['run_id']}" in done.stdout
     assert f"kubectl logs -f -n kubeflow -l pipeline/runid={run['run_id']}" in done.stdout
     told = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines()[4:]]
-    first = "Step 0: 15 classes / Train"
+    first = "Step 0: 15 classes"
     assert told[:3] == [
         "running    Prepare data",
         "succeeded  Prepare data",
@@ -159,7 +159,7 @@ def test_status_logs_and_cancel(dkd: Command, kfp: FakeKfp) -> None:
     assert "10:00:00" in shown.stdout
     printed = dkd("logs", "mine", "--follow")
     assert printed.stdout.count("made by a test") == 3
-    assert printed.stdout.endswith("=== Step 1: + 5 classes / Train\nmade by a test\n  epoch 1/2\n")
+    assert printed.stdout.endswith("=== Step 1: + 5 classes\nmade by a test\n  epoch 1/2\n")
     assert dkd("logs", "mine", "--task", "prepare").stdout.count("===") == 1
     assert "no task 'nothing'" in refused(dkd, "logs", "mine", "--task", "nothing")
     assert "has ended: succeeded" in dkd("cancel", "mine").stdout
@@ -215,7 +215,7 @@ def test_following_outlives_an_endpoint_that_does_not_answer(
     [
         ("root-driver", "Start (driver)"),
         ("root.step-0-driver", "Step 0: 15 classes (driver)"),
-        ("root.step-0.step-0-train-driver", "Step 0: 15 classes / Train (driver)"),
+        ("root.step-1-driver", "Step 1: + 5 classes (driver)"),
     ],
 )
 @pytest.mark.parametrize("form", ["plain", "stock"])
@@ -237,8 +237,8 @@ def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp, form: str) -> None
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
     assert done.exit_code == 2
     assert "run mine failed at Step 1: " in done.stderr
-    assert "/ Train: it is broken; mend it (http" in done.stderr
-    assert "/ Train: it is broken; mend it (http" in dkd("status", "mine").stdout
+    assert "+ 5 classes: it is broken; mend it (http" in done.stderr
+    assert "+ 5 classes: it is broken; mend it (http" in dkd("status", "mine").stdout
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_what_a_component_printed_last_is_told(
 ) -> None:
     kfp.fails, kfp.last = True, f"{last}\nError: exit status 1\n"
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
-    assert f"/ Train: {told}" in done.stderr
+    assert f"+ 5 classes: {told}" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["plain", "retried", "stock"])
@@ -353,7 +353,7 @@ def test_a_run_whose_workflow_is_kept_elsewhere(dkd: Command, kfp: FakeKfp) -> N
     assert "running    Prepare data" in shown or "succeeded  Prepare data" in shown, shown
     done = dkd("submit", *VOC, "--run-name", "other", "--watch")
     assert done.exit_code == 0, done.output
-    assert "succeeded  Step 0: 15 classes / Train" in done.stdout
+    assert "succeeded  Step 0: 15 classes" in done.stdout
     printed = dkd("logs", "other").stdout
     assert "=== Prepare data: its pods are not known here, see http" in printed
 

@@ -9,9 +9,9 @@ import step_runs
 from kfp import dsl
 
 from dkd.components.evaluate.component import evaluate
+from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
-from dkd.components.train.component import train
 from dkd.scenario import catalogue, form
 from dkd.scenario.schema import Launch, parse
 from dkd.steps import stages
@@ -193,21 +193,24 @@ def test_new_classes_are_names_of_the_data_set(
 
 
 def test_a_model_is_recorded_by_uri_and_origins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In KFP's metadata, and as the content that the UI previews, the URI first."""
+    """In KFP's metadata, and as the content that the UI previews, the URI first; also where there
+    was nothing to score it on.
+    """
     teacher = {"uri": "s3://b/checkpoints/t", "digest": "0" * 64}
     made = artifacts.publish(
         str(tmp_path / "checkpoints/k"), {"x": b"1"}, kind="test", metadata={"teacher": teacher}
     )
-    monkeypatch.setattr(stages, "ensure", lambda *_: stages.Outcome(made, found=True))
     model = dsl.Model(uri=str(tmp_path / "model"))
-    given = arguments(tmp_path)
-    document = json.loads(given["scenario"])
-    for size, memory in ((0, ""), (10, made.uri)):
-        scenario = json.dumps(document | {"memory_size": size})
-        trained = train.python_func(scenario, [["one"]], 0, "d", "r", "mine", model)
-        assert (trained.checkpoint, trained.memory) == (made.uri, memory)
+    shown = (dsl.Metrics(), dsl.ClassificationMetrics(), dsl.HTML())
+    scenario = arguments(tmp_path)["scenario"]
+    for results, memory in (({"train": made}, ""), ({"train": made, "memory": made}, made.uri)):
+        monkeypatch.setattr(stages, "ensure", lambda *_, results=results: results)
+        step = (scenario, [["one"]], 0, "d", "r", "mine", "", "")
+        learned = learn_step.python_func(*step, model, *shown)
+        assert learned == (made.uri, "", memory)
+        assert "no test image shows a class of this model" in capsys.readouterr().out
     assert model.metadata["teacher_uri"] == teacher["uri"]
     lines = (tmp_path / "model").read_text().splitlines()
     assert lines[:2] == [f"uri: {made.uri}", f"digest: {made.digest}"]

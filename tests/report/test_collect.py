@@ -12,7 +12,7 @@ from dkd.report.gate import failed, verdict
 from dkd.report.tables import markdown_table, table
 from dkd.scenario.schema import Data
 from dkd.steps import stages
-from dkd.steps.step import StepSpec
+from dkd.steps.step import Step, StepSpec
 from dkd.storage import artifacts
 from dkd.worker.job import StepJob
 
@@ -90,7 +90,7 @@ def test_new_data_whose_validation_shows_no_known_class(
     job.perform("memory")
     made = artifacts.load(job.step.checkpoint_uri)
     known = spec.model_copy(update={"checkpoint": made.uri})
-    assert not stages.has_test_images(known)
+    assert Step.open(known).stages == ("train", "memory")
     result = collect.gather(
         extension.scenario,
         extension.task,

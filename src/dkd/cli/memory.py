@@ -64,7 +64,7 @@ def choose(**given: Any) -> None:
     \b
     dkd memory choose demo --variant DKD --set memory_size=200 --step 0
     """
-    perform("memory", **given)
+    perform(("memory",), **given)
 
 
 @command.command("forget")

@@ -1,4 +1,4 @@
-"""``dkd train``, and what it shares with ``dkd memory choose``: one stage of one step."""
+"""``dkd train``, and what it shares with ``dkd memory choose``: one step."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,11 +49,11 @@ def command(**given: Any) -> None:
     dkd train demo --variant DKD --step 0
     dkd train demo --variant DKD --step 1 --teacher s3://dkd/checkpoints/3f...
     """
-    perform("train", **given)
+    perform(("train", "evaluate", "memory"), **given)
 
 
 def perform(
-    stage: "Stage",
+    wanted: Sequence["Stage"],
     scenario: str,
     data: str | None,
     assignments: Sequence[str],
@@ -66,7 +66,7 @@ def perform(
     root: str | None,
     workspace: Path,
 ) -> None:
-    """Has one stage of a step done, and prints the URIs of what there is then.
+    """Has stages of a step done, and prints the URIs of what there is then.
 
     Raises:
         UserError: bad input, or the job failed.
@@ -92,7 +92,7 @@ def perform(
     if (step > 0) != bool(teacher):
         needed = f"name the checkpoint of step {step - 1}" if step else "step 0 has no teacher"
         raise UserError(f"--teacher: {needed}")
-    if stage == "memory" and chosen.memory_size == 0:
+    if "train" not in wanted and chosen.memory_size == 0:
         raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
     name = check_run_name(run_name) if run_name else slug(chosen.name, variant or "")
     with local_runner.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
@@ -113,13 +113,13 @@ def perform(
             memory=memory,
         )
         opened = Step.open(spec)
-        if stage != "train" and artifacts.find(opened.checkpoint_uri) is None:
+        if "train" not in wanted and artifacts.find(opened.checkpoint_uri) is None:
             raise UserError(
                 f"step {step}: not trained yet with this scenario, data set, teacher and memory; "
                 "use dkd train"
             )
         with training_progress(1):
-            stages.ensure(spec, stage, name, click.echo)
+            stages.ensure(spec, name, wanted, click.echo)
         click.echo("")
         for done in opened.stages:
             click.echo(f"{done:<9} {stages.result_uri(opened, done)}")

@@ -5,7 +5,7 @@ holds no torch, and start jobs of the training image.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from dkd.scenario.schema import EXTENSION_GATE, Data, Network, Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps import initial_weights
 from dkd.steps.step import (
+    STAGES,
     Stage,
     Step,
     StepSpec,
@@ -52,19 +53,6 @@ class Prepared:
     scenario: Scenario
     task: Task
     dataset: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A stage's result.
-
-    Attributes:
-        manifest: the artifact.
-        found: it was there before; nothing was computed.
-    """
-
-    manifest: Manifest
-    found: bool
 
 
 def parsed_scenario(scenario: str) -> Scenario:
@@ -230,11 +218,6 @@ def _way_on(document: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": name, "method_options": document.get("method_options", {})}
 
 
-def has_test_images(spec: StepSpec) -> bool:
-    """Whether the data set shows any class that the step's model knows, to score it on."""
-    return bool(Step.open(spec).test_records)
-
-
 def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> tuple[Dataset, str]:
     if data.format == "packed":
         dataset, _ = packed.open_dataset(data.root)
@@ -251,53 +234,55 @@ def _publish_dataset(data: Data, root: str, progress: Callable[[str], None]) -> 
     return packed.open_dataset(uri)[0], uri
 
 
-def ensure(spec: StepSpec, stage: Stage, run: str, say: Callable[[str], None] = print) -> Outcome:
-    """The stage's result: found if it was made before, else made by the step's job now.
-
-    A job that trains does the step's other stages too while its processes are warm; the
-    components for those stages then find their results.
+def ensure(
+    spec: StepSpec,
+    run: str,
+    wanted: Collection[Stage] = STAGES,
+    say: Callable[[str], None] = print,
+) -> dict[Stage, Manifest]:
+    """A step's results: found where they were made before, else made by the step's job now.
 
     Args:
         spec: the step.
-        stage: which result is asked for.
         run: name of the run, kept with what is made so that a later run can say its origin.
+        wanted: which results are asked for.
         say: prints a line.
 
     Returns:
-        The result.
+        Those that the step has: no evaluation without test images, no memory of size 0.
 
     Raises:
         UserError: bad inputs, or the job failed.
     """
     step = Step.open(spec)
-    label = f"step {spec.step} {stage}"
-    if stage not in step.stages:
-        raise UserError(f"{label}: memory_size is 0: no exemplars are kept")
+    asked = tuple(stage for stage in step.stages if stage in wanted)
     # Named before it is there: what a running job saves and is about to publish is in use.
     note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory, step.checkpoint_uri))
-    missing = missing_stages(step)
-    if stage not in missing:
-        manifest = artifacts.load(result_uri(step, stage))
-        note_uses(spec.root, run, (manifest.uri,))
-        # A result of this very run was made by the train stage's job a moment ago.
-        made_here = manifest.metadata.get("run") == run
-        verb = "done" if made_here else f"found, made by run {manifest.metadata.get('run')}"
-        say(f"{label}: {verb} at {manifest.created}, {manifest.uri}")
-        return Outcome(manifest, found=not made_here)
-    wanted = missing if stage == "train" else (stage,)
-    arguments = ("--step", spec.model_dump_json(), "--stages", ",".join(wanted), "--run-name", run)
+    missing = tuple(stage for stage in missing_stages(step) if stage in asked)
+    if missing:
+        _make(step, missing, run)
+    made = {stage: artifacts.load(result_uri(step, stage)) for stage in asked}
+    note_uses(spec.root, run, (manifest.uri for manifest in made.values()))
+    for stage, manifest in made.items():
+        if stage not in missing:
+            maker = manifest.metadata.get("run")
+            verb = "done" if maker == run else f"found, made by run {maker}"
+            say(f"step {spec.step} {stage}: {verb} at {manifest.created}, {manifest.uri}")
+    return made
+
+
+def _make(step: Step, missing: tuple[Stage, ...], run: str) -> None:
+    """Has the step's job make what is missing, all of it while its processes are warm."""
+    spec = step.spec
+    arguments = ("--step", spec.model_dump_json(), "--stages", ",".join(missing))
     launcher(step.scenario.launch).run(
         Job(
-            name=f"dkd-{digest([run, spec.model_dump(mode='json'), wanted])[:16]}",
+            name=f"dkd-{digest([run, spec.model_dump(mode='json'), missing])[:16]}",
             module="dkd.train",
-            arguments=arguments,
-            environment={},
-            result=step.checkpoint_uri if stage == "train" else result_uri(step, stage),
+            arguments=(*arguments, "--run-name", run),
+            result=result_uri(step, missing[0]),
         )
     )
-    made = tuple(result_uri(step, each) for each in wanted)
-    note_uses(spec.root, run, made)
-    return Outcome(artifacts.load(result_uri(step, stage)), found=False)
 
 
 def note_uses(root: str, run: str, uris: Iterable[str]) -> None:

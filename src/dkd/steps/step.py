@@ -167,9 +167,15 @@ class Step:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What the step consists of. Exemplars are chosen after the last step too: the next
-        classes may come one day (``dkd extend``).
+        classes may come one day (``dkd extend``). Without a test image of any class that the
+        model knows there is nothing to score it on.
         """
-        return STAGES if self.scenario.memory_size else ("train", "evaluate")
+        lacking: set[Stage] = set()
+        if not self.test_records:
+            lacking.add("evaluate")
+        if not self.scenario.memory_size:
+            lacking.add("memory")
+        return tuple(stage for stage in STAGES if stage not in lacking)
 
     # ---- identities: everything that changes a result, and nothing else
 

@@ -1,0 +1,70 @@
+"""Learns one step: trains, evaluates and chooses exemplars, as one torchrun job."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from dkd.components import component
+
+
+@component
+def learn_step(
+    scenario: str,
+    task: list,  # type: ignore[type-arg]
+    step: int,
+    dataset: str,
+    artifact_root: str,
+    run_name: str,
+    teacher: str,
+    memory: str,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
+    step_page: dsl.Output[dsl.HTML],
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Learned", [("checkpoint", str), ("evaluation", str), ("memory", str)]
+):
+    """Trains the step, scores its model on the test images of all classes seen so far, judges it,
+    and chooses the exemplars that stand for them. What is found under the artifact root is not
+    made again.
+
+    Args:
+        scenario: the resolved scenario, as JSON.
+        task: class names by step.
+        step: which step.
+        dataset: URI of the data set artifact.
+        artifact_root: where results lie.
+        run_name: name of the run.
+        teacher: URI of the previous step's checkpoint; empty at step 0.
+        memory: URI of the previous exemplar memory; empty without.
+        model: KFP's record of the checkpoint: where it lies and what it was made of. The same
+            is its content, because the UI previews that and shows no metadata beside a graph.
+        metrics: the same keys at every step, so that runs compare.
+        confusion_matrix: drawn where it is readable.
+        step_page: this step and those before it.
+
+    Returns:
+        URIs of the checkpoint, of its evaluation (empty if the data set shows no class that the
+        model knows), and of the memory for the next step (empty if the scenario keeps none).
+    """
+    from collections import namedtuple
+    from pathlib import Path
+
+    from dkd.components import evaluation
+    from dkd.errors import told
+    from dkd.steps import stages
+    from dkd.steps.step import STAGES
+
+    with told():
+        spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
+        made = stages.ensure(spec, run_name)
+        lineage = stages.lineage(made["train"])
+        Path(model.path).write_text(
+            "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
+        )
+        model.metadata.update(lineage)
+        evaluation.show(
+            spec, made.get("evaluate"), run_name, metrics, confusion_matrix, step_page.path
+        )
+    Learned = namedtuple("Learned", ["checkpoint", "evaluation", "memory"])
+    return Learned(*(made[stage].uri if stage in made else "" for stage in STAGES))
