@@ -27,7 +27,7 @@ from dkd.steps.step import Step, StepSpec
 from dkd.training.loop import Trainer
 from dkd.training.ranks import Ranks
 
-BACKBONES = ["demo", "resnet18", "resnet50", "mobilenet_v2"]
+BACKBONES = ["demo", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large"]
 CLASSES = ("a", "b", "c", "d")
 FAST = {
     "channels_last": True,

@@ -392,5 +392,5 @@ def test_output_strides_are_8_or_16(stride: int) -> None:
 
 def test_the_demonstrations_backbone_has_its_own_stride() -> None:
     document = {"backbone": "demo", "output_stride": 8}
-    with pytest.raises(UserError, match="output_stride: the backbone demo has 4 and no other"):
+    with pytest.raises(UserError, match="output_stride: of demo it is 4, not 8"):
         parse_part(Network, document, "", within="network")

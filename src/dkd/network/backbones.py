@@ -2,21 +2,28 @@
 
 All but ``demo`` are torchvision's networks without their classifier, brought to output stride
 16 by dilating the last stage instead of striding it, or to 8 by dilating the last two
-(DeepLabV3, arXiv 1706.05587).
+(DeepLabV3, arXiv 1706.05587). Those with layer normalisation are in
+:mod:`dkd.network.layer_normalised`; :func:`get` knows those from outside too.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import mobilenet_v3_large
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from dkd.errors import UserError
+from dkd.network import layer_normalised
+from dkd.network.layer_normalised import LayerNormalised
 from dkd.network.normalisation import BatchNorm2d
+from dkd.scenario import backbones
 
 # A tenth of the usual momentum, as in the published runs.
 _norm = partial(BatchNorm2d, momentum=0.01)
@@ -27,13 +34,30 @@ class Backbone:
     """A backbone as the decoder needs to know it.
 
     Attributes:
-        make: builds the network with random weights, of the output stride that is named, or of
-            its usual one.
+        make: builds the network with random weights, of the output stride that ``stride`` says.
+            It takes images ``N x 3 x H x W``, normalised RGB, to features
+            ``N x channels x ceil(H / stride) x ceil(W / stride)`` of their type. What it cannot
+            build it refuses with a ValueError.
         channels: of the feature map.
+        classifier: how names of tensors begin that a file of weights may hold besides.
     """
 
     make: Callable[..., nn.Module]
     channels: int
+    classifier: tuple[str, ...] = ("fc.", "classifier.", "head.")
+
+    def build(self, stride: int) -> nn.Module:
+        """The network, its batch normalisation of the kind that can be folded and shared.
+
+        Raises:
+            UserError: it cannot have this output stride, or normalises in a way that cannot be
+                shared across ranks.
+        """
+        try:
+            network = self.make(stride=stride)
+        except ValueError as error:
+            raise UserError(f"network.output_stride: {stride}: {error}") from None
+        return shareable(network)
 
 
 class Stem(nn.Conv2d):
@@ -188,6 +212,28 @@ class _MobileNetV2Features(MobileNetV2):  # type: ignore[misc]
         return cast(Tensor, self.features(x))
 
 
+class _MobileNetV3Features(nn.Module):
+    """With the last 1x1 convolution, as torchvision's DeepLabV3 has it.
+
+    A depthwise convolution whose stride goes is dilated itself, as torchvision does it
+    (MobileNetV3, arXiv 1905.02244).
+    """
+
+    def __init__(self, stride: int = 16) -> None:
+        super().__init__()
+        norm = partial(BatchNorm2d, eps=0.001, momentum=0.01)
+        self.features = mobilenet_v3_large(dilated=True, norm_layer=norm).features
+        for layer in self.features[7:].modules() if stride == 8 else ():
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+                layer.stride = (1, 1)
+                spread = 2 * layer.dilation[0]
+                layer.dilation = (spread, spread)
+                layer.padding = tuple(spread * (size // 2) for size in layer.kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.features(x))
+
+
 class _DemoFeatures(nn.Module):
     """Seven 3x3 convolutions at output stride 4, for scenes of 64 pixels on one CPU core."""
 
@@ -233,6 +279,9 @@ def watch_stages(backbone: nn.Module, watch: Callable[[Tensor], None]) -> None:
         backbone: of this module; of any other the result alone is looked at.
         watch: called once for each stage, first to last, with ``N x C x h x w``.
     """
+    if isinstance(backbone, LayerNormalised):
+        backbone.watch = watch
+        return
     if isinstance(backbone, ResNetFeatures):
         for layer in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):
             layer[-1].watch = watch
@@ -240,6 +289,8 @@ def watch_stages(backbone: nn.Module, watch: Callable[[Tensor], None]) -> None:
     stages: list[nn.Module] = [backbone]
     if isinstance(backbone, _MobileNetV2Features):
         stages = [backbone.features[number] for number in (3, 6, 13, 17)]
+    elif isinstance(backbone, _MobileNetV3Features):
+        stages = [backbone.features[number] for number in (3, 6, 12, 16)]
     elif isinstance(backbone, _DemoFeatures):
         stages = [backbone.stem, backbone.stage1, backbone.widen, backbone.stage2]
     for stage in stages:
@@ -281,12 +332,73 @@ def dilate_whole_stages(backbone: nn.Module, stride: int) -> None:
                 module.dilation = module.padding = (dilation, dilation)
 
 
+def shareable(network: nn.Module) -> nn.Module:
+    """The network with :class:`~dkd.network.normalisation.BatchNorm2d` for PyTorch's own.
+
+    Names, parameters and results stay. Any other batch normalisation would leave ranks on a CPU
+    with statistics of their own.
+
+    Raises:
+        UserError: it has some.
+    """
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if not isinstance(child, nn.modules.batchnorm._BatchNorm):
+                continue
+            if isinstance(child, BatchNorm2d):
+                continue
+            if type(child) is not nn.BatchNorm2d or not (child.affine and child.momentum):
+                raise UserError(
+                    f"network.backbone: its {name} is a {type(child).__name__}; only "
+                    "torch.nn.BatchNorm2d with its defaults can be shared across ranks"
+                )
+            ours = BatchNorm2d(child.num_features, child.eps, child.momentum, device="meta")
+            ours.load_state_dict(child.state_dict(), assign=True)
+            setattr(parent, name, ours)
+    return network
+
+
+_RESNET, _MOBILENET = ("fc.",), ("classifier.",)
+
 BACKBONES: dict[str, Backbone] = {
-    "resnet101": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 23, 3]), channels=2048),
-    "resnet152": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 8, 36, 3]), channels=2048),
-    "resnet50": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 6, 3]), channels=2048),
-    "resnet34": Backbone(partial(ResNetFeatures, _BasicBlock, [3, 4, 6, 3]), channels=512),
-    "resnet18": Backbone(partial(ResNetFeatures, _BasicBlock, [2, 2, 2, 2]), channels=512),
-    "mobilenet_v2": Backbone(_MobileNetV2Features, channels=320),
+    "resnet101": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 23, 3]), 2048, _RESNET),
+    "resnet152": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 8, 36, 3]), 2048, _RESNET),
+    "resnet50": Backbone(partial(ResNetFeatures, _Bottleneck, [3, 4, 6, 3]), 2048, _RESNET),
+    "resnet34": Backbone(partial(ResNetFeatures, _BasicBlock, [3, 4, 6, 3]), 512, _RESNET),
+    "resnet18": Backbone(partial(ResNetFeatures, _BasicBlock, [2, 2, 2, 2]), 512, _RESNET),
+    "mobilenet_v2": Backbone(_MobileNetV2Features, 320, (*_MOBILENET, "features.18.")),
+    "mobilenet_v3_large": Backbone(_MobileNetV3Features, 960, _MOBILENET),
+    **{
+        name: Backbone(partial(layer_normalised.Swin, name), channels, ("head.",))
+        for size, channels in (("t", 768), ("s", 768), ("b", 1024))
+        for name in (f"swin_{size}", f"swin_v2_{size}")
+    },
+    **{
+        name: Backbone(partial(layer_normalised.ConvNeXt, name), channels, ("classifier.2.",))
+        for name, channels in (("convnext_tiny", 768), ("convnext_base", 1024))
+    },
     "demo": Backbone(_DemoFeatures, channels=48),
 }
+"""The package's own."""
+
+
+def get(name: str) -> Backbone:
+    """The backbone of this name, the package's own or another's.
+
+    Raises:
+        UserError: there is none, or the package that brings it cannot be used.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    for entry in entry_points(group=backbones.GROUP, name=name):
+        try:
+            found = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"network.backbone: {name!r} is {entry.value}, but {error}") from None
+        if not isinstance(found, Backbone):
+            raise UserError(f"network.backbone: {name!r} is {entry.value}, no {__name__}.Backbone")
+        return found
+    raise UserError(
+        f"network.backbone: {name!r} is none of {', '.join(backbones.names())}; one from outside "
+        "needs its package installed"
+    )

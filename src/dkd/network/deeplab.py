@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dkd.network.backbones import BACKBONES, dilate_whole_stages
+from dkd.network import backbones
 from dkd.network.normalisation import BatchNorm2d
 from dkd.scenario import imagenet
 from dkd.scenario.schema import Network
@@ -113,17 +113,18 @@ class SegmentationModel(nn.Module):
             ``k >= 1`` holds the classes of step ``k - 1``.
         background_channel: head 0 is the background's instead, of a softmax over all channels:
             it learns like the others.
-        statistics_frozen: batch normalisation and dropout stay in eval mode under ``train()``.
+        statistics_frozen: all parts stay in eval mode under ``train()``: normalisation by running
+            statistics, nothing dropped at random.
     """
 
     def __init__(self, network: Network, counts: Sequence[int]) -> None:
         super().__init__()
-        backbone = BACKBONES[network.backbone]
+        backbone = backbones.get(network.backbone)
         channels = network.aspp_channels
         self.network = network
-        self.backbone = backbone.make(stride=network.stride)
+        self.backbone = backbone.build(network.stride)
         if network.whole_stage_dilation:
-            dilate_whole_stages(self.backbone, network.stride)
+            backbones.dilate_whole_stages(self.backbone, network.stride)
         self.aspp = ASPP(backbone.channels, channels, network.dilations, network.dropout)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
         self.background_channel = False
@@ -152,9 +153,8 @@ class SegmentationModel(nn.Module):
         """Sets training mode, except for what is frozen."""
         super().train(mode)
         if self.statistics_frozen:
-            for module in self.modules():
-                if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout)):
-                    module.eval()
+            for part in self.children():
+                part.eval()
         return self
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -284,14 +284,19 @@ def grow(teacher: SegmentationModel, new: int) -> SegmentationModel:
     return student
 
 
+_NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
 def freeze_for_later_step(model: SegmentationModel) -> None:
     """Prepares a student for a step > 0, in place.
 
-    Every batch normalisation uses its running statistics and keeps them, its affine parameters
-    are not learned, and dropout is off, whatever ``train()`` is called with later.
+    Every batch normalisation uses its running statistics and keeps them, no normalisation's affine
+    parameters are learned (layer and group normalisation have nothing else that could be frozen:
+    their statistics are of each image alone), and dropout and stochastic depth are off, whatever
+    ``train()`` is called with later.
     """
     model.statistics_frozen = True
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, _NORMALISATIONS):
             module.requires_grad_(False)
     model.train(model.training)

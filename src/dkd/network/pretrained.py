@@ -12,44 +12,48 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dkd.errors import UserError
-from dkd.network import torch_files
-from dkd.network.backbones import BACKBONES
+from dkd.network import backbones, torch_files
+from dkd.network.backbones import Backbone
 from dkd.network.checkpoint import load_strictly, require_fit
 from dkd.network.deeplab import SegmentationModel
+from dkd.scenario.backbones import output_strides
 
 _SCALE = "::scale"
-# What torchvision's ResNets and MobileNetV2 end in (see the latter in dkd.network.backbones).
-_CLASSIFIER = ("fc.", "classifier.", "features.18.")
 
 
 def convert(path: Path, backbone: str, name: str = "") -> dict[str, Tensor]:
     """A backbone's tensors from a file of weights: float32, each of its shape, none more.
 
-    Tensors of the classifier that torchvision's network ends in are passed over, and counts of
+    Tensors of the classifier that the network ends in elsewhere are passed over, and counts of
     batches, which older files lack and nothing uses, may be absent. Anything else that is
     missing, left over, of another shape or not finite is an error.
 
     Args:
         path: the file.
-        backbone: one of :data:`dkd.network.backbones.BACKBONES`.
+        backbone: a name that :func:`dkd.network.backbones.get` knows.
         name: what messages call the file; its path by default.
 
     Raises:
         UserError: the file cannot be read, or a tensor does not fit; it is named.
     """
+    found = backbones.get(backbone)
     with torch.device("meta"):
-        network = BACKBONES[backbone].make()
-    return _fitting(path, network, name or str(path), f"no weights of {backbone}: ")
+        network = found.build(output_strides(backbone)[0])
+    return _fitting(path, network, found, name or str(path), f"no weights of {backbone}: ")
 
 
 def load(model: SegmentationModel, path: Path) -> None:
     """Loads a file of weights into a model's backbone, in place; see :func:`convert`."""
-    load_strictly(model.backbone, _fitting(path, model.backbone, str(path)), source=str(path))
+    backbone = backbones.get(model.network.backbone)
+    tensors = _fitting(path, model.backbone, backbone, str(path))
+    load_strictly(model.backbone, tensors, source=str(path))
 
 
-def _fitting(path: Path, network: nn.Module, name: str, whose: str = "") -> dict[str, Tensor]:
+def _fitting(
+    path: Path, network: nn.Module, backbone: Backbone, name: str, whose: str = ""
+) -> dict[str, Tensor]:
     tensors = _as_float(_stored(path, name), name)
-    tensors = {key: t for key, t in tensors.items() if not key.startswith(_CLASSIFIER)}
+    tensors = {key: t for key, t in tensors.items() if not key.startswith(backbone.classifier)}
     for key in network.state_dict():
         if key.endswith("num_batches_tracked"):
             tensors.setdefault(key, torch.tensor(0))

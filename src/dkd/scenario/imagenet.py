@@ -20,6 +20,15 @@ FILES = {
     "resnet34": "resnet34-b627a593.pth",
     "resnet18": "resnet18-f37072fd.pth",
     "mobilenet_v2": "mobilenet_v2-b0353104.pth",
+    "mobilenet_v3_large": "mobilenet_v3_large-8738ca79.pth",
+    "swin_t": "swin_t-704ceda3.pth",
+    "swin_s": "swin_s-5e29d889.pth",
+    "swin_b": "swin_b-68c6b09e.pth",
+    "swin_v2_t": "swin_v2_t-b137f0e2.pth",
+    "swin_v2_s": "swin_v2_s-637d8ceb.pth",
+    "swin_v2_b": "swin_v2_b-781e5279.pth",
+    "convnext_tiny": "convnext_tiny-983f1562.pth",
+    "convnext_base": "convnext_base-6075fbad.pth",
 }
 """By backbone; the demonstration's own backbone was never trained on ImageNet."""
 

@@ -18,18 +18,17 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from dkd.errors import UserError, one_line
-from dkd.scenario import imagenet, strict_yaml
+from dkd.scenario import backbones, imagenet, strict_yaml
 from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
-Backbone = Literal[
-    "resnet101", "resnet152", "resnet50", "resnet34", "resnet18", "mobilenet_v2", "demo"
-]
 DataFormat = Literal["voc", "ade20k", "cityscapes", "cvat", "folder", "digits", "packed"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["poly", "warmup_poly"]
@@ -128,17 +127,19 @@ class Data(Model):
 
 
 class Network(Model):
-    """DeepLabV3 on a torchvision backbone.
+    """DeepLabV3 on a backbone, torchvision's or another.
 
     Attributes:
-        backbone: ``demo`` is a small one of the demonstration's own.
+        backbone: a name that :mod:`dkd.scenario.backbones` knows. ``demo`` is a small one of the
+            demonstration's own.
         weights: what the backbone starts from at step 0: ``imagenet`` (torchvision's
             ``IMAGENET1K_V1``), ``none`` (random), or a file with torchvision's key names, .pth
             or safetensors, by path or URI (``docs/weights.md``). Where it is not written,
-            ``imagenet``; but ``none`` for ``demo``, which nobody has trained on ImageNet.
+            ``imagenet``; but ``none`` for ``demo``, which nobody has trained on ImageNet, and
+            for a backbone from outside.
         aspp_channels: width of ASPP's branches and of the features.
-        output_stride: pixels of the image per feature, in each direction; null is the backbone's
-            own, 16 and of ``demo`` 4, which cannot be changed. 8 sees more and costs more.
+        output_stride: pixels of the image per feature, in each direction; null is the usual one,
+            16 and of ``demo`` 4. A smaller one sees more and costs more.
         aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 of ``demo``.
         aspp_dropout: share of ASPP's features that step 0 drops; null is 0.1.
         whole_stage_dilation: in a ResNet, every convolution of a dilated stage spreads its taps
@@ -150,10 +151,10 @@ class Network(Model):
         std: by which it divides; null is ImageNet's.
     """
 
-    backbone: Backbone = "resnet101"
+    backbone: str = "resnet101"
     weights: str | None = None
     aspp_channels: Annotated[int, Field(ge=8, le=8192)] = 256
-    output_stride: Annotated[int, Field(ge=8, le=16, multiple_of=8)] | None = None
+    output_stride: Annotated[int, Field(ge=4, le=32)] | None = None
     aspp_dilations: Annotated[tuple[Dilation, Dilation, Dilation], Field(strict=False)] | None = (
         None
     )
@@ -166,7 +167,7 @@ class Network(Model):
     @property
     def stride(self) -> int:
         """:attr:`output_stride` with its default."""
-        return self.output_stride or (4 if self.backbone == "demo" else 16)
+        return self.output_stride or backbones.output_strides(self.backbone)[0]
 
     @property
     def dilations(self) -> tuple[int, int, int]:
@@ -216,11 +217,28 @@ class Network(Model):
             return "imagenet" if self.backbone in imagenet.FILES else "none"
         return self.weights
 
+    @field_validator("backbone")
+    @classmethod
+    def _backbone_known(cls, value: str) -> str:
+        if value not in backbones.names():
+            raise ValueError(
+                f"{value!r} is none of {', '.join(backbones.names())}; one from outside needs its "
+                "package installed"
+            )
+        return value
+
+    @field_validator("output_stride")
+    @classmethod
+    def _stride_possible(cls, value: int | None, others: ValidationInfo) -> int | None:
+        name = others.data.get("backbone", "")
+        if value is not None and value not in (strides := backbones.output_strides(name)):
+            possible = " or ".join(map(str, sorted(strides)))
+            raise ValueError(f"of {name} it is {possible}, not {value}")
+        return value
+
     @model_validator(mode="after")
-    def _stride_possible(self) -> Self:
-        if self.backbone == "demo" and self.output_stride is not None:
-            raise ValueError("output_stride: the backbone demo has 4 and no other; leave it null")
-        if self.whole_stage_dilation and not self.backbone.startswith("resnet"):
+    def _dilation_possible(self) -> Self:
+        if self.whole_stage_dilation and self.backbone not in backbones.RESNETS:
             raise ValueError(f"whole_stage_dilation: is for ResNets, not for {self.backbone}")
         return self
 
