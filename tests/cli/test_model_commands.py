@@ -164,9 +164,14 @@ def test_evaluate_agrees_with_the_evaluation_that_training_made(
     assert document["confusion"] == made["confusion"]
     assert document["images"] == made["images"] == 6
     rows = [line.split() for line in result.stdout.splitlines()]
-    shown = {row[-2]: row[-1] for row in rows if len(row) > 1}
-    assert shown["blue"] == f"{document['scores']['iou'][3]:.2f}"
-    assert shown["mIoU_all"] == f"{document['scores']['miou_all']:.2f}"
+    shown = {row[-5]: row[-4:] for row in rows if row[-2:-1] == ["to"]}
+    scored, within = document["scores"], document["intervals"]
+
+    def line(figure: float, ends: list[float]) -> list[str]:
+        return [f"{figure:.2f}", f"{ends[0]:.1f}", "to", f"{ends[1]:.1f}"]
+
+    assert shown["blue"] == line(scored["iou"][3], within["iou"][3])
+    assert shown["mIoU_all"] == line(scored["miou_all"], within["miou_all"])
 
 
 def test_evaluate_matches_classes_by_name(
@@ -320,7 +325,7 @@ def test_an_imported_model_can_be_scored(
     assert scored.exit_code == 0, scored.output
     assert "6 validation images" in scored.stdout
     # Its tensors are zeros: it sees nothing but background.
-    assert re.search(r"^ *1 +blue +0\.00$", scored.stdout, re.M), scored.stdout
+    assert re.search(r"^ *1 +blue +0\.00 +0\.0 to 0\.0$", scored.stdout, re.M), scored.stdout
 
 
 def test_import_refuses_bad_input(refused: Refused, tmp_path: Path) -> None:

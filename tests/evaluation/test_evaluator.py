@@ -106,6 +106,27 @@ def test_the_matrix_is_that_of_images_one_by_one(
     assert told[-1] == (7, 7)
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_each_images_pixels_are_those_of_the_image_alone(
+    folder: Path, model: SegmentationModel, ranks: int
+) -> None:
+    alone = []
+    for place in range(7):
+        image = images_of(folder, True)
+        image.records = image.records[place : place + 1]
+        matrix = one_by_one(model, image)
+        alone.append([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])
+    speed = decided(Speed(evaluation_batch=3), gpu=False)
+    prepared = prepare_frozen(model, speed)
+    shares = []
+    for rank in range(ranks):
+        share = ConfusionMatrix(model.classes + 1, images=7)
+        device, images = torch.device("cpu"), images_of(folder, True, rank, ranks)
+        evaluated(prepared, [images], share, device, speed)
+        shares.append(share.by_image())
+    assert np.array_equal(sum(shares).numpy(), alone)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("most", [1, 3, 100])
 def test_every_image_is_loaded_once_with_others_of_its_size(

@@ -45,8 +45,21 @@ def test_a_steps_page_shows_the_steps_before_it(
         f"{name} lost" for name in ("background", "zero", "one", "two", "three")
     }
     assert verdict(second).startswith("Gate: failed, ")
+    losses = [check for check in second if check.what.endswith(" lost")]
+    assert all(c.interval and c.interval[0] <= c.figure <= c.interval[1] for c in losses)
+    scored = result.steps[1].scores
+    assert scored.intervals is not None
+    for iou, ends in zip(scored.iou, scored.intervals.iou, strict=True):
+        assert ends is not None
+        assert ends[0] - 0.1 <= iou <= ends[1] + 0.1
+    by_image = collect.by_image(evaluation)
+    assert by_image is not None
+    whole = np.array(result.steps[1].confusion)
+    expected = [whole.diagonal(), whole.sum(1), whole.sum(0)]
+    np.testing.assert_array_equal(by_image.sum(0), expected)
     page = collect.page([result])
     assert "<h3>Gate</h3>" in page
+    assert "<h3>Every class, and how sure that is" in page
     assert page.count("<td>failed</td>") == len(failed(first)) + len(failed(second))
     assert page.count("<html") == 1
     for name in ("zero", "four", "five"):

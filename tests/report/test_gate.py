@@ -2,8 +2,9 @@
 
 import pytest
 
-from dkd.report.gate import failed, judge, verdict
-from dkd.report.model import Scores
+from dkd.evaluation.intervals import LossIntervals
+from dkd.report.gate import failed, judge, state, verdict
+from dkd.report.model import Intervals, Scores
 from dkd.scenario.schema import Gate
 
 BEFORE = Scores(iou=(90.0, 60.0, 40.0), miou_all=63.3)
@@ -59,3 +60,51 @@ def test_many_failures_are_counted() -> None:
     told = verdict(judge(Gate(new_classes_at_least=2), None, after, names, names))
     assert told.count("< 2") == 5
     assert told.endswith(" and 4 more")
+
+
+SURE = Intervals(
+    iou=((88.0, 90.0), (45.0, 55.0), None, (8.0, 15.1), (57.0, 66.0)),
+    miou_all=(49.0, 53.5),
+    images=(40, 12, 0, 9, 11),
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"new_classes_at_least": 20}, "Gate: failed, sheep 12.3 (8.0 to 15.1) < 20"),
+        ({"new_classes_at_least": 8}, "Gate: passed"),
+        ({"new_classes_at_least": 15}, "Gate: open, sheep 12.3 (8.0 to 15.1) around 15"),
+        (
+            {"new_classes_at_least": 60},
+            "Gate: failed, sheep 12.3 (8.0 to 15.1) < 60",
+        ),
+        (
+            {"miou_all_at_least": 49, "old_classes_may_lose_at_most": 2.5},
+            "Gate: open, old classes lost on average 2.3 (1.0 to 4.0) around 2.5",
+        ),
+        ({"old_classes_may_lose_at_most": 4}, "Gate: passed"),
+        (
+            {"any_class_may_lose_at_most": 0.5},
+            "Gate: failed, cat lost 10.0 (6.0 to 13.0) > 0.5",
+        ),
+        (
+            {"any_class_may_lose_at_most": 7},
+            "Gate: open, cat lost 10.0 (6.0 to 13.0) around 7",
+        ),
+    ],
+)
+def test_the_whole_interval_must_reach_or_miss_a_limit(limits: dict[str, float], told: str) -> None:
+    after = AFTER.model_copy(update={"intervals": SURE})
+    lost = LossIntervals(((-1.0, 3.0), (6.0, 13.0), (-8.0, -1.0)), (1.0, 4.0))
+    checks = judge(Gate(**limits), BEFORE, after, CLASSES, ("sheep", "cow"), lost)
+    assert verdict(checks) == told
+    assert state(checks) == told.split()[1].rstrip(",")
+
+
+def test_a_gate_that_could_measure_nothing_has_not_passed() -> None:
+    after = Scores(iou=(89.0, None), miou_all=None)
+    checks = judge(Gate(miou_all_at_least=50), None, after, ("cat",), ("cat",))
+    assert state(checks) == "open"
+    assert verdict(checks) == "Gate: open, 1 not measured"
+    assert state(()) == "nothing asked"

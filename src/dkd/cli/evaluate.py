@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Score a checkpoint on a data set that has some of its classes, matched by name.
 
-    Scored are the images that hold a class the model knows. Every figure is in percent.
+    Scored are the images that hold a class the model knows. Every figure is in percent, beside its
+    95 % confidence interval over these images.
     Under torchrun the images are shared among its processes.
 
     \b
@@ -93,7 +94,7 @@ def command(
     if not place.first:
         return
     classes, means = any_dataset.table(result)
-    for line in tables.lines([*classes, *means], right=(0, 2), apart=len(means)):
+    for line in tables.lines([*classes, *means], right=(0, 2, 3), apart=len(means)):
         click.echo(line)
     counted = f"{result.images} {split} images of {dataset.name}, protocol {protocol}"
     click.echo(f"\n{counted}, {checkpoint}")

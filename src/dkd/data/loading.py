@@ -144,6 +144,9 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         rank: this process.
         world_size: number of processes.
         verify: as in :class:`Source`.
+
+    Attributes:
+        places: of this rank's images among all.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         world_size: int = 1,
         verify: bool = True,
     ) -> None:
+        self.places = range(len(records))[rank::world_size]
         self.records, self.verify = tuple(records[rank::world_size]), verify
         self.folder, self.table, self.crop, self.whole = folder, table, crop, whole
 

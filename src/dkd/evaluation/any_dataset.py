@@ -11,10 +11,12 @@ from dkd.data.loading import EvaluationImages
 from dkd.errors import UserError
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated
+from dkd.evaluation.intervals import Interval, ScoreIntervals, intervals
 from dkd.evaluation.scores import ConfusionScores, scores
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
+from dkd.scenario.names import BACKGROUND_NAME
 from dkd.scenario.protocols import Protocol
 from dkd.scenario.schema import Speed
 from dkd.scenario.tasks import Task
@@ -37,6 +39,7 @@ class Result:
         absent: classes that the data set does not know.
         confusion: pixel counts, rows truth, columns prediction, by channel.
         scores: of it, in percent.
+        intervals: of the scores, over the images.
     """
 
     task: Task
@@ -45,11 +48,12 @@ class Result:
     absent: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     scores: ConfusionScores
+    intervals: ScoreIntervals
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
         classes = [list(names) for names in self.task.steps]
-        return asdict(self) | {"task": classes, "scores": asdict(self.scores)}
+        return asdict(self) | {"task": classes}
 
 
 def score(
@@ -98,10 +102,13 @@ def score(
     )
     gpu = ranks.device.type == "cuda"
     speed = decided(Speed(), gpu)
+    matrix = ConfusionMatrix(
+        model.classes + 1, ranks.device, ranks.sum, model.reading, len(records)
+    )
     counts = evaluated(
         prepare_frozen(model.to(ranks.device), speed),
         [images],
-        ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum, model.reading),
+        matrix,
         ranks.device,
         speed,
         workers=GPU_WORKERS if gpu else 0,
@@ -114,27 +121,31 @@ def score(
         absent=absent,
         confusion=tuple(map(tuple, counts)),
         scores=scores(counts, task.counts, protocol.absent_classes_count),
+        intervals=intervals(matrix.by_image(), task.counts, protocol.absent_classes_count),
     )
 
 
-Rows = list[tuple[str, str, str]]
+Rows = list[tuple[str, str, str, str]]
 
 
 def table(result: Result) -> tuple[Rows, Rows]:
-    """IoU of every class below the columns' names, and the means; in percent."""
-    found = result.scores
-    classes = [("step", "class", "IoU"), ("", "background", _percent(found.iou[0]))]
-    values = iter(found.iou[1:])
+    """IoU of every class below the columns' names, and the means; in percent, with intervals."""
+    found, within = result.scores, result.intervals
+    classes = [("step", "class", "IoU", "95 % interval")]
+    classes.append(("", BACKGROUND_NAME, _percent(found.iou[0]), _ends(within.iou[0])))
+    values = iter(zip(found.iou[1:], within.iou[1:], strict=True))
     for step, names in enumerate(result.task.steps):
-        classes += [(str(step), name, _percent(next(values))) for name in names]
+        for name in names:
+            iou, interval = next(values)
+            classes.append((str(step), name, _percent(iou), _ends(interval)))
     means = (
-        ("mIoU_old", found.miou_old),
-        ("mIoU_new", found.miou_new),
-        ("mIoU_all", found.miou_all),
-        ("hIoU", found.hiou),
-        ("pixel accuracy", found.pixel_accuracy),
+        ("mIoU_old", found.miou_old, within.miou_old),
+        ("mIoU_new", found.miou_new, within.miou_new),
+        ("mIoU_all", found.miou_all, within.miou_all),
+        ("hIoU", found.hiou, within.hiou),
+        ("pixel accuracy", found.pixel_accuracy, within.pixel_accuracy),
     )
-    return classes, [("", name, _percent(value)) for name, value in means]
+    return classes, [("", name, _percent(v), _ends(interval)) for name, v, interval in means]
 
 
 def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:
@@ -145,3 +156,7 @@ def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def _ends(interval: Interval | None) -> str:
+    return "–" if interval is None else "{:.1f} to {:.1f}".format(*interval)

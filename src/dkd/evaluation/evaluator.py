@@ -14,7 +14,8 @@ from dkd.scenario.schema import Speed
 R_co = TypeVar("R_co", covariant=True)
 
 Batch = Mapping[str, Any]
-"""What :func:`dkd.data.loading.load_to_score` yields, and ``records`` of its images."""
+"""What :func:`dkd.data.loading.load_to_score` yields, and its images' ``records`` and ``places``
+among those of all ranks."""
 
 
 class Evaluator(Protocol[R_co]):
@@ -65,8 +66,10 @@ def evaluated(
         ):
             features = model.features(prepare_images(batch["image"], model, speed))
             logits = model.logits(features, (features.shape[-2], features.shape[-1]))
-            records = [share.records[index] for index in batch["index"].tolist()]
-            evaluator.process(logits, {**batch, "records": records})
+            indices = batch["index"].tolist()
+            records = [share.records[index] for index in indices]
+            places = [share.places[index] for index in indices]
+            evaluator.process(logits, {**batch, "records": records, "places": places})
             done += len(records)
             if progress is not None:
                 progress(done, whole)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dkd.data import labels
 from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
@@ -14,7 +16,7 @@ from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.steps.step import EVALUATION, Step
+from dkd.steps.step import BY_IMAGE, EVALUATION, Step
 from dkd.training.ranks import Ranks
 
 
@@ -51,8 +53,10 @@ def evaluate(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    matrix = ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum, model.reading)
+    tested = len(step.test_records)
+    matrix = ConfusionMatrix(model.classes + 1, ranks.device, ranks.sum, model.reading, tested)
     counts = evaluated(model, [images], matrix, ranks.device, speed, training.loader_workers)
+    by_image = matrix.by_image()
     parts: dict[str, Path] = {}
     if not ranks.first:
         return parts
@@ -64,4 +68,6 @@ def evaluate(
     }
     parts[EVALUATION] = work / EVALUATION
     parts[EVALUATION].write_text(json.dumps(document), encoding="utf-8")
+    parts[BY_IMAGE] = work / BY_IMAGE
+    np.save(parts[BY_IMAGE], by_image.numpy().astype(np.int32), allow_pickle=False)
     return parts | pictures.of_step(step, model, fetch(step.picture_records), ranks.device, work)

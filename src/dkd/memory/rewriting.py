@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dkd.report.model import RunResult
-from dkd.steps.step import EVALUATION, MEMORY
+from dkd.steps.step import BY_IMAGE, EVALUATION, MEMORY
 from dkd.storage.artifacts import Manifest
 
 PICTURES = ("image.jpg", "truth.png", "prediction.png")
@@ -51,6 +51,8 @@ def evaluation_without(folder: Path, rows: Collection[int]) -> dict[str, Path | 
     kept = [i for i in range(len(document["pictures"])) if i not in rows]
     document["pictures"] = [document["pictures"][i] for i in kept]
     parts: dict[str, Path | bytes] = {EVALUATION: json.dumps(document).encode()}
+    if (folder / BY_IMAGE).exists():
+        parts[BY_IMAGE] = folder / BY_IMAGE
     for new, old in enumerate(kept):
         for name in PICTURES:
             parts[f"pictures/{new}.{name}"] = folder / f"pictures/{old}.{name}"

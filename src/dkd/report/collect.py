@@ -1,13 +1,18 @@
 """From artifacts to a run's result: what the report and the tables show."""
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from dkd import storage
+from dkd.data import splits
 from dkd.data.index import Dataset
 from dkd.data.packed import open_dataset
 from dkd.data.palettes import distinct_colours
 from dkd.evaluation import scores as scoring
+from dkd.evaluation.intervals import LossIntervals, intervals, losses
 from dkd.report import model
 from dkd.report.gate import judge
 from dkd.report.page import render
@@ -17,7 +22,7 @@ from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import BACKGROUND, Task
 from dkd.steps.initial_weights import in_words
 from dkd.steps.stages import RESULT
-from dkd.steps.step import EVALUATION, MEMORY, Step, StepSpec, read_json
+from dkd.steps.step import BY_IMAGE, EVALUATION, MEMORY, Step, StepSpec, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 
@@ -53,7 +58,12 @@ def gather(
     steps = list[model.StepResult]()
     for of_step in zip(models, scored, memories, strict=True):
         step = _step(scenario, task, run, *of_step)
-        steps.append(_judged(step, steps[-1:], scenario, task, of_step[0], dataset))
+        checkpoint, evaluation, _ = of_step
+        if _learned_from(checkpoint, dataset) and evaluation is not None:
+            before = Before(steps[-1], scored[len(steps) - 1]) if steps else None
+            checks = _judged(step, evaluation, before, scenario, task, dataset)
+            step = step.model_copy(update={"gate": checks})
+        steps.append(step)
     last = next((evaluation for evaluation in reversed(scored) if evaluation), None)
     made = models[-1].metadata
     return model.RunResult(
@@ -151,7 +161,7 @@ def _step(
         document = read_json(evaluation, EVALUATION)
         seconds["evaluate"] = evaluation.metadata["seconds"]
         confusion = document["confusion"]
-        measured = scores(confusion, scenario, task)
+        measured = scores(confusion, scenario, task, by_image(evaluation))
         predictions = tuple(
             model.Prediction(
                 id=name, labels=artifacts.read_part(evaluation, f"pictures/{i}.prediction.png")
@@ -182,23 +192,53 @@ def _step(
     )
 
 
+@dataclass(frozen=True)
+class Before:
+    """The step before one that is judged, and its evaluation if there is one."""
+
+    step: model.StepResult
+    evaluation: Manifest | None
+
+
+def _learned_from(checkpoint: Manifest, dataset: Dataset) -> bool:
+    """Whether a model is of this data set's run: one that learned from other data is the teacher
+    of an extension, and not what is judged.
+    """
+    return (checkpoint.metadata.get("dataset") or {}).get("digest") == dataset.digest
+
+
 def _judged(
     step: model.StepResult,
-    before: Sequence[model.StepResult],
+    evaluation: Manifest,
+    before: Before | None,
     scenario: Scenario,
     task: Task,
-    checkpoint: Manifest,
     dataset: Dataset,
-) -> model.StepResult:
-    """The step with what the gate says. A model that learned from other data is the teacher of an
-    extension: it is not what is judged.
+) -> tuple[model.GateCheck, ...]:
+    """What the gate says of a step."""
+    if before is None or before.evaluation is None:
+        return judge(scenario.gate, None, step.scores, task.classes, step.new_classes)
+    lost: LossIntervals | None = None
+    earlier, later = by_image(before.evaluation), by_image(evaluation)
+    if earlier is not None and later is not None:
+        places = {r.id: i for i, r in enumerate(splits.test(dataset, task, step.step))}
+        tested = splits.test(dataset, task, before.step.step)
+        absent_classes_count = PROTOCOLS[scenario.protocol].absent_classes_count
+        among = [places[record.id] for record in tested]
+        lost = losses(earlier, later, among, absent_classes_count)
+    teacher = before.step.scores
+    return judge(scenario.gate, teacher, step.scores, task.classes, step.new_classes, lost)
+
+
+def by_image(evaluation: Manifest) -> np.ndarray | None:
+    """Each test image's pixels by channel, as :data:`dkd.steps.step.BY_IMAGE` holds them; None if
+    the evaluation was made before they were kept.
     """
-    learned_from = (checkpoint.metadata.get("dataset") or {}).get("digest")
-    if learned_from != dataset.digest or not step.confusion:
-        return step
-    teacher = before[0].scores if before and before[0].confusion else None
-    checks = judge(scenario.gate, teacher, step.scores, task.classes, step.new_classes)
-    return step.model_copy(update={"gate": checks})
+    if BY_IMAGE not in evaluation.parts:
+        return None
+    content = io.BytesIO(artifacts.read_part(evaluation, BY_IMAGE))
+    table: np.ndarray = np.load(content, allow_pickle=False)
+    return table
 
 
 def _references(evaluation: Manifest) -> tuple[model.Reference, ...]:
@@ -243,9 +283,20 @@ def _reference(manifest: Manifest) -> model.ArtifactRef:
     return model.ArtifactRef(uri=manifest.uri, digest=manifest.digest)
 
 
-def scores(confusion: Sequence[Sequence[int]], scenario: Scenario, task: Task) -> model.Scores:
+def scores(
+    confusion: Sequence[Sequence[int]],
+    scenario: Scenario,
+    task: Task,
+    by_image: np.ndarray | None = None,
+) -> model.Scores:
     """Scores of a confusion matrix; the old classes are those of the task's step 0, for the
     joint model too, so that methods compare.
+
+    Args:
+        confusion: pixel counts, rows truth.
+        scenario: whose protocol says how absent classes count.
+        task: class names by step.
+        by_image: what intervals are computed of; without it there are none.
     """
     counts: list[int] = []
     for count in task.counts:
@@ -253,6 +304,10 @@ def scores(confusion: Sequence[Sequence[int]], scenario: Scenario, task: Task) -
             counts.append(count)
     absent_classes_count = PROTOCOLS[scenario.protocol].absent_classes_count
     found = scoring.scores(confusion, counts, absent_classes_count)
+    within: model.Intervals | None = None
+    if by_image is not None:
+        measured = intervals(by_image, counts, absent_classes_count)
+        within = model.Intervals(**asdict(measured))
     return model.Scores(
         iou=found.iou,
         miou_all=found.miou_all,
@@ -260,6 +315,7 @@ def scores(confusion: Sequence[Sequence[int]], scenario: Scenario, task: Task) -
         miou_new=found.miou_new,
         hiou=found.hiou,
         pixel_accuracy=found.pixel_accuracy,
+        intervals=within,
     )
 
 

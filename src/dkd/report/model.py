@@ -45,6 +45,29 @@ class DatasetRef(Part):
     uri: str = ""
 
 
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+
+class Intervals(Part):
+    """95 % confidence intervals over the test images (:mod:`dkd.evaluation.intervals`); None where
+    the figure is.
+
+    Attributes:
+        iou: by channel.
+        miou_all, miou_old, miou_new, hiou, pixel_accuracy: of these figures.
+        images: by channel, number of test images that truly hold it.
+    """
+
+    iou: tuple[Interval | None, ...]
+    miou_all: Interval | None = None
+    miou_old: Interval | None = None
+    miou_new: Interval | None = None
+    hiou: Interval | None = None
+    pixel_accuracy: Interval | None = None
+    images: tuple[int, ...]
+
+
 class Scores(Part):
     """Scores of one model over the test images, in percent; None where there is nothing to score.
 
@@ -56,6 +79,7 @@ class Scores(Part):
             those of the task it is the upper bound of, so that methods compare.)
         hiou: harmonic mean of old and new.
         pixel_accuracy: share of valid pixels that are right.
+        intervals: theirs; None where the evaluation kept no counts by image, as older ones.
     """
 
     iou: Annotated[tuple[Percent | None, ...], Field(min_length=2)]
@@ -64,6 +88,7 @@ class Scores(Part):
     miou_new: Percent | None = None
     hiou: Percent | None = None
     pixel_accuracy: Percent | None = None
+    intervals: Intervals | None = None
 
 
 class Curve(Part):
@@ -158,7 +183,9 @@ class GateCheck(Part):
             be measured.
         limit: at least this much, or of a loss at most.
         at_least: which of the two.
-        passed: whether it was reached; None where it could not be measured.
+        passed: whether it was reached; None where that cannot be told: nothing was measured, or
+            the limit lies within the interval.
+        interval: of the figure; None where it is not known.
     """
 
     what: str
@@ -166,11 +193,20 @@ class GateCheck(Part):
     limit: float
     at_least: bool
     passed: bool | None
+    interval: Interval | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it was measured, but on too few test images to be sure."""
+        return self.passed is None and self.figure is not None
 
     def __str__(self) -> str:
-        figure = "not measured" if self.figure is None else f"{self.figure:.1f}"
+        if self.figure is None:
+            return f"{self.what} not measured"
         failed, reached = ("<", ">=") if self.at_least else (">", "<=")
-        return f"{self.what} {figure} {failed if self.passed is False else reached} {self.limit:g}"
+        sign = {True: reached, False: failed, None: "around"}[self.passed]
+        within = "" if self.interval is None else " ({:.1f} to {:.1f})".format(*self.interval)
+        return f"{self.what} {self.figure:.1f}{within} {sign} {self.limit:g}"
 
 
 class StepResult(Part):

@@ -18,6 +18,7 @@ from dkd.report.comparison import (
     Statistic,
     Variant,
 )
+from dkd.report.model import Interval
 from dkd.report.pictures import coloured, label_map, photograph
 from dkd.scenario.tasks import VOID
 
@@ -48,6 +49,7 @@ class Row:
         variant: it.
         look: its colour and mark.
         scores: in the order of :data:`COLUMNS`.
+        intervals: of the scores, where they are one seed's and known.
         best: whether the score is the best of all incremental variants.
         seconds: duration of all its steps, mean over seeds.
     """
@@ -55,6 +57,7 @@ class Row:
     variant: Variant
     look: int | None
     scores: tuple[Statistic | None, ...]
+    intervals: tuple[Interval | None, ...]
     best: tuple[bool, ...]
     seconds: float
 
@@ -79,6 +82,7 @@ def headline(comparison: Comparison) -> tuple[Row, ...]:
             variant,
             look,
             tuple(finals[i]),
+            _intervals(variant),
             tuple(is_best(i, column) for column in range(len(COLUMNS))),
             sum(sum(step.seconds.values()) for run in variant.runs for step in run.steps)
             / len(variant.runs),
@@ -87,6 +91,14 @@ def headline(comparison: Comparison) -> tuple[Row, ...]:
             zip(comparison.variants, looks(comparison), strict=True)
         )
     )
+
+
+def _intervals(variant: Variant) -> tuple[Interval | None, ...]:
+    last = variant.at(variant.steps[-1])
+    within = last[0].scores.intervals if len(last) == 1 else None
+    if within is None:
+        return (None,) * len(COLUMNS)
+    return (within.miou_old, within.miou_new, within.miou_all, within.hiou, within.pixel_accuracy)
 
 
 def summary(comparison: Comparison) -> Markup:

@@ -9,7 +9,7 @@ from dkd.report.changes import Changes, ClassChange, gained_and_forgotten
 from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
 from dkd.report.matrices import MATRIX_MOST, Confusion, confusion_chart, top_confusions
-from dkd.report.model import GateCheck, RunResult, StepResult
+from dkd.report.model import GateCheck, Interval, RunResult, StepResult
 from dkd.report.pictures import photograph
 
 GATE_PASSED = 8
@@ -88,6 +88,23 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A class's IoU after the last scored step, in percent.
+
+    Attributes:
+        channel: the class's.
+        iou: None where it is not scored.
+        interval: of it; None where it is not known.
+        images: test images that hold the class.
+    """
+
+    channel: int
+    iou: float | None
+    interval: Interval | None
+    images: int
+
+
+@dataclass(frozen=True)
 class Panel:
     """A variant's details; pictures, matrix and curves are its first seed's.
 
@@ -95,6 +112,7 @@ class Panel:
         variant: it.
         changes: by step.
         judged: by step, where a gate asked something.
+        figures: every class of the last step that was scored, if its intervals are known.
         confused: the last step that has a confusion matrix.
         matrix: its drawing; None if there is none or too many classes.
         confusions: the largest of them.
@@ -106,6 +124,7 @@ class Panel:
     variant: Variant
     changes: tuple[StepChanges, ...]
     judged: tuple[Judged, ...]
+    figures: tuple[Figure, ...]
     confused: StepResult | None
     matrix: Markup | None
     confusions: tuple[Confusion, ...]
@@ -118,6 +137,14 @@ def _judged(step: StepResult) -> Judged:
     passed = [check for check in step.gate if check.passed]
     hidden = {id(check) for check in passed[GATE_PASSED:]}
     return Judged(step.step, tuple(c for c in step.gate if id(c) not in hidden), len(hidden))
+
+
+def _figures(step: StepResult) -> tuple[Figure, ...]:
+    within = step.scores.intervals
+    if within is None:
+        return ()
+    figures = zip(step.scores.iou, within.iou, within.images, strict=True)
+    return tuple(Figure(channel, *figure) for channel, figure in enumerate(figures))
 
 
 def panels(comparison: Comparison) -> tuple[Panel, ...]:
@@ -149,6 +176,7 @@ def _panel(variant: Variant, thumbnails: int) -> Panel:
         variant,
         tuple(_changes(run)),
         tuple(_judged(step) for step in run.steps if step.gate),
+        _figures(confused) if confused else (),
         confused,
         matrix,
         confusions,

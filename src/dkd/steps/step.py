@@ -34,6 +34,10 @@ STAGES: tuple[Stage, ...] = ("train", "evaluate", "memory")
 
 EVALUATION, MEMORY = "evaluation.json", "memory.json"
 """The parts of an evaluation and of a memory that list what it holds."""
+BY_IMAGE = "by-image.npy"
+"""Part of an evaluation: int32 ``images x 3 x (1 + K)``, each test image's pixels of a channel that
+are right, true, predicted, in the order of the step's test images. No image is named there.
+"""
 
 # Part of every key: raised when a change of the code changes results.
 KEY_FORMAT = 2
