@@ -24,6 +24,13 @@ from dkd.cli.progress import training_progress
     help="Run this variant of the scenario; may be given several times.",
 )
 @click.option("--all-variants", is_flag=True, help="Run every variant of the scenario.")
+@click.option(
+    "--grid",
+    "grids",
+    multiple=True,
+    metavar="FIELD=VALUE,VALUE,...",
+    help="Run once for each value of this field; given several times, for every combination.",
+)
 @click.option("--seeds", metavar="N,N,...", help="Run once for each of these seeds.")
 @click.option(
     "--run-name",
@@ -46,6 +53,7 @@ def command(
     workspace: Path,
     variants: Sequence[str],
     all_variants: bool,
+    grids: Sequence[str],
     seeds: str | None,
     run_name: str | None,
     report_file: Path | None,
@@ -60,13 +68,17 @@ def command(
     \b
     dkd run demo --all-variants
     dkd run voc-15-1 --data ~/VOC2012 --set training.precision=fp32 --seeds 1,2,3
+    dkd run demo --grid method=dkd,star --grid training.lr.later=1e-3,2e-3
     """
     from dkd.kubeflow import local_runner
+    from dkd.scenario.grid import parse_grid
 
     chosen = options.load_scenario(scenario, data, assignments)
     if gate:
         chosen = chosen.override({"gate.on_failure": gate})
-    plan = local_runner.plan(chosen, variants, all_variants, options.seeds(seeds), run_name)
+    plan = local_runner.plan(
+        chosen, variants, all_variants, options.seeds(seeds), run_name, parse_grid(grids)
+    )
     report = report_file or workspace / "report.html"
     with training_progress(sum(each.steps for each in plan)):
         local_runner.run(plan, root, workspace, report, click.echo)

@@ -21,6 +21,7 @@ from dkd.kubeflow.local_processes import run_processes
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
+from dkd.scenario import grid
 from dkd.scenario.names import check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
 from dkd.steps.initial_weights import WORKSPACE
@@ -52,8 +53,11 @@ def plan(
     all_variants: bool,
     seeds: Sequence[int],
     name: str | None,
+    values: Mapping[str, Sequence[Any]] | None = None,
 ) -> list[Planned]:
-    """The runs that a command asks for: every variant with every seed.
+    """The runs that a command asks for: every variant with all values of a grid and every seed.
+
+    All steps that are equal in two of them are trained once: their results are found.
 
     Args:
         scenario: to begin with.
@@ -61,20 +65,24 @@ def plan(
         all_variants: take all of them.
         seeds: the scenario's own if none is given.
         name: prefix of the runs' names; the scenario's name by default.
+        values: by dotted field name (:mod:`dkd.scenario.grid`).
 
     Raises:
-        UserError: an unknown variant.
+        UserError: an unknown variant, or a combination that cannot be.
     """
     chosen = tuple(scenario.variants) if all_variants else tuple(variants)
     varied = [(v, scenario.variant(v)) for v in chosen] or [
         ("", scenario.override({"variants": {}}))
     ]
     runs = []
-    for label, one in varied:
-        for seed in seeds or (one.seed,):
-            run = check_run_name(slug(name or scenario.name, label, f"seed{seed}" if seeds else ""))
-            seeded = one.override({"seed": seed})
-            runs.append(Planned(run, partial(_incremental, seeded), {}, methods.steps(seeded)))
+    for variant, varying in varied:
+        for told, one in grid.combinations(varying, values or {}):
+            methods.check(one)
+            for seed in seeds or (one.seed,):
+                of_seed = f"seed{seed}" if seeds else ""
+                run = check_run_name(slug(name or scenario.name, variant, told, of_seed))
+                seeded = one.override({"seed": seed})
+                runs.append(Planned(run, partial(_incremental, seeded), {}, methods.steps(seeded)))
     return runs
 
 
