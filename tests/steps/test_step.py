@@ -92,7 +92,6 @@ def test_step_0_is_shared_by_whatever_does_not_change_it(
         ("losses", {"ac": 0.5}),
         ("data.digits.seed", 2),
         ("task", [["zero", "two", "one"], ["three"]]),
-        ("launch", {"backend": "trainjob", "image": "r/dkd-training@sha256:1"}),
     ],
 )
 def test_what_changes_the_result_changes_the_key(root: Path, field: str, value: object) -> None:
@@ -100,17 +99,30 @@ def test_what_changes_the_result_changes_the_key(root: Path, field: str, value: 
     assert changed.checkpoint_uri != first_step(root, scenario()).checkpoint_uri
 
 
-def test_another_image_of_a_clusters_jobs_is_another_program(root: Path) -> None:
+def test_a_rebuilt_image_finds_every_result(root: Path) -> None:
     def on_cluster(image: str, backend: str = "trainjob", nodes: int = 1) -> Step:
         launch = {"backend": backend, "image": image, "nodes": nodes}
         return first_step(root, scenario(memory_size=5, launch=launch))
 
-    one, other = on_cluster("r/t@sha256:1"), on_cluster("r/t@sha256:2")
+    here = first_step(root, scenario(memory_size=5))
+    one, other = on_cluster("r/t@sha256:1"), on_cluster("r/t@sha256:2", "pytorchjob", 2)
     made = artifacts.publish(str(root / "x"), {"x": b"1"}, kind="test", metadata={})
     for stage in one.stages:
-        assert one.uri(stage, made) != other.uri(stage, made)
-    assert one.saves_uri != other.saves_uri
-    assert one.uri("train") == on_cluster("r/t@sha256:1", "pytorchjob", 2).uri("train")
+        assert one.uri(stage, made) == other.uri(stage, made) == here.uri(stage, made)
+    assert one.saves_uri == other.saves_uri == here.saves_uri
+
+
+def test_another_program_makes_every_result_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def places() -> set[str]:
+        given = first_step(root, scenario(memory_size=5))
+        return {given.uri(stage, made) for stage in given.stages} | {given.saves_uri}
+
+    made = artifacts.publish(str(root / "x"), {"x": b"1"}, kind="test", metadata={})
+    before = places()
+    monkeypatch.setattr("dkd.steps.step.PROGRAM", 99)
+    assert not before & places()
 
 
 def test_later_steps_settings_are_not_part_of_step_0(root: Path) -> None:

@@ -13,7 +13,7 @@ from dkd.cli import options, tables
 @options.workspace
 @click.pass_context
 def command(context: click.Context, root: str | None, workspace: Path) -> None:
-    """List the runs of an artifact root, or remove one (dkd runs rm).
+    """List the runs of an artifact root; explain one (dkd runs why), or remove it (dkd runs rm).
 
     STATE is "finished", or how many steps are trained. SIZE is all that the run uses: data set,
     models, evaluations, memories, saves. Runs of one task share steps and data: SHARED is how much
@@ -52,6 +52,46 @@ def command(context: click.Context, root: str | None, workspace: Path) -> None:
         click.echo(text)
 
 
+@command.command("why")
+@click.argument("name")
+@options.root
+@options.workspace
+@click.pass_obj
+def why(outer: tuple[str | None, Path], name: str, root: str | None, workspace: Path) -> None:
+    """Say where the steps of the run NAME come from, and why those that it trained were not found.
+
+    A step is found where a run has made it of the same data, labels, teacher, memory, settings,
+    seed and program. For one that was not, the nearest result that was there is named, with each
+    field in which the two differ.
+
+    \b
+    dkd runs why demo-dkd
+    """
+    from dkd.kubeflow import local_runner
+    from dkd.steps import explanation, retention
+
+    at, where = _place(outer, root, workspace)
+    with local_runner.artifact_root(
+        at, where, partial(click.echo, err=True), must_exist=True
+    ) as place:
+        explanations = explanation.explain(retention.survey(place), name)
+    for each in explanations:
+        how = (
+            "not trained yet"
+            if not each.run
+            else f"trained {each.created}"
+            if each.run == name
+            else f"found, trained {each.created} by run {each.run}"
+        )
+        click.echo(f"step {each.step}  {each.place}  {how}")
+        if each.nearest is not None:
+            click.echo(f"  nearest: {each.nearest.place} of run {each.nearest.run}, but for")
+            for difference in each.nearest.differs:
+                click.echo(f"    {difference}")
+        elif each.run in ("", name):
+            click.echo("  there was no other result of this step")
+
+
 @command.command("rm")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Remove it. Without this, only say what would go.")
@@ -87,8 +127,7 @@ def remove(
     from dkd.kubeflow import local_runner
     from dkd.steps import retention
 
-    at = root or outer[0]
-    where = outer[1] if workspace == Path("dkd-workspace") else workspace
+    at, where = _place(outer, root, workspace)
     with local_runner.artifact_root(
         at, where, partial(click.echo, err=True), must_exist=True
     ) as place:
@@ -107,6 +146,13 @@ def remove(
             return
         retention.remove(place, chosen)
         click.echo(f"removed, {freed}")
+
+
+def _place(
+    outer: tuple[str | None, Path], root: str | None, workspace: Path
+) -> tuple[str | None, Path]:
+    """Root and workspace, given behind ``runs`` or behind its subcommand."""
+    return root or outer[0], outer[1] if workspace == Path("dkd-workspace") else workspace
 
 
 def size(count: int) -> str:

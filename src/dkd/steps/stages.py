@@ -257,12 +257,13 @@ def ensure(
     step = Step.open(spec)
     asked = tuple(stage for stage in step.stages if stage in wanted)
     # Named before it is there: what a running job saves and is about to publish is in use.
-    note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory, step.checkpoint_uri))
+    note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory))
+    note_uses(spec.root, run, (step.checkpoint_uri,), step.checkpoint_identity)
     missing = tuple(stage for stage in missing_stages(step) if stage in asked)
     if missing:
         _make(step, missing, run)
     made = {stage: artifacts.load(result_uri(step, stage)) for stage in asked}
-    note_uses(spec.root, run, (manifest.uri for manifest in made.values()))
+    note_uses(spec.root, run, (made[stage].uri for stage in asked if stage != "train"))
     for stage, manifest in made.items():
         if stage not in missing:
             maker = manifest.metadata.get("run")
@@ -285,16 +286,26 @@ def _make(step: Step, missing: tuple[Stage, ...], run: str) -> None:
     )
 
 
-def note_uses(root: str, run: str, uris: Iterable[str]) -> None:
+def note_uses(
+    root: str, run: str, uris: Iterable[str], identity: Mapping[str, Any] | None = None
+) -> None:
     """Keeps with the run which artifacts under the root it uses: :mod:`dkd.steps.retention` asks.
 
-    Empty objects ``runs/<run>/uses/<folder>/<key>``, so that a listing tells.
+    Objects ``runs/<run>/uses/<folder>/<key>``, so that a listing tells; empty, but for that of a
+    checkpoint, which may have yet to be made.
+
+    Args:
+        root: artifact root.
+        run: name of the run.
+        uris: of the artifacts.
+        identity: what a checkpoint's key is made of; :mod:`dkd.steps.explanation` asks.
     """
+    content = b"" if identity is None else json.dumps(identity).encode()
     for uri in uris:
         folder = root.rstrip("/") + "/"
         inside = uri.removeprefix(folder)
         if uri.startswith(folder) and inside.count("/") == 1:
-            storage.write_bytes(storage.join(root, "runs", run, "uses", inside), b"")
+            storage.write_bytes(storage.join(root, "runs", run, "uses", inside), content)
 
 
 def missing_stages(step: Step) -> tuple[Stage, ...]:

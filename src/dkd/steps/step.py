@@ -3,8 +3,8 @@
 Every result is *content-addressed*: its place under the artifact root is a digest of all that
 changes it. So a step that was trained once is found by every task, method and memory size that
 shares it, and never trained twice. The name of a run, the number of machines and the interval of
-saving are not part of a key; the image that a cluster's jobs run is, for what it holds is not
-known here.
+saving are not part of a key, and neither is the image that a cluster's jobs run, which may be
+rebuilt for a security fix alone: what the program computes is known by its number, :data:`PROGRAM`.
 """
 
 import hashlib
@@ -39,8 +39,10 @@ BY_IMAGE = "by-image.npy"
 are right, true, predicted, in the order of the step's test images. No image is named there.
 """
 
-# Part of every key: raised when a change of the code changes results.
-KEY_FORMAT = 2
+PROGRAM = 2
+"""Which program computes, part of every key (``format``). A change of the code that changes results
+raises it, so that nothing older is taken for the same; ``tests/steps/test_program.py`` notices.
+"""
 
 
 class StepSpec(Model):
@@ -183,20 +185,13 @@ class Step:
 
     # ---- identities: everything that changes a result, and nothing else
 
-    @property
-    def _program(self) -> dict[str, Any]:
-        """What computes: this version of the format, and the image where jobs have one."""
-        launch = self.scenario.launch
-        image = {"image": launch.image} if launch.backend != "local" else {}
-        return {"format": KEY_FORMAT, **image}
-
     @cached_property
     def checkpoint_identity(self) -> dict[str, Any]:
         """What the trained model depends on; independent of the task's later steps."""
         training, number = self.scenario.training, self.number
         network = self.scenario.network
         return {
-            **self._program,
+            "format": PROGRAM,
             "kind": "checkpoint",
             "classes": [list(names) for names in self.task.steps[: number + 1]],
             "images": records_digest(self.training_records),
@@ -241,7 +236,7 @@ class Step:
 
     def evaluation_identity(self, checkpoint: Manifest) -> dict[str, Any]:
         return {
-            **self._program,
+            "format": PROGRAM,
             "kind": "evaluation",
             "checkpoint": checkpoint.digest,
             "images": records_digest(self.test_records),
@@ -256,7 +251,7 @@ class Step:
 
     def memory_identity(self, checkpoint: Manifest) -> dict[str, Any]:
         return {
-            **self._program,
+            "format": PROGRAM,
             "kind": "memory",
             "checkpoint": checkpoint.digest,
             "images": records_digest(self.training_records),

@@ -122,7 +122,6 @@ class StepJob:
             "scenario": step.scenario.model_dump(
                 mode="json", exclude={"speed", "launch", "variants"}
             ),
-            "image": step.checkpoint_identity.get("image"),
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }
@@ -148,9 +147,8 @@ class StepJob:
 
     def _description(self, trainer: Trainer) -> dict[str, Any]:
         """``checkpoint.json``: the same for the same weights, whoever made them."""
-        step = self.step
+        step, identity = self.step, self.step.checkpoint_identity
         last = trainer.curve.points[-1] if trainer.curve.points else {}
-        identity = {k: v for k, v in step.checkpoint_identity.items() if k != "image"}
         return {
             "identity": identity,
             "classes": identity["classes"],
@@ -253,7 +251,9 @@ class StepJob:
         return StepImages(sources, step.scenario.training.crop, step.scenario.seed)
 
     def _provenance(self) -> dict[str, Any]:
+        launch = self.step.scenario.launch
         return {
+            "image": launch.image if launch.backend != "local" else None,
             "versions": {
                 "dkd": __version__,
                 "torch": torch.__version__,
