@@ -258,7 +258,8 @@ def ensure(
     asked = tuple(stage for stage in step.stages if stage in wanted)
     # Named before it is there: what a running job saves and is about to publish is in use.
     note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory))
-    note_uses(spec.root, run, (step.checkpoint_uri,), step.checkpoint_identity)
+    identity = None if spec.checkpoint else step.checkpoint_identity  # that one has another key
+    note_uses(spec.root, run, (step.checkpoint_uri,), identity)
     missing = tuple(stage for stage in missing_stages(step) if stage in asked)
     if missing:
         _make(step, missing, run)
