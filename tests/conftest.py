@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures.cluster_api",
     "fixtures.command_line",
     "fixtures.data_sets",
+    "fixtures.kfp",
     "fixtures.stores",
     "fixtures.web",
 ]

@@ -10,16 +10,19 @@ import re
 import ssl
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
+from click.testing import Result
 
 Object = dict[str, Any]
 T = TypeVar("T")
+
+VOC = ("voc-15-5", "--variant", "DKD-M", "--data", "s3://b/voc", "--training-image", "r/t@sha256:1")
 
 
 BEFORE = """\
@@ -325,3 +328,11 @@ def serving(fake: FakeKfp, certificate: ssl.SSLContext | None = None) -> Iterato
     finally:
         server.shutdown()
         server.server_close()
+
+
+def refused(dkd: Callable[..., Result], *words: str) -> str:
+    """What a command says, in its one line, that must fail with status 2."""
+    result = dkd(*words)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    return line.removeprefix("dkd: ")

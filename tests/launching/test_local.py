@@ -6,28 +6,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from dkd.errors import UserError
-from dkd.launching import launcher, local, processes
+from dkd.launching import launcher, local
 from dkd.launching.interface import Interrupted, Job, JobFailed
 from dkd.scenario.schema import Launch
 from dkd.storage import artifacts
 
 HERE = Path(__file__).parent
 TOKEN = "DKD_TEST_TOKEN"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def living(token: str) -> list[int]:
@@ -158,19 +151,6 @@ def test_nothing_survives_a_sigkilled_torchrun(
     output, _ = launching.communicate(timeout=30)
     assert "job signalled: torchrun was killed by SIGKILL (out of memory?)" in output
     assert living(token) == []
-
-
-def test_marked_processes_are_found_and_killed() -> None:
-    process = subprocess.Popen(["sleep", "600"], env={"MARK": "a-test"})
-    try:
-        wait_until(
-            lambda: [each.pid for each in processes.marked("a-test", "MARK")] == [process.pid]
-        )
-        assert processes.marked("another", "MARK") == []
-    finally:
-        processes.kill_marked("a-test", "MARK")
-    assert process.wait(10) == -signal.SIGKILL
-    assert processes.marked("a-test", "MARK") == []
 
 
 def failure(rank: int, exit_code: int, time: float = 0.0) -> local.Failure:

@@ -77,20 +77,6 @@ def test_no_place_for_words_is_no_error(path: str | None, monkeypatch: pytest.Mo
     rank.last_words("unheard")
 
 
-def test_torchruns_list_of_the_dead_is_read() -> None:
-    """Written by torchrun of torch 2.15 for a rank that was killed."""
-    message = (
-        "Root Cause (first observed failure):\n[0]:\n"
-        "  time      : 2026-03-01_10:00:00\n  host      : machine\n"
-        "  rank      : 12 (local_rank: 4)\n  exitcode  : -9 (pid: 31416)\n"
-        "  error_file: <N/A>\n  traceback : Signal 9 (SIGKILL) received by PID 31416\n"
-    )
-    words = pods.last_words(message)
-    assert (words.rank, words.signal) == (12, "SIGKILL")
-    stopped = message.replace("-9", "-15").replace("SIGKILL", "SIGTERM")
-    assert pods.last_words(stopped).signal == ""  # torchrun's own doing
-
-
 def test_a_worker_whose_torchrun_is_gone_already_does_not_start() -> None:
     program = "from dkd.launching.rank import follow_parent; follow_parent(); print('alive')"
     for parent, output in ((os.getpid(), "alive\n"), (1, "")):

@@ -6,11 +6,9 @@ import sys
 from collections import Counter
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.memory.pseudo_labels import pseudo_classes
 from dkd.memory.selection import Candidate, choose
 
 OLD = [1, 2, 3, 4]
@@ -91,23 +89,3 @@ def test_nothing_to_choose_from() -> None:
 def test_the_choice_needs_no_torch() -> None:
     code = "import sys, dkd.memory.selection; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_pseudo_classes_are_the_sure_ones_in_the_background() -> None:
-    probabilities = torch.tensor(
-        [
-            [0.99, 0.99, 0.99, 0.99, 0.99],  # the auxiliary classifier: never counts
-            [0.95, 0.89, 0.10, 0.95, 0.99],
-            [0.10, 0.20, 0.91, 0.10, 0.10],
-            [0.92, 0.10, 0.10, 0.10, 0.10],  # 0.92 stands below class 1's 0.95
-        ]
-    )
-    label = torch.tensor([0, 0, 0, 3, 255])
-    found = pseudo_classes(probabilities.logit()[None, :, None], label[None, None].byte())
-    assert found.tolist() == [[False, True, True, False]]
-
-
-def test_pseudo_class_threshold() -> None:
-    logits = torch.tensor([[0.0, 0.9001], [0.0, 0.8999]]).logit()[:, :, None, None]
-    found = pseudo_classes(logits, torch.zeros(2, 1, 1, dtype=torch.uint8))
-    assert found.tolist() == [[False, True], [False, False]]

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from dkd.errors import UserError
 from dkd.network import backbones, pretrained
-from dkd.network.backbones import BACKBONES, Backbone
+from dkd.network.backbones import BACKBONES, Backbone, Stem, watch_stages
 from dkd.network.deeplab import ASPP, SegmentationModel, build, freeze_for_later_step, grow
 from dkd.network.folding import fold_student
 from dkd.network.layer_normalised import at_every_place
@@ -305,3 +306,47 @@ def test_shared_normalisation_computes_the_same() -> None:
     assert torch.equal(shared(x), plain(x))
     assert torch.equal(shared[0].running_mean, plain.running_mean)
     assert type(shared[0]) is BatchNorm2d
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 30), (31, 35), (7, 8), (2, 2), (1, 1)], ids=str)
+def test_the_stem_of_12_channels_is_the_same_convolution(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 8, 7, 2, 3, bias=False).double()
+    stem = Stem(plain)
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = plain(images)
+    torch.testing.assert_close(stem(images), expected)
+    stem.unshuffled = True
+    found = stem(images)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(stem(Stem.unshuffle(images)), expected)
+    dy = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, stem.weight, dy), torch.autograd.grad(expected, plain.weight, dy)
+    )
+
+
+def test_the_stem_converts_images_on_the_way() -> None:
+    images = torch.randn(1, 3, 6, 6)
+    found = Stem.unshuffle(images, torch.bfloat16)
+    torch.testing.assert_close(found, Stem.unshuffle(images).bfloat16())
+    assert found.shape == (1, 16, 6, 6)
+    assert not found[:, 12:].any()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stages"), [("resnet18", 4), ("mobilenet_v2", 4), ("demo", 4)]
+)
+def test_stages_are_watched_and_nothing_changes(backbone: Any, stages: int) -> None:
+    model = build(Network(backbone=backbone, aspp_channels=8), [2]).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        plain = model.features(images)
+        seen: list[torch.Tensor] = []
+        watch_stages(model.backbone, seen.append)
+        watched = model.features(images)
+    assert torch.equal(plain, watched)
+    assert len(seen) == stages
+    if backbone == "resnet18":
+        assert all((stage < 0).any() for stage in seen)

@@ -241,3 +241,22 @@ def reference(kind: str, variant: str, step: int) -> ArtifactRef:
 
 def digest(text: str) -> str:
     return np.random.default_rng(list(text.encode())).bytes(32).hex()
+
+
+def dkd_run(seed: int = 1, overall: float = 60.0) -> RunResult:
+    run = scored_run(
+        "DKD",
+        [[90, 70], [88, 50, 45]],
+        seed=seed,
+        miou_old=69,
+        miou_new=45,
+        miou_all=overall,
+        hiou=54.47,
+    )
+    first = run.steps[0]
+    first = first.model_copy(update={"scores": first.scores.model_copy(update={"miou_all": 80})})
+    return run.model_copy(update={"steps": (first, run.steps[1])})
+
+
+def joint_run() -> RunResult:
+    return scored_run("joint", [[92, 80, 75]], miou_old=86, miou_new=75, miou_all=82.33)

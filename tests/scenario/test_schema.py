@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dkd.errors import UserError
 from dkd.scenario.parsing import dump, load, parse_assignments
-from dkd.scenario.schema import Network, Scenario, parse, parse_part
+from dkd.scenario.schema import Launch, Network, Scenario, parse, parse_part
 
 DOCUMENT: dict[str, Any] = {
     "name": "pets",
@@ -394,3 +394,20 @@ def test_the_demonstrations_backbone_has_its_own_stride() -> None:
     document = {"backbone": "demo", "output_stride": 8}
     with pytest.raises(UserError, match="output_stride: of demo it is 4, not 8"):
         parse_part(Network, document, "", within="network")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("memory", "16 GB"),
+        ("cpu", "-1"),
+        ("namespace", "Team"),
+        ("gpu_resource", "gpu"),
+        ("deadline", 5),
+        ("gpus_per_node", 3),
+        ("tolerations", [{"key": "a", "colour": "red"}]),
+    ],
+)
+def test_bad_settings_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        Launch.model_validate({field: value})

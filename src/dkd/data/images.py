@@ -165,19 +165,6 @@ def take_picture(picture: Image.Image, name: str) -> Image.Image:
     return _upright(picture, Path(name))[0]
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as it is seen; of a JPEG only the file's head is read.
-
-    Raises:
-        UserError: as :func:`read_file`, :func:`open_image` and :func:`frame_of`.
-    """
-    try:
-        with path.open("rb") as file:
-            return frame_of(_opened(file, path, IMAGE_KINDS), path).upright
-    except OSError as error:
-        raise UserError(f"{path}: image cannot be read: {error.strerror}") from None
-
-
 def decode_image(data: bytes, path: Path) -> Image.Image:
     """An image as 8-bit RGB, upright.
 

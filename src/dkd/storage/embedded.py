@@ -113,22 +113,9 @@ class EmbeddedStore:
             variables["NO_PROXY"] = variables["no_proxy"] = f"{others},127.0.0.1".strip(",")
         return variables
 
-    def kill(self) -> None:
-        """Stop the server at once; the data stay. Only its owner can."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def restart(self) -> None:
-        """Kill the server and start it again at the same address."""
-        if self._lock is None:
-            raise UserError(f"{self.data_dir}: its S3 server belongs to another process")
-        self.kill()
-        self._launch(self._known(), self._lock)
-
     def close(self) -> None:
-        """Stop the server if it is ours."""
-        self.kill()
+        """Stop the server at once if it is ours; the data stay."""
+        self._stop()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -159,6 +146,11 @@ class EmbeddedStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def _known(self) -> _State:
         if self._state is None:
@@ -235,7 +227,7 @@ class EmbeddedStore:
         until = time.monotonic() + READY_SECONDS
         while not self._answers():
             if self._server.has_ended:
-                self.kill()
+                self._stop()
                 text = (self.data_dir / LOG).read_bytes()[-_LAST_BYTES:]
                 raise _Ended(" | ".join(text.decode(errors="replace").splitlines()[-3:]))
             if time.monotonic() > until:

@@ -1,12 +1,11 @@
 """Jobs launched against the fake API server."""
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import fake_api
 import pytest
+from waiting import wait_until
 
 from dkd.errors import UserError
 from dkd.launching.interface import Job
@@ -48,13 +47,6 @@ RUNTIME = {
         },
     },
 }
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 class Launched:
@@ -133,3 +125,15 @@ class Stage:
         if publish:
             artifacts.publish(self.job.result, {"x": b"1"}, kind="test", metadata={})
         self.condition("Complete" if self.kind == "trainjob" else "Succeeded")
+
+
+def misbehaving(kind: str) -> Exception:
+    return {
+        "dropped connections": fake_api.Dropped(),
+        "503": fake_api.Error(503, "apiserver not ready"),
+        "429": fake_api.Error(429, "too many requests", "", "TooManyRequests"),
+        "500 from a webhook": fake_api.Error(
+            500, "failed calling webhook: refused", "", "InternalError"
+        ),
+        "401": fake_api.Error(401, "Unauthorized", "", "Unauthorized"),
+    }[kind]

@@ -12,7 +12,6 @@ from step_runs import Run, scenario
 from dkd.errors import UserError
 from dkd.methods.mib import MiB
 from dkd.network import checkpoint
-from dkd.network.backbones import watch_stages
 from dkd.network.deeplab import build
 from dkd.network.prediction import predict
 from dkd.scenario.schema import Network
@@ -99,20 +98,3 @@ def test_a_new_head_shares_what_was_background() -> None:
     torch.testing.assert_close(after[:, 1:3], before[:, 1:])
     for channel in (0, 3, 4, 5):
         torch.testing.assert_close(after[:, channel], before[:, 0] / 4)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "stages"), [("resnet18", 4), ("mobilenet_v2", 4), ("demo", 4)]
-)
-def test_stages_are_watched_and_nothing_changes(backbone: Any, stages: int) -> None:
-    model = build(Network(backbone=backbone, aspp_channels=8), [2]).eval()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        plain = model.features(images)
-        seen: list[torch.Tensor] = []
-        watch_stages(model.backbone, seen.append)
-        watched = model.features(images)
-    assert torch.equal(plain, watched)
-    assert len(seen) == stages
-    if backbone == "resnet18":
-        assert all((stage < 0).any() for stage in seen)

@@ -6,17 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from fault_cases import ALWAYS, CASES, CONTENT, Case, run
 from fault_proxy import Fault, FaultProxy
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dkd import storage
 from dkd.storage.embedded import EmbeddedStore
-from dkd.storage.retries import LONGEST_PAUSE, Patience
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -39,14 +37,17 @@ def test_transfers_outlive_a_server_that_is_killed(
     source = tmp_path / "source"
     source.write_bytes(os.urandom(40 << 20))
     monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "60")
-    with EmbeddedStore(tmp_path / "s3") as store:
+    with ExitStack() as stores:
+        store = stores.enter_context(EmbeddedStore(tmp_path / "s3"))
         for name, value in store.environment().items():
             monkeypatch.setenv(name, value)
         uri = f"s3://{store.bucket}/object"
 
         def meanwhile() -> None:
             time.sleep(0.1)  # somewhere in the transfer
-            store.restart()
+            nonlocal store
+            store.close()
+            store = stores.enter_context(EmbeddedStore(store.data_dir))  # at the same address
 
         for act in (
             lambda: storage.upload(source, uri),
@@ -97,21 +98,3 @@ def test_an_interrupt_ends_a_transfer_that_is_being_tried_again(
         assert told.rstrip().endswith(b"KeyboardInterrupt")
     assert list(storage.unfinished(s3_root)) == []
     assert [found.name for found in tmp_path.iterdir()] == ["source"]
-
-
-@given(give_up=st.floats(0.1, 1000), times=st.lists(st.floats(0, 50), min_size=1, max_size=60))
-def test_patience_ends_at_its_time_and_not_before(give_up: float, times: list[float]) -> None:
-    """Whatever the tries themselves take, no pause begins after the time nor goes beyond it."""
-    now = 1000.0
-    patience = Patience(give_up, clock=lambda: now)
-    first = now
-    for took in times:
-        pause = patience.pause("test")
-        if pause is None:
-            assert now >= first + give_up
-            break
-        assert 0 < pause <= LONGEST_PAUSE
-        assert now + pause <= first + give_up + 1e-6
-        now += pause + took
-    patience.progress()
-    assert patience.pause("test") is not None
