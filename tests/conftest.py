@@ -20,6 +20,7 @@ pytest_plugins = [
     "fixtures.data_sets",
     "fixtures.kfp",
     "fixtures.stores",
+    "fixtures.two_runs",
     "fixtures.web",
 ]
 

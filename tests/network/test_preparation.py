@@ -1,6 +1,5 @@
 """Every fast way beside the plain one: the same results within rounding, and none waits."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_models import later, model_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,16 +18,13 @@ from dkd.data.loading import Source, StepImages
 from dkd.methods.base import Circumstances
 from dkd.methods.dkd import DKD
 from dkd.network import triton_support
-from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
-from dkd.network.folding import FoldedConv2d, fold_student, fold_teacher
 from dkd.network.speed import decided
-from dkd.scenario.schema import Network, Scenario, Speed, parse
+from dkd.scenario.schema import Scenario, Speed, parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
 from dkd.training.loop import Trainer
 from dkd.training.ranks import Ranks
 
-BACKBONES = ["demo", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large"]
 CLASSES = ("a", "b", "c", "d")
 FAST = {
     "channels_last": True,
@@ -50,76 +47,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def model_of(backbone: str) -> SegmentationModel:
-    """With statistics that are not 0 and 1, or folding would do nothing."""
-    model = build(Network(backbone=backbone, aspp_channels=16), [2])
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.6, 1.2)
-            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    return model
-
-
-def later(backbone: str) -> tuple[SegmentationModel, SegmentationModel]:
-    teacher = model_of(backbone)
-    student = grow(teacher, 2)
-    freeze_for_later_step(student)
-    return teacher, student.train()
-
-
 # ---- folding
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_folded_teacher_gives_the_same(backbone: str) -> None:
-    plain = model_of(backbone).eval().double()
-    folded = copy.deepcopy(plain)
-    fold_teacher(folded)
-    images = torch.randn(2, 3, 48, 48, dtype=torch.float64)
-    with torch.no_grad():
-        for one, other in zip(plain(images, 2), folded(images, 2), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-    assert not any(
-        isinstance(m, torch.nn.BatchNorm2d) and not m.folded for m in folded.modules()
-    ), "every normalisation follows a convolution"
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_folded_student_learns_the_same(backbone: str) -> None:
-    _, plain = later(backbone)
-    plain = plain.double()
-    folded = copy.deepcopy(plain)
-    parameters = [id(p) for p in folded.parameters()]
-    fold_student(folded)
-    assert [id(p) for p in folded.parameters()] == parameters
-    assert list(folded.state_dict()) == list(plain.state_dict())
-    images = torch.randn(2, 3, 48, 48, dtype=torch.float64)
-    for model in (plain, folded):
-        model(images, 2).logits.square().mean().backward()
-    for (name, one), other in zip(plain.named_parameters(), folded.parameters(), strict=True):
-        assert (one.grad is None) == (other.grad is None), name
-        if one.grad is not None:
-            torch.testing.assert_close(one.grad, other.grad, rtol=1e-7, atol=1e-12)
-
-
-def test_a_folded_student_follows_a_loaded_state() -> None:
-    _, student = later("demo")
-    _, other = later("demo")
-    other = copy.deepcopy(student)
-    with torch.no_grad():
-        for tensor in other.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.mul_(1.1)
-    fold_student(student)
-    student.load_state_dict(other.state_dict())
-    images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(student(images).logits, other(images).logits, rtol=1e-4, atol=1e-5)
-    moved = copy.deepcopy(student).to(torch.float64)
-    scales = [m.scale for m in moved.modules() if isinstance(m, FoldedConv2d)]
-    assert scales
-    assert {scale.dtype for scale in scales} == {torch.float64}
 
 
 # ---- a whole step

@@ -1,68 +1,18 @@
 """What goes with a run and what stays, on the real server and in folders."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from fixtures.two_runs import claim, make, places
 
 from dkd import storage
-from dkd.cli import main
 from dkd.errors import UserError
-from dkd.steps import retention, stages
+from dkd.steps import retention
 from dkd.storage import artifacts
 
 LATER = datetime.now(UTC) + timedelta(days=2)
-
-
-def make(root: str, place: str, run: str, **origins: str) -> str:
-    """An artifact made by a run of others, given as ``<folder>/<key>``."""
-    uri = storage.join(root, place)
-    made_of = {name: {"uri": storage.join(root, at), "digest": ""} for name, at in origins.items()}
-    metadata = {"run": run, **made_of}
-    artifacts.publish(uri, {"x": place.encode() * 100}, kind="test", metadata=metadata)
-    return uri
-
-
-def claim(
-    root: str,
-    run: str,
-    *noted: str,
-    steps: int = 2,
-    finished: bool = False,
-    method: str = "dkd",
-) -> None:
-    folder = storage.join(root, "runs", run)
-    scenario = {"method": method, "task": [["a"]] * steps}
-    storage.write_bytes(storage.join(folder, "scenario.json"), json.dumps(scenario).encode())
-    stages.note_uses(root, run, [storage.join(root, place) for place in noted])
-    if finished:
-        result = {"dataset": {"uri": storage.join(root, "datasets/d")}, "steps": []}
-        storage.write_bytes(storage.join(folder, "result.json"), json.dumps(result).encode())
-
-
-@pytest.fixture
-def two_runs(root: str) -> str:
-    """``one`` is finished; ``two`` found its step 0 and trains step 1, with one save so far."""
-    make(root, "datasets/d", "")
-    make(root, "checkpoints/c0", "one", dataset="datasets/d")
-    make(root, "evaluations/e0", "one", checkpoint="checkpoints/c0")
-    make(root, "memories/m0", "one", checkpoint="checkpoints/c0")
-    make(root, "checkpoints/c1", "one", dataset="datasets/d", teacher="checkpoints/c0")
-    make(root, "evaluations/e1", "one", checkpoint="checkpoints/c1")
-    claim(root, "one", "datasets/d", "checkpoints/c0", "checkpoints/c1", finished=True)
-    claim(root, "two", "datasets/d", "checkpoints/c0", "memories/m0", "checkpoints/c2", steps=3)
-    storage.write_bytes(storage.join(root, "saves/c2/00000004/parts/0/state"), b"half a save")
-    storage.write_bytes(storage.join(root, "checkpoints/c2/parts/0/model"), b"half a model")
-    storage.write_bytes(storage.join(root, "saves/c9/00000001/manifest.json"), b"{}")
-    make(root, "checkpoints/released", "")
-    return root
-
-
-def places(root: str) -> set[str]:
-    return {retention.place_of(root, entry.uri) for entry in storage.list_objects(root)}
 
 
 def test_runs_are_listed_with_state_and_what_they_share(two_runs: str) -> None:
@@ -173,29 +123,3 @@ def test_uploads_of_killed_writers_go_too(s3_root: str) -> None:
     assert [retention.place_of(s3_root, u.uri) for u in chosen.unfinished] == ["checkpoints/c0"]
     retention.remove(s3_root, retention.removal(found, "one", LATER))
     assert list(storage.unfinished(s3_root)) == []
-
-
-def dkd(*words: str) -> Result:
-    return CliRunner().invoke(main, words)
-
-
-def test_the_commands(two_runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    listed = dkd("runs", "--root", two_runs)
-    assert listed.exit_code == 0, listed.output
-    assert [line.split()[:2] for line in listed.stdout.splitlines()[1:]] == [
-        ["one", "finished"],
-        ["two", "step"],
-    ]
-    before = places(two_runs)
-    shown = dkd("runs", "rm", "one", "--root", two_runs)
-    assert "nothing is removed without --yes" in shown.stdout
-    assert "checkpoints/c0: two" in shown.stdout
-    assert places(two_runs) == before
-    done = dkd("runs", "--root", two_runs, "rm", "one", "--yes")
-    assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-1].startswith("removed, ")
-    assert "runs/one" not in places(two_runs)
-    refused = dkd("runs", "rm", "one", "--root", two_runs)
-    assert refused.exit_code == 2
-    assert refused.stderr.splitlines()[-1] == f"dkd: {two_runs}: no run 'one'; there are: two"

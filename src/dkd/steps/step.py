@@ -41,7 +41,7 @@ are right, true, predicted, in the order of the step's test images. No image is 
 
 PROGRAM = 2
 """Which program computes, part of every key (``format``). A change of the code that changes results
-raises it, so that nothing older is taken for the same; ``tests/steps/test_program.py`` notices.
+raises it, so that nothing older is taken for the same; ``tests/steps/test_step_program.py`` tells.
 """
 
 

@@ -1,0 +1,89 @@
+"""What the formats share: how a folder's files become pairs, and what is told of the rest."""
+
+from pathlib import Path
+
+import pytest
+
+from dkd.data.formats.layout import (
+    Finding,
+    Pair,
+    by_colour,
+    folder_split,
+    full_palette,
+    in_colours,
+    left_out,
+    split_of,
+)
+from dkd.errors import UserError
+
+
+def pair(name: str) -> Pair:
+    return Pair(name, f"images/{name}.jpg", f"masks/{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no image; a split holds at least one"),
+        (["a", "b", "a"], "a stands there twice; keep one"),
+        (["a\nb"], "holds what cannot be seen"),
+        (["a\udcff"], "is no UTF-8"),
+    ],
+)
+def test_a_split_that_cannot_be(names: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^the list: .*{message}"):
+        split_of(map(pair, names), "the list")
+
+
+def test_pairs_stand_in_the_order_of_names(tmp_path: Path) -> None:
+    for file in ("images/train/b.JPG", "images/train/a.png", "images/train/.hidden.png"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(UserError, match="masks/train: no such folder"):
+        folder_split(tmp_path, "masks", "train")
+    (tmp_path / "masks/train").mkdir(parents=True)
+    assert folder_split(tmp_path, "masks", "train") == (
+        Pair("a", "images/train/a.png", "masks/train/a.png"),
+        Pair("b", "images/train/b.JPG", "masks/train/b.png"),
+    )
+
+
+def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
+    files = (
+        *("images/train/a.png", "images/train/b.tiff", "images/train/more/c.png"),
+        *("images/d.jpg", "images/rest/e.png", "masks/train/a.png", "masks/train/f.png"),
+    )
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    splits = {"train": folder_split(tmp_path, "masks", "train")}
+    told = {finding.what: finding.names for finding in left_out(tmp_path, "masks", splits)}
+    assert told == {
+        "train images of other kinds than JPEG and PNG, not taken": ("images/train/b.tiff",),
+        "sub-folders of train images, not taken": ("images/train/more (1 images)",),
+        "train masks without an image that is taken": ("masks/train/f.png",),
+        "images in no split's folder, not taken": ("images/d.jpg",),
+        "folders of images that are no split, not taken": ("images/rest (1 images)",),
+    }
+
+
+def test_a_finding_names_the_first_five() -> None:
+    assert str(Finding("files", tuple("abcdefg"))) == "7 files: a, b, c, d, e and 2 more"
+    assert str(Finding("files", ("a",))) == "1 files: a"
+
+
+def test_two_values_of_one_colour_are_refused() -> None:
+    red, green = (255, 0, 0), (0, 255, 0)
+    assert by_colour({2: red, 1: green}, Path("map")) == ((green, 1), (red, 2))
+    with pytest.raises(UserError, match="map: 255,0,0 is the colour of 1 and of 2"):
+        by_colour({1: red, 2: red}, Path("map"))
+
+
+def test_every_class_has_a_colour_of_its_own() -> None:
+    palette = full_palette([1, 2, 3], {2: (9, 9, 9)})
+    assert (palette[0], palette[2], palette[255]) == ((0, 0, 0), (9, 9, 9), (255, 255, 255))
+    assert len(set(palette.values())) == len(palette) == 5
+
+
+def test_a_mask_that_is_not_there_is_not_in_colours(tmp_path: Path) -> None:
+    assert not in_colours(tmp_path / "gone.png")

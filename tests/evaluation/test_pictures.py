@@ -1,0 +1,33 @@
+"""Pictures as files. Those of a step are compared in memory/test_exemplars.py."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dkd.evaluation.pictures import SIDE, _within, jpeg, png
+
+
+def test_a_map_of_channels_is_kept_exactly() -> None:
+    channels = np.arange(256, dtype=np.int64).reshape(8, 32)
+    read = Image.open(io.BytesIO(png(channels)))
+    assert (read.format, read.mode) == ("PNG", "L")
+    np.testing.assert_array_equal(np.asarray(read), channels)
+
+
+def test_a_photograph_is_nearly_kept() -> None:
+    photograph = Image.new("RGB", (9, 7), (200, 30, 90))
+    read = Image.open(io.BytesIO(jpeg(photograph)))
+    assert (read.format, read.size) == ("JPEG", (9, 7))
+    assert np.abs(np.asarray(read).astype(int) - np.asarray(photograph)).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((100, 50), (100, 50)), ((SIDE * 2, 30), (SIDE, 15)), ((1, SIDE * 10), (1, SIDE))],
+)
+def test_pictures_are_shrunk_and_never_enlarged(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert _within(*size) == expected
