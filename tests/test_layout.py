@@ -5,6 +5,7 @@ large, or needs a GPU, in ``test_y_SIDE.py``. Modules of few lines do without: w
 them. So does ``dkd.pipelines`` with ``dkd.components``: they are compiled and run together.
 """
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,37 @@ def test_a_test_has_its_module() -> None:
 def test_the_lists_hold_what_is_there() -> None:
     assert set(ELSEWHERE) <= set(MODULES)
     assert all((TESTS / name).exists() for name in SEVERAL)
+
+
+SAME_NAME = {
+    "Colour": "red, green, blue; a report's model imports nothing of data sets",
+    "Interval": "both ends; a report's model imports nothing of evaluations",
+    "FORMAT": "what each module of data.formats is found by",
+    "SOURCE": "what such a module's FORMAT says of where to get it",
+    "Options": "what each method's are found by",
+}
+"""Public names that stand in several modules: why they are one thing, or are found by the name."""
+
+
+def public_names(module: Path) -> set[str]:
+    """Classes, and constants and types that are assigned, at the top of a module."""
+    names: set[str] = set()
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            names.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            names |= {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return {name for name in names if name[0].isupper() and len(name) > 1}
+
+
+def test_one_name_is_one_thing() -> None:
+    found: dict[str, list[str]] = {}
+    for module in MODULES:
+        for name in public_names(SRC / module):
+            found.setdefault(name, []).append(module)
+    several = {name: places for name, places in found.items() if len(places) > 1}
+    assert {n: p for n, p in several.items() if n not in SAME_NAME} == {}
+    assert set(SAME_NAME) <= set(several), "names that are no longer shared: take them out"

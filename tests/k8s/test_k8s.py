@@ -127,9 +127,9 @@ def test_no_secret_is_shipped(overlay: list[Object]) -> None:
 
 
 def test_configuration_is_where_workers_look(overlay: list[Object]) -> None:
-    assert of_kind(overlay, "ConfigMap")["metadata"]["name"] == nodes.CONFIG
+    assert of_kind(overlay, "ConfigMap")["metadata"]["name"] == nodes.S3_CONFIG_MAP
     (container,) = worker_pod(overlay)["containers"]
-    assert container["envFrom"] == [{"configMapRef": {"name": nodes.CONFIG}}]
+    assert container["envFrom"] == [{"configMapRef": {"name": nodes.S3_CONFIG_MAP}}]
 
 
 def rights(objects: list[Object]) -> set[tuple[str, str]]:

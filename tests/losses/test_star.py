@@ -58,7 +58,7 @@ class Step:
             found.append(star.seen_classes(logits.detach(), self["label"].shape[-2:]))
         return torch.stack(found)
 
-    def counts(self) -> star.Counts:
+    def counts(self) -> star.ReplayCounts:
         return star.counted(
             self.rule, self.before("numbers"), self["pred_numbers"], len(self["label"]), self.new
         )

@@ -223,7 +223,7 @@ def test_every_executor_has_a_time_limit_and_the_s3_connection(name: str) -> Non
             "AWS_SECRET_ACCESS_KEY",
         }
         (config,) = each["configMapAsEnv"]
-        assert config["configMapName"] == nodes.CONFIG
+        assert config["configMapName"] == nodes.S3_CONFIG_MAP
         assert config["optional"]
 
 

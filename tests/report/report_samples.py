@@ -10,12 +10,12 @@ from dkd.report.model import (
     Colour,
     Curve,
     DatasetRef,
-    Exemplar,
     Prediction,
     Provenance,
     Reference,
     RunResult,
     Scores,
+    ShownExemplar,
     StepResult,
 )
 
@@ -224,10 +224,10 @@ def curve(rng: np.random.Generator, variant: str, step: int) -> Curve:
     return Curve.of(iterations, noisy, most=80)
 
 
-def exemplar(number: int, names: tuple[str, ...], side: int) -> Exemplar:
+def exemplar(number: int, names: tuple[str, ...], side: int) -> ShownExemplar:
     image, labels = scene(np.random.default_rng(500 + number), len(names), side)
     present = [int(v) for v in np.unique(labels) if v not in (0, 255)]
-    return Exemplar(
+    return ShownExemplar(
         id=f"train-{number:04d}",
         thumbnail=png(image),
         classes=tuple(names[value - 1] for value in present),

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkd.report import charts
-from dkd.report.charts import Frame, Point, Series
+from dkd.report.charts import PlotArea, Point, Series
 
-FRAME = Frame(left=10, top=20, width=200, height=100, x0=0, x1=4, y0=0, y1=50)
+FRAME = PlotArea(left=10, top=20, width=200, height=100, x0=0, x1=4, y0=0, y1=50)
 
 
 def test_a_frame_maps_values_to_the_drawing() -> None:
@@ -19,11 +19,11 @@ def test_a_frame_maps_values_to_the_drawing() -> None:
 
 def test_a_frame_clips_and_survives_a_single_abscissa() -> None:
     assert FRAME.y(70) == 20
-    assert Frame(0, 0, 100, 10, 3, 3, 0, 1).x(3) == 50
+    assert PlotArea(0, 0, 100, 10, 3, 3, 0, 1).x(3) == 50
 
 
 def test_a_logarithmic_frame_puts_a_decade_halfway_of_two() -> None:
-    frame = Frame(0, 0, 10, 100, 0, 1, 0.01, 1, log=True)
+    frame = PlotArea(0, 0, 10, 100, 0, 1, 0.01, 1, log=True)
     assert frame.y(0.1) == pytest.approx(50)
     assert frame.y(0.0) == 100
 

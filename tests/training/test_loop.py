@@ -13,7 +13,7 @@ from dkd.errors import UserError
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
 from dkd.training import resume
-from dkd.training.loop import Curve, Trainer
+from dkd.training.loop import LossCurve, Trainer
 from dkd.training.resume import Preempted
 
 
@@ -211,7 +211,7 @@ def test_a_save_that_is_not_finite_is_not_resumed(tmp_path: Path) -> None:
     broken = Run(tmp_path / "b", scenario(**{"training.save_interval": 1e-6}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "_is_finite", lambda *_: True)
-        patch.setattr(Curve, "add", lambda *_: None)
+        patch.setattr(LossCurve, "add", lambda *_: None)
         broken_at(patch, 1, float("nan"))
         interrupt_at(patch, 4, killed)
         job = broken.job(0)

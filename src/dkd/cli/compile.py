@@ -11,7 +11,7 @@ from dkd.errors import UserError
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
 
-PLACEHOLDER = "s3://your-bucket/datasets/{}"
+_PLACEHOLDER = "s3://your-bucket/datasets/{}"
 
 
 def pipeline_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,7 +124,7 @@ def command(
     storage.write_bytes(uri, compiled(chosen, root, launcher_image))
     click.echo(uri)
     tell_default_image(launcher_image)
-    if chosen.data.root.startswith(PLACEHOLDER.format("")):
+    if chosen.data.root.startswith(_PLACEHOLDER.format("")):
         _tell_placeholder()
 
 
@@ -154,7 +154,7 @@ def load(
     training_image: str | None,
 ) -> "Scenario":
     """The scenario of a pipeline: as given, but trained by jobs of the cluster."""
-    place = PLACEHOLDER.format("ade20k" if name.startswith("ade-") else "voc")
+    place = _PLACEHOLDER.format("ade20k" if name.startswith("ade-") else "voc")
     whole = options.load_scenario(name, data, assignments, placeholder=place)
     chosen = whole if variant is None else whole.variant(variant)
     return chosen.override(_on_cluster(assignments, training_image))
@@ -206,7 +206,7 @@ def compiled_extension(
 
 def _tell_placeholder() -> None:
     click.echo(
-        f"the data set's place is a placeholder, {PLACEHOLDER.format('...')}; give yours with "
+        f"the data set's place is a placeholder, {_PLACEHOLDER.format('...')}; give yours with "
         "--data here, or to the run",
         err=True,
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _layout = click.option(
     "--format",
     "format_",
-    type=click.Choice(options.FORMATS),
+    type=click.Choice(options.FORMAT_NAMES),
     help="The layout, see dkd data --help. Default: what ROOT looks like.",
 )
 _train = click.option(
@@ -102,7 +102,7 @@ def check(
     splits, classes = checks.summary(dataset)
     for line in (*tables.lines(splits, right=(1, 4)), *tables.lines(classes, right=(0, 2, 3))):
         click.echo(line)
-    if data.format not in checks.PUBLISHED:
+    if data.format not in checks.PUBLISHED_FORMATS:
         if published:
             raise UserError(f"--published: nothing is published of the format {data.format}")
         return

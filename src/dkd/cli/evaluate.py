@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice([*options.FORMATS, "packed"]),
+    type=click.Choice([*options.FORMAT_NAMES, "packed"]),
     required=True,
     help="Its layout (dkd data --help); packed: an artifact that dkd data pack wrote.",
 )

@@ -24,7 +24,7 @@ from dkd.cli.progress import training_progress
     "data_format",
     default="folder",
     show_default=True,
-    type=click.Choice([*options.FORMATS, "packed"]),
+    type=click.Choice([*options.FORMAT_NAMES, "packed"]),
     help="Layout of the data set.",
 )
 @click.option(

@@ -12,8 +12,8 @@ from dkd.errors import UserError
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
 
-FORMATS = ("voc", "ade20k", "cityscapes", "cvat", "folder")
-"""Those of :data:`dkd.data.formats.FORMATS`, which takes long to import."""
+FORMAT_NAMES = ("voc", "ade20k", "cityscapes", "cvat", "folder")
+"""The names in :data:`dkd.data.formats.FORMATS`, which takes long to import."""
 
 scenario = click.argument("scenario", metavar="SCENARIO")
 data = click.option("--data", metavar="PATH_OR_URI", help="Where the data set is (data.root).")

@@ -12,7 +12,7 @@ from dkd.errors import UserError
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
 
-FOLDERS = {"voc": "/path/to/VOCdevkit/VOC2012", "ade20k": "/path/to/ADEChallengeData2016"}
+_PLACEHOLDERS = {"voc": "/path/to/VOCdevkit/VOC2012", "ade20k": "/path/to/ADEChallengeData2016"}
 """What stands for the data set's folder until a person says where it is."""
 
 NAMES = {"voc": "PASCAL VOC 2012", "ade20k": "ADE20K"}
@@ -42,7 +42,7 @@ def command(name: str | None, data: str | None, as_yaml: bool) -> None:
         return
     scenario = _load(name, data)
     if as_yaml:
-        if scenario.data.root in FOLDERS.values():
+        if scenario.data.root in _PLACEHOLDERS.values():
             click.echo("# data.root is a placeholder: say where the data set is, here or by --data")
         click.echo(dump(scenario), nl=False)
         return
@@ -56,7 +56,7 @@ def _load(name: str, data: str | None) -> "Scenario":
     documents = catalogue.documents()
     if name not in documents:
         raise UserError(f"scenario {name!r}: none of {', '.join(documents)}")
-    placeholder = FOLDERS.get(documents[name]["data"]["format"], "")
+    placeholder = _PLACEHOLDERS.get(documents[name]["data"]["format"], "")
     return options.load_scenario(name, data, (), placeholder=placeholder)
 
 
@@ -119,12 +119,12 @@ def _commands(scenario: "Scenario") -> Iterator[str]:
         for label in scenario.variants:
             yield f"dkd run {scenario.name} --variant {label}"
         return
-    if data.format in FOLDERS:
+    if data.format in _PLACEHOLDERS:
         yield f"dkd data check {data.root} --format {data.format} --published"
     yield ""
     for label in scenario.variants:
         yield f"dkd run {scenario.name} --variant {label} --data {data.root}"
-    if data.format in FOLDERS:
+    if data.format in _PLACEHOLDERS:
         packed = f"s3://your-bucket/datasets/{data.format}"
         yield ""
         yield "# as a pipeline of a cluster, which reads the data set by its URI"

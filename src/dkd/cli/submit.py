@@ -11,7 +11,8 @@ from dkd.cli import kubeflow
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.kubeflow.client import Endpoint, Object
+    from dkd.kubeflow.client import Endpoint
+    from dkd.kubeflow.internals import Json
 
 
 @click.command("submit")
@@ -149,7 +150,7 @@ def _refuse_compile_options(*given: Any) -> None:
         )
 
 
-def _tell(there: "Endpoint", run: "Object", forwarded: str) -> None:
+def _tell(there: "Endpoint", run: "Json", forwarded: str) -> None:
     """Prints where a run can be watched.
 
     Args:
@@ -178,7 +179,7 @@ def _tell_forwarding(there: "Endpoint", namespace: str) -> None:
     click.echo(f"for the link: kubectl port-forward -n {namespace} svc/{UI_SERVICE} {port}:80")
 
 
-def follow(there: "Endpoint", run: "Object") -> None:
+def follow(there: "Endpoint", run: "Json") -> None:
     """Follows a run to its end.
 
     Raises:

@@ -18,12 +18,12 @@ from dkd.errors import UserError
 from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
 
-PUBLISHED = ("voc", "ade20k")
+PUBLISHED_FORMATS = ("voc", "ade20k")
 """Formats whose splits and lists are published, and kept with the program."""
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingFiles:
     """Files of one kind that a split promises and the folder does not have."""
 
     split: str
@@ -37,7 +37,7 @@ class Missing:
         )
 
 
-def missing(layout: Layout) -> list[Missing]:
+def missing(layout: Layout) -> list[MissingFiles]:
     """What a layout promises and its folder lacks, without opening any file."""
     root = Path(layout.root)
     found = []
@@ -48,7 +48,7 @@ def missing(layout: Layout) -> list[Missing]:
         ):
             gone = tuple(path for path in paths if not (root / path).is_file())
             if gone:
-                found.append(Missing(split, kind, gone, len(pairs)))
+                found.append(MissingFiles(split, kind, gone, len(pairs)))
     return found
 
 
@@ -88,8 +88,10 @@ def differences(dataset: Dataset) -> list[str]:
     Raises:
         UserError: nothing is published of the format.
     """
-    if dataset.name not in PUBLISHED:
-        raise UserError(f"{dataset.name}: no published lists; there are {', '.join(PUBLISHED)}")
+    if dataset.name not in PUBLISHED_FORMATS:
+        raise UserError(
+            f"{dataset.name}: no published lists; there are {', '.join(PUBLISHED_FORMATS)}"
+        )
     text = (resources.files("dkd.data") / "published_lists.json").read_text(encoding="utf-8")
     expected = json.loads(text)[dataset.name]
     lines = []

@@ -21,7 +21,7 @@ from dkd.scenario.tasks import VOID
 from dkd.storage.files import scratch
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CLASSES = dict(enumerate(_NAMES, start=1))
+_CLASSES = dict(enumerate(_NAMES, start=1))
 """Names by label value: digit d has value d + 1."""
 
 _SIDES = (0.4, 0.65)  # of a digit, relative to the scene's side
@@ -96,7 +96,7 @@ def _write(
             name = f"{split}-{number:05}.png"
             Image.fromarray(image).save(folder / "images" / split / name, compress_level=1)
             Image.fromarray(mask).save(folder / "masks" / split / name, compress_level=1)
-    lines = [f"{value}: {name}" for value, name in CLASSES.items()]
+    lines = [f"{value}: {name}" for value, name in _CLASSES.items()]
     (folder / "classes.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.storage.files import locked, placed, scratch
 
-KIND = "dataset"
+DATASET_KIND = "dataset"
 INDEX = "index.json.gz"
 MEMBERS = "members.json.gz"
 SHARD_BYTES = 256 * 2**20
@@ -115,7 +115,7 @@ def open_dataset(uri: str) -> tuple[Dataset, Manifest]:
         UserError: nothing is there, or something else.
     """
     manifest = artifacts.load(uri)
-    if manifest.kind != KIND:
+    if manifest.kind != DATASET_KIND:
         raise UserError(f"{uri}: is a {manifest.kind}, not a data set")
     source = manifest.part_uri(INDEX)
     dataset = Dataset.from_json(_unzip(artifacts.read_part(manifest, INDEX), source), source)
@@ -173,7 +173,7 @@ def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Mani
     manifest = artifacts.publish(
         uri,
         {INDEX: _zip(dataset.to_json()), **parts},
-        kind=KIND,
+        kind=DATASET_KIND,
         metadata={
             "name": dataset.name,
             "packed": dataset.format == "packed",
@@ -183,7 +183,7 @@ def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Mani
     )
     found = manifest.metadata
     packed = dataset.format == "packed"
-    if manifest.kind != KIND or found.get("digest") != dataset.digest:
+    if manifest.kind != DATASET_KIND or found.get("digest") != dataset.digest:
         raise UserError(
             f"{uri}: another {manifest.kind} lies there ({found.get('name', 'unnamed')}); name "
             "another place"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dkd.evaluation.evaluator import Batch
+from dkd.evaluation.evaluator import EvaluationBatch
 from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import predict
 from dkd.scenario.tasks import VOID
@@ -44,7 +44,7 @@ class ConfusionMatrix:
         self.counts = torch.zeros_like(self.counts)
         self._by_image = torch.zeros_like(self._by_image)
 
-    def process(self, logits: Tensor, batch: Batch) -> None:
+    def process(self, logits: Tensor, batch: EvaluationBatch) -> None:
         """Counts what the model predicts at the labels' size."""
         label = batch["label"]
         size = (label.shape[-2], label.shape[-1])

@@ -13,7 +13,7 @@ from dkd.scenario.schema import Speed
 
 R_co = TypeVar("R_co", covariant=True)
 
-Batch = Mapping[str, Any]
+EvaluationBatch = Mapping[str, Any]
 """What :func:`dkd.data.loading.load_to_score` yields, and its images' ``records`` and ``places``
 among those of all ranks."""
 
@@ -24,7 +24,7 @@ class Evaluator(Protocol[R_co]):
     def reset(self) -> None:
         """Begins anew."""
 
-    def process(self, logits: Tensor, batch: Batch) -> None:
+    def process(self, logits: Tensor, batch: EvaluationBatch) -> None:
         """Takes in a batch of this rank's.
 
         Args:

@@ -22,8 +22,8 @@ import urllib3
 
 from dkd.errors import UserError
 from dkd.kubeflow import internals
+from dkd.kubeflow.internals import Json
 
-Object = dict[str, Any]
 """An object of the API, as JSON."""
 
 OLDEST = (2, 16)
@@ -96,7 +96,7 @@ class Endpoint:
             except Exception as error:
                 raise UserError(f"{self.url}: signing in: {shortened(str(error))}") from None
 
-    def _check(self, health: Object) -> None:
+    def _check(self, health: Json) -> None:
         tag = str(health.get("tag_name") or health.get("apiServerTagName") or "")  # or the UI's
         version = re.match(r"v?(\d+)\.(\d+)", tag)
         if version and tuple(map(int, version.groups())) < OLDEST:
@@ -118,7 +118,7 @@ class Endpoint:
         """A page of the UI, e.g. ``runs/details/ID``."""
         return f"{self.url}/#/{place}"
 
-    def ask(self, call: Callable[..., Any], *arguments: Any, **query: Any) -> Object:
+    def ask(self, call: Callable[..., Any], *arguments: Any, **query: Any) -> Json:
         """Does one call of the API.
 
         Args:
@@ -157,7 +157,7 @@ class Endpoint:
 
     def listed(
         self, call: Callable[..., Any], field: str, *arguments: str, **query: str
-    ) -> Iterator[Object]:
+    ) -> Iterator[Json]:
         """The objects of a list, page by page. As :meth:`ask`."""
         token = ""
         while True:
@@ -167,16 +167,16 @@ class Endpoint:
             if not token:
                 return
 
-    def run(self, identity: str) -> Object:
+    def run(self, identity: str) -> Json:
         """A run by its id. As :meth:`ask`."""
         return self.ask(self.api.runs.run_service_get_run, identity)
 
-    def version(self, pipeline: str, version: str) -> Object:
+    def version(self, pipeline: str, version: str) -> Json:
         """A pipeline's version, by both ids. As :meth:`ask`."""
         call = self.api.pipelines.pipeline_service_get_pipeline_version
         return self.ask(call, pipeline, version)
 
-    def workflow(self, run: str) -> Object | None:
+    def workflow(self, run: str) -> Json | None:
         """The Argo workflow of a run; None where it is not handed out, or without its nodes."""
         _, data = self._got(internals.workflow_path(run), {})
         return internals.workflow_in(data)
@@ -193,7 +193,7 @@ class Endpoint:
                 return text
         return None
 
-    def _got(self, path: str, query: Object) -> tuple[int, bytes]:
+    def _got(self, path: str, query: Json) -> tuple[int, bytes]:
         return self._answer(
             lambda: self._raw.call_api(
                 path,
@@ -232,7 +232,7 @@ class Endpoint:
         except OSError as error:  # the file of the token, read anew for every call
             raise UserError(f"{TOKEN_FILE}={error.filename}: {error.strerror}") from None
 
-    def _failure(self, status: int, answer: Object) -> UserError:
+    def _failure(self, status: int, answer: Json) -> UserError:
         message = str(answer.get("message") or answer.get("error_message") or answer or "no answer")
         reason = shortened(message)
         if status in (401, 403):

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dkd.kubeflow import internals
-from dkd.kubeflow.client import Endpoint, Object
-from dkd.kubeflow.internals import Started
+from dkd.kubeflow.client import Endpoint
+from dkd.kubeflow.internals import Json, Started
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Node:
         return self.started[11:19] + (f" - {self.ended[11:19]}" if self.ended else "")
 
 
-def graph(endpoint: Endpoint, run: Object) -> list[Node]:
+def graph(endpoint: Endpoint, run: Json) -> list[Node]:
     """The tasks of a run that have started, in the order in which they did.
 
     Read from the run's workflow, which knows where they stand, their pods and what they wait
@@ -53,18 +53,18 @@ def graph(endpoint: Endpoint, run: Object) -> list[Node]:
     return nodes(started, pipeline_spec(endpoint, run)) if started else []
 
 
-def pipeline_spec(endpoint: Endpoint, run: Object) -> Object:
+def pipeline_spec(endpoint: Endpoint, run: Json) -> Json:
     """The specification of a run's pipeline."""
     found = run.get("pipeline_spec")
     if not found:
         reference = run["pipeline_version_reference"]
         version = endpoint.version(reference["pipeline_id"], reference["pipeline_version_id"])
         found = version["pipeline_spec"]
-    spec: Object = found.get("pipeline_spec", found)
+    spec: Json = found.get("pipeline_spec", found)
     return spec
 
 
-def nodes(started: Iterable[Started], spec: Object) -> list[Node]:
+def nodes(started: Iterable[Started], spec: Json) -> list[Node]:
     """What has started of a run, with titles: components' tasks, and drivers in trouble.
 
     Args:
@@ -102,10 +102,10 @@ def _is_in_trouble(driver: Started) -> bool:
     return waits or driver.state in ("failed", "error")
 
 
-def _at(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
+def _at(place: Sequence[str], spec: Json) -> tuple[str, Json] | None:
     """Title and component of the task at a place; None if there is none."""
     titles = []
-    component: Object = spec["root"]
+    component: Json = spec["root"]
     for part in place:
         task = component.get("dag", {}).get("tasks", {}).get(part)
         if task is None:
@@ -115,13 +115,13 @@ def _at(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
     return " / ".join(titles), component
 
 
-def _named(place: Sequence[str], spec: Object) -> tuple[str, Object] | None:
+def _named(place: Sequence[str], spec: Json) -> tuple[str, Json] | None:
     """The one task of a name, wherever it stands; None if there is none or several."""
     places = [each for each in _places(spec["root"], spec) if each[-1:] == tuple(place)]
     return _at(places[0], spec) if len(places) == 1 else None
 
 
-def _places(component: Object, spec: Object) -> Iterator[tuple[str, ...]]:
+def _places(component: Json, spec: Json) -> Iterator[tuple[str, ...]]:
     for name, task in component.get("dag", {}).get("tasks", {}).items():
         yield (name,)
         inside = spec["components"][task["componentRef"]["name"]]

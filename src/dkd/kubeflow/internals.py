@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Object = dict[str, Any]
+Json = dict[str, Any]
 
 UI_SERVICE = "ml-pipeline-ui"
 """Service of the UI, in the namespace where Kubeflow Pipelines is installed."""
@@ -73,21 +73,21 @@ def workflow_path(run: str) -> str:
     return f"/apis/v1beta1/runs/{run}"
 
 
-def workflow_in(answer: bytes) -> Object | None:
+def workflow_in(answer: bytes) -> Json | None:
     """The workflow in what that address answers; None if it is none, or its nodes are not in it.
 
     Argo leaves them out where it is told to keep them in a database of its own.
     """
     try:
         manifest = json.loads(answer)["pipeline_runtime"]["workflow_manifest"]
-        found: Object = json.loads(manifest)
+        found: Json = json.loads(manifest)
         offloaded = found.get("status", {}).get("offloadNodeStatusVersion")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return None if offloaded else found
 
 
-def started(workflow: Object) -> list[Started]:
+def started(workflow: Json) -> list[Started]:
     """What has started of a run, as its workflow says.
 
     Argo names a node by its place: ``w.root.step-0.train``, and a pod in it
@@ -97,7 +97,7 @@ def started(workflow: Object) -> list[Started]:
     above it: ``w(0).root(0).step-0(0).train(0).executor(0)``.
     """
     name = workflow["metadata"]["name"]
-    places: dict[tuple[str, ...], list[Object]] = defaultdict(list)
+    places: dict[tuple[str, ...], list[Json]] = defaultdict(list)
     for node in _nodes(workflow).values():
         places[_place(name, node["name"])].append(node)
     found = []
@@ -126,11 +126,11 @@ def started(workflow: Object) -> list[Started]:
     return found
 
 
-def _nodes(workflow: Object) -> Object:
+def _nodes(workflow: Json) -> Json:
     """The nodes by id. Large ones Argo packs: base64 of gzip of the same JSON."""
     status = workflow.get("status") or {}
     if packed := status.get("compressedNodes"):
-        unpacked: Object = json.loads(gzip.decompress(base64.b64decode(packed)))
+        unpacked: Json = json.loads(gzip.decompress(base64.b64decode(packed)))
         return unpacked
     return status.get("nodes") or {}
 
@@ -145,20 +145,20 @@ def _without_attempt(name: str) -> str:
     return re.sub(r"\(\d+\)$", "", name)
 
 
-def _started(node: Object) -> str:
+def _started(node: Json) -> str:
     return node.get("startedAt") or ""
 
 
-def _pods(nodes: Iterable[Object]) -> list[Object]:
+def _pods(nodes: Iterable[Json]) -> list[Json]:
     return sorted((each for each in nodes if each["type"] == "Pod"), key=_started)
 
 
-def _last(nodes: Iterable[Object]) -> Object:
+def _last(nodes: Iterable[Json]) -> Json:
     """Of a task's nodes the one that tells how it is: its attempts' common one, or the last."""
     return max(nodes, key=lambda node: (node["type"] == "Retry", _started(node)))
 
 
-def _state(nodes: Sequence[Object], pods: Sequence[Object]) -> str | None:
+def _state(nodes: Sequence[Json], pods: Sequence[Json]) -> str | None:
     phase = str(_last(nodes)["phase"])
     if phase in ("Omitted", "Skipped"):
         return None
@@ -166,13 +166,13 @@ def _state(nodes: Sequence[Object], pods: Sequence[Object]) -> str | None:
     return "pending" if waits else phase.lower()
 
 
-def _pod_name(workflow: Object, node: Object) -> str:
+def _pod_name(workflow: Json, node: Json) -> str:
     """As Argo makes it: https://argo-workflows.readthedocs.io, pod names version 2."""
     template = node.get("templateName") or node.get("templateRef", {}).get("template", "")
     return f"{workflow['metadata']['name']}-{template}-{node['id'].rpartition('-')[2]}"
 
 
-def started_by_name(run: Object) -> list[Started]:
+def started_by_name(run: Json) -> list[Started]:
     """What has started of a run, as the API itself says: by name alone, and no pods.
 
     Args:
@@ -181,7 +181,7 @@ def started_by_name(run: Object) -> list[Started]:
     Returns:
         Tasks whose place is their own name.
     """
-    names: dict[str, list[Object]] = defaultdict(list)
+    names: dict[str, list[Json]] = defaultdict(list)
     for task in (run.get("run_details") or {}).get("task_details") or []:
         names[_without_attempt(task.get("display_name", ""))].append(task)
     found = []
@@ -206,7 +206,7 @@ def started_by_name(run: Object) -> list[Started]:
 # ---- what pods print
 
 
-def log_addresses(run: str, pod: str, namespace: str, day: str) -> Iterator[tuple[str, Object]]:
+def log_addresses(run: str, pod: str, namespace: str, day: str) -> Iterator[tuple[str, Json]]:
     """Where a pod's log may be read, path and query.
 
     Args:

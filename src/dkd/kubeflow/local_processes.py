@@ -17,7 +17,7 @@ from dkd.kubeflow.internals import EXECUTOR
 from dkd.launching.local import INTERRUPT_GRACE, grace_seconds
 from dkd.launching.processes import marked, owned
 
-MARK = "DKD_RUN_ID"
+RUN_MARK = "DKD_RUN_ID"
 """Environment variable that marks a run's processes."""
 
 
@@ -30,7 +30,7 @@ def run_processes() -> Iterator[None]:
     left with status 143. Ctrl-C has reached the component already, which is waited for likewise;
     a second one is not.
     """
-    with owned(MARK) as (mark, folder):
+    with owned(RUN_MARK) as (mark, folder):
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             for component in _components(mark):
@@ -49,7 +49,7 @@ def run_processes() -> Iterator[None]:
             signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
             signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
         }
-        os.environ |= {MARK: mark, "TMPDIR": str(folder)}
+        os.environ |= {RUN_MARK: mark, "TMPDIR": str(folder)}
         tempfile.tempdir = None  # this process's own files go there too
         try:
             yield
@@ -63,7 +63,7 @@ def run_processes() -> Iterator[None]:
 
 def _components(mark: str) -> list[psutil.Process]:
     found = []
-    for process in marked(mark, MARK):
+    for process in marked(mark, RUN_MARK):
         with suppress(psutil.Error):  # ended meanwhile
             if any(EXECUTOR in word for word in process.cmdline()):
                 found.append(process)

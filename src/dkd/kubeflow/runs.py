@@ -8,8 +8,9 @@ from typing import Any
 
 from dkd.errors import UserError
 from dkd.kubeflow import internals
-from dkd.kubeflow.client import Endpoint, Exists, NoAnswer, Object
+from dkd.kubeflow.client import Endpoint, Exists, NoAnswer
 from dkd.kubeflow.graph import Node, graph
+from dkd.kubeflow.internals import Json
 from dkd.kubeflow.uploads import Version
 
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
@@ -64,7 +65,7 @@ def start(
     experiment: str = "",
     service_account: str = "",
     every: str = "",
-) -> Object:
+) -> Json:
     """Starts a run, or a recurring run.
 
     Args:
@@ -79,7 +80,7 @@ def start(
     Returns:
         The run, or the recurring run.
     """
-    body: Object = {
+    body: Json = {
         "display_name": name,
         "experiment_id": experiment,
         "pipeline_version_reference": version.reference,
@@ -93,7 +94,7 @@ def start(
     return endpoint.ask(call, body | {"no_catchup": True})
 
 
-def trigger(every: str) -> Object:
+def trigger(every: str) -> Json:
     """When a recurring run starts.
 
     Args:
@@ -111,7 +112,7 @@ def trigger(every: str) -> Object:
     raise UserError(f"--every {every}: write 12h, 7d, 30m, 1w, or cron's five fields '0 3 * * 1'")
 
 
-def find(endpoint: Endpoint, run: str) -> Object:
+def find(endpoint: Endpoint, run: str) -> Json:
     """A run by id, the beginning of its id, or its name (the newest of that name).
 
     Raises:
@@ -125,24 +126,24 @@ def find(endpoint: Endpoint, run: str) -> Object:
     raise UserError(f"{endpoint.url}: no run {run!r}; `dkd status` lists them")
 
 
-def newest(endpoint: Endpoint) -> Iterator[Object]:
+def newest(endpoint: Endpoint) -> Iterator[Json]:
     """Runs, the newest first."""
     call = endpoint.api.runs.run_service_list_runs
     return endpoint.listed(call, "runs", namespace=endpoint.namespace, sort_by="created_at desc")
 
 
-def terminate(endpoint: Endpoint, run: Object) -> None:
+def terminate(endpoint: Endpoint, run: Json) -> None:
     """Tells a run to end."""
     endpoint.ask(endpoint.api.runs.run_service_terminate_run, run["run_id"])
 
 
-def line(run: Object) -> str:
+def line(run: Json) -> str:
     """A run on one line: id, state, when, name."""
     when = str(run.get("created_at", ""))[:16].replace("T", " ")
     return f"{run['run_id'][:8]}  {state(run):<10} {when}  {run['display_name']}"
 
 
-def state(run: Object) -> str:
+def state(run: Json) -> str:
     """One word; a run that was told to end has failed, in the words of the API (2.17)."""
     known = str(run.get("state", "PENDING"))
     before = [each.get("state") for each in run.get("state_history", [])]
@@ -155,7 +156,7 @@ def now() -> str:
     return f"{datetime.now():%Y-%m-%d %H:%M}"
 
 
-def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Object:
+def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Json:
     """Follows a run to its end, one line for every change; returns it as it ended."""
     told: dict[str, str] = {}
     said = set()
@@ -174,7 +175,7 @@ def watch(endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> Obje
 
 def _looks(
     endpoint: Endpoint, identity: str, say: Callable[[str], None]
-) -> Iterator[tuple[Object, list[Node]]]:
+) -> Iterator[tuple[Json, list[Node]]]:
     """A run and its tasks, again and again; waits while the endpoint does not answer.
 
     Raises:
@@ -200,7 +201,7 @@ def _looks(
         time.sleep(POLL)
 
 
-def why(endpoint: Endpoint, run: Object) -> str:
+def why(endpoint: Endpoint, run: Json) -> str:
     """Why a run did not succeed, on one line: the first failed task and its own last words."""
     link = endpoint.link(f"runs/details/{run['run_id']}")
     if state(run) == "canceled":

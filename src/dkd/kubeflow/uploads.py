@@ -13,7 +13,8 @@ import yaml
 
 from dkd import __version__, methods
 from dkd.errors import UserError, one_line
-from dkd.kubeflow.client import Endpoint, Exists, Missing, Object
+from dkd.kubeflow.client import Endpoint, Exists, Missing
+from dkd.kubeflow.internals import Json
 from dkd.scenario import form
 from dkd.scenario.parsing import parse_value
 from dkd.scenario.schema import parse
@@ -38,7 +39,7 @@ class Version:
     fresh: bool
 
     @property
-    def reference(self) -> Object:
+    def reference(self) -> Json:
         return {"pipeline_id": self.pipeline, "pipeline_version_id": self.id}
 
 
@@ -67,13 +68,13 @@ def read_compiled(path: str) -> bytes:
     return content
 
 
-def _spec(content: bytes) -> Object:
-    spec: Object = next(iter(yaml.load_all(content, Loader=_LOADER)))
+def _spec(content: bytes) -> Json:
+    spec: Json = next(iter(yaml.load_all(content, Loader=_LOADER)))
     return spec
 
 
-def _parameters(content: bytes) -> Object:
-    found: Object = _spec(content)["root"]["inputDefinitions"]["parameters"]
+def _parameters(content: bytes) -> Json:
+    found: Json = _spec(content)["root"]["inputDefinitions"]["parameters"]
     return found
 
 
@@ -123,7 +124,7 @@ def _mark(digest: str) -> str:
     return f"sha256:{digest}"
 
 
-def _pipeline(endpoint: Endpoint, info: Object) -> tuple[str, bool]:
+def _pipeline(endpoint: Endpoint, info: Json) -> tuple[str, bool]:
     """Id of the pipeline of a name, and whether it was made now."""
     call = endpoint.api.pipelines.pipeline_service_get_pipeline_by_name
     place = {"namespace": endpoint.namespace}
@@ -194,7 +195,7 @@ def form_values(content: bytes, given: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _of_kind(name: str, parameter: Object, text: str) -> Any:
+def _of_kind(name: str, parameter: Json, text: str) -> Any:
     kinds: dict[str, tuple[type | tuple[type, ...], str]] = {
         "NUMBER_INTEGER": (int, "a whole number"),
         "NUMBER_DOUBLE": ((int, float), "a number"),

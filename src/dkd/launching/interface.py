@@ -23,6 +23,9 @@ from dkd.errors import UserError
 MAX_NAME = 45
 """Characters of a job's name: the controllers append to it, and pod names end at 63."""
 
+LAST_LINES = 15
+"""Lines of a failed rank that are told."""
+
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 

@@ -15,13 +15,12 @@ from types import FrameType
 
 from dkd.errors import UserError
 from dkd.launching import processes
-from dkd.launching.interface import Interrupted, Job, JobFailed, require_result
+from dkd.launching.interface import LAST_LINES, Interrupted, Job, JobFailed, require_result
 from dkd.scenario.schema import Launch
 
-MARK = "DKD_LAUNCH_ID"
+LAUNCH_MARK = "DKD_LAUNCH_ID"
 """Environment variable that marks a job's processes."""
 
-LAST_LINES = 15
 """Lines of a failing rank's output that its error message shows."""
 
 INTERRUPT_GRACE = 5.0
@@ -62,7 +61,7 @@ class LocalLauncher:
     def run(self, job: Job) -> None:
         """See :class:`dkd.launching.interface.Launcher`."""
         grace = grace_seconds()
-        with processes.owned(MARK) as (mark, folder), _signals() as received:
+        with processes.owned(LAUNCH_MARK) as (mark, folder), _signals() as received:
             ranks = _Ranks(job, self._ranks, self._threads, mark, folder, grace)
             try:
                 ranks.follow(received)
@@ -137,7 +136,7 @@ class _Ranks:
             "PYTHONUNBUFFERED": "1",  # into a file Python would buffer progress
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(grace)),
             "TMPDIR": str(folder),
-            MARK: mark,
+            LAUNCH_MARK: mark,
         }
         with self._own_log.open("wb") as log:
             # A session of its own: Ctrl-C in the terminal reaches the launching process alone.
@@ -185,7 +184,7 @@ class _Ranks:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        processes.kill_marked(self._mark, MARK)
+        processes.kill_marked(self._mark, LAUNCH_MARK)
 
     def failure(self) -> str:
         """What to say about a torchrun that failed."""

@@ -177,7 +177,7 @@ def statistics(sums: Moments, about: Tensor | None = None) -> Statistics:
 # ---- how much is replayed
 
 
-class Counts(NamedTuple):
+class ReplayCounts(NamedTuple):
     """What is replayed in every batch, and the totals that the next step reads.
 
     Attributes:
@@ -191,7 +191,9 @@ class Counts(NamedTuple):
     totals: Tensor
 
 
-def counted(rule: Counting, before: Tensor, seen: Tensor, batches: int, new_classes: int) -> Counts:
+def counted(
+    rule: Counting, before: Tensor, seen: Tensor, batches: int, new_classes: int
+) -> ReplayCounts:
     """How many features of each old class a batch replays.
 
     So many that, with the cells of the class in the new images' background, each is seen as
@@ -217,7 +219,7 @@ def counted(rule: Counting, before: Tensor, seen: Tensor, batches: int, new_clas
         left = classes
     totals = classes + seen[1:] if rule == "disjoint" else classes
     ratio = float(background / seen[0]) - ratio_shift if seen[0] > 0 else 0.0
-    return Counts(
+    return ReplayCounts(
         tuple(max(0, math.trunc(number / batches)) for number in left.tolist()),
         max(0.0, ratio),
         torch.cat([(kept * seen[0] + background)[None], totals]),
@@ -312,7 +314,7 @@ def negatives(
         replayed: ``n x V``, logits of the new heads on this rank's share of the replayed features.
         logits: ``N x V x h x w``, of the new heads on the images.
         cells: ``N x h x w``, bool, from :func:`background_cells`.
-        background: weight of such a cell (:attr:`Counts.background`).
+        background: weight of such a cell (:attr:`ReplayCounts.background`).
         average: averages over ranks.
 
     Returns:

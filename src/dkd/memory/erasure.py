@@ -24,7 +24,7 @@ from dkd.memory import rewriting
 from dkd.memory.influence import Seen, seen_by
 from dkd.report import collect
 from dkd.report.page import shows
-from dkd.steps.retention import OLD, Survey, place_of
+from dkd.steps.retention import LEFTOVER_AGE, Survey, place_of
 from dkd.steps.stages import RESULT
 from dkd.steps.step import EVALUATION, MEMORY, read_json
 from dkd.storage import artifacts
@@ -168,7 +168,7 @@ def plan(found: Survey, images: Collection[str], workspace: Path, now: datetime)
     datasets = dict[str, Dataset]()
     listed = list[Listed]()
     for place, manifest in found.manifests.items():
-        if manifest.kind == packed.KIND:
+        if manifest.kind == packed.DATASET_KIND:
             dataset, _ = packed.open_dataset(manifest.uri)
             datasets[place] = dataset
             records = [r for records in dataset.splits.values() for r in records if r.id in wanted]
@@ -308,10 +308,10 @@ def _strays(
             else:
                 stray = folder in _SHOWING and entry.uri not in owned
             if stray:
-                goes = (since and entry.modified <= since) or now - entry.modified >= OLD
+                goes = (since and entry.modified <= since) or now - entry.modified >= LEFTOVER_AGE
                 (strays if goes else fresh).append(entry.uri)
     sending = [u for u in found.unfinished if place_of(found.root, u.uri).split("/")[0] in _SHOWING]
-    unfinished = tuple(each for each in sending if now - each.started >= OLD)
+    unfinished = tuple(each for each in sending if now - each.started >= LEFTOVER_AGE)
     fresh += [each.uri for each in sending if each not in unfinished]
     return tuple(strays), unfinished, tuple(fresh)
 

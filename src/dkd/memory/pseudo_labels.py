@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dkd.evaluation.evaluator import Batch
+from dkd.evaluation.evaluator import EvaluationBatch
 from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import likeliest
 
@@ -58,7 +58,7 @@ class SeenInBackground:
         """Forgets what was seen."""
         self._names, self._seen = list[str](), list[Tensor]()
 
-    def process(self, logits: Tensor, batch: Batch) -> None:
+    def process(self, logits: Tensor, batch: EvaluationBatch) -> None:
         """Looks at a batch; nothing waits for the device here."""
         self._names += [f"{record.id} {record.digest}" for record in batch["records"]]
         self._seen.append(pseudo_classes(logits, batch["label"], reading=self._reading))

@@ -11,7 +11,7 @@ from dkd.report.model import RunResult
 from dkd.steps.step import BY_IMAGE, EVALUATION, MEMORY
 from dkd.storage.artifacts import Manifest
 
-PICTURES = ("image.jpg", "truth.png", "prediction.png")
+_PICTURE_FILES = ("image.jpg", "truth.png", "prediction.png")
 
 
 def memory_without(
@@ -54,7 +54,7 @@ def evaluation_without(folder: Path, rows: Collection[int]) -> dict[str, Path | 
     if (folder / BY_IMAGE).exists():
         parts[BY_IMAGE] = folder / BY_IMAGE
     for new, old in enumerate(kept):
-        for name in PICTURES:
+        for name in _PICTURE_FILES:
             parts[f"pictures/{new}.{name}"] = folder / f"pictures/{old}.{name}"
     return parts
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from dkd.data import contents
 from dkd.data.images import read_image
+from dkd.data.packed import SHARD_BYTES
 from dkd.evaluation.pictures import jpeg, png
 from dkd.memory.candidates import CandidateImage
 from dkd.memory.exemplars import Exemplar
+from dkd.report.pictures import THUMBNAIL_SIDE
 from dkd.steps.step import MEMORY
 
 THUMBNAILS = 36
-THUMBNAIL_SIDE = 96
-SHARD_BYTES = 256 * 2**20
 
 
 def write(

@@ -19,9 +19,9 @@ from dkd.methods.plop import PLOP
 from dkd.methods.star import STAR
 from dkd.scenario.schema import Scenario
 
-__all__ = ["GROUP", "METHODS", "Method", "check", "get", "names", "steps"]
+__all__ = ["METHODS", "METHOD_GROUP", "Method", "check", "get", "names", "steps"]
 
-GROUP = "dkd.methods"
+METHOD_GROUP = "dkd.methods"
 METHODS: dict[str, type[Method]] = {
     method.name: method for method in (DKD, STAR, MiB, PLOP, Finetune, Joint)
 }
@@ -32,7 +32,7 @@ S = TypeVar("S", bound=Scenario)
 
 def names() -> tuple[str, ...]:
     """Every name that :func:`get` knows."""
-    return (*METHODS, *sorted({e.name for e in entry_points(group=GROUP)} - METHODS.keys()))
+    return (*METHODS, *sorted({e.name for e in entry_points(group=METHOD_GROUP)} - METHODS.keys()))
 
 
 def get(name: str) -> type[Method]:
@@ -43,7 +43,7 @@ def get(name: str) -> type[Method]:
     """
     if name in METHODS:
         return METHODS[name]
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in entry_points(group=METHOD_GROUP, name=name):
         try:
             found = entry.load()
         except (ImportError, AttributeError) as error:

@@ -15,7 +15,7 @@ from dkd.methods.dkd import DKD
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dkd.losses.star import Counting, Counts
+    from dkd.losses.star import Counting, ReplayCounts
     from dkd.losses.terms import Losses
     from dkd.network.deeplab import Output, Reading, SegmentationModel
     from dkd.scenario.schema import Scenario
@@ -57,7 +57,7 @@ class Replay:
 
     tables: Mapping[str, Tensor]
     rows: Tensor
-    counts: Counts
+    counts: ReplayCounts
 
 
 class STAR(DKD):
@@ -191,7 +191,7 @@ class STAR(DKD):
         kept = dict(self.given.statistics)
         if self._chosen.variant == "basic" and "deviations" in kept:
             kept["spreads"] = kept["deviations"].square().sum(1).sqrt()
-        names = KEPT[self._chosen.variant]
+        names = KEPT_STATISTICS[self._chosen.variant]
         if missing := [name for name in names if name not in kept]:
             raise UserError(
                 f"method_options.variant: {self._chosen.variant} needs the teacher's "
@@ -300,7 +300,7 @@ class STAR(DKD):
     # ---- after the last iteration: what is remembered
 
     def finish(self, walk: Walk) -> Mapping[str, Tensor]:
-        """Tables of all classes, the new ones' rows behind the old ones': :data:`KEPT`."""
+        """Tables (:data:`KEPT_STATISTICS`) of all classes, the new ones' rows behind the others."""
         import torch
 
         from dkd.losses import star
@@ -323,13 +323,13 @@ class STAR(DKD):
             # The program measures new classes about the prototypes of the first step's.
             table = torch.cat([before["prototypes"].double(), own.prototypes])
             own = star.statistics(sums, about=table[: len(self._new_classes)])
-        for name in KEPT[self._chosen.variant][1:]:
+        for name in KEPT_STATISTICS[self._chosen.variant][1:]:
             rows = [before[name]] if before else []
             kept[name] = torch.cat([*rows, getattr(own, name).float()])
         return kept
 
 
-KEPT = {
+KEPT_STATISTICS = {
     "full": ("numbers", "prototypes", "deviations", "norms"),
     "basic": ("numbers", "prototypes", "spreads"),
     "lite": ("numbers",),

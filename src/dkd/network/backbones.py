@@ -390,7 +390,7 @@ def get(name: str) -> Backbone:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    for entry in entry_points(group=backbones.GROUP, name=name):
+    for entry in entry_points(group=backbones.BACKBONE_GROUP, name=name):
         try:
             found = entry.load()
         except (ImportError, AttributeError) as error:

@@ -22,7 +22,7 @@ from dkd.storage.cache import artifact_cache
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
 STATISTICS = "statistics.safetensors"
-BACKGROUND = "background_channel"
+BACKGROUND_CHANNEL = "background_channel"
 """In a description: that the model's head 0 is the background's of a softmax."""
 
 
@@ -46,7 +46,7 @@ def write(
     """
     save_tensors(folder / WEIGHTS, model.state_dict())
     if model.background_channel:
-        description = {**description, BACKGROUND: True}
+        description = {**description, BACKGROUND_CHANNEL: True}
     text = json.dumps(description, sort_keys=True, indent=1)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if statistics:
@@ -72,7 +72,7 @@ def read(folder: Path) -> SegmentationModel:
     network = Network.of_structure(description["network"])
     counts = [len(names) for names in description["classes"]]
     model = SegmentationModel(network, counts)
-    model.background_channel = bool(description.get(BACKGROUND))
+    model.background_channel = bool(description.get(BACKGROUND_CHANNEL))
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
 

@@ -37,7 +37,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotArea:
     """The plotted rectangle of an SVG and the ranges of values that it spans.
 
     ``left``, ``top``, ``width``, ``height`` are user units of the SVG, whose y axis points
@@ -151,7 +151,7 @@ def score_chart(
     """
     width, height = size
     shown = [line for line in series if line.points]
-    frame = Frame(34, 10, width - 34 - 118, height - 10 - 36, steps[0], steps[-1], 0, upper)
+    frame = PlotArea(34, 10, width - 34 - 118, height - 10 - 36, steps[0], steps[-1], 0, upper)
     ends = [frame.y(line.points[-1].y) for line in shown]
     labels = spread(ends, LABEL_HEIGHT, frame.top + 4, frame.bottom)
     parts = [_grid(frame, ticks(upper), "g"), _steps_axis(frame, steps)]
@@ -186,7 +186,7 @@ def small_chart(
 ) -> Markup:
     """One class's IoU over the steps, 0 to 100 percent; lines are marked at their ends only."""
     width, height = size
-    frame = Frame(7, 6, width - 14, height - 12, steps[0], steps[-1], 0, 100)
+    frame = PlotArea(7, 6, width - 14, height - 12, steps[0], steps[-1], 0, 100)
     parts = [_grid(frame, (0, 50, 100), None)]
     parts += [_plain_line(frame, line) for line in series if line.points]
     return _svg(width, height, name, parts)
@@ -208,7 +208,7 @@ def loss_chart(
     # Four decades tell the story; a term that falls below lies on the edge.
     high = max(values) * 1.1
     low = max(min(values) / 1.1, high / 1e4)
-    frame = Frame(40, 8, width - 52, height - 8 - 30, 0, last, low, high, log=True)
+    frame = PlotArea(40, 8, width - 52, height - 8 - 30, 0, last, low, high, log=True)
     parts = [_grid(frame, log_ticks(low, high), "g")]
     for value in (0.0, last):
         anchor = "start" if value == 0 else "end"
@@ -280,7 +280,7 @@ def _svg(width: int, height: int, name: str, parts: Sequence[Markup]) -> Markup:
     ).format(width, height, width, height, name, Markup("").join(parts))
 
 
-def _grid(frame: Frame, values: Sequence[float], labels: str | None) -> Markup:
+def _grid(frame: PlotArea, values: Sequence[float], labels: str | None) -> Markup:
     parts = []
     for value in values:
         y = number(frame.y(value))
@@ -298,7 +298,7 @@ def _grid(frame: Frame, values: Sequence[float], labels: str | None) -> Markup:
     return Markup("").join(parts)
 
 
-def _steps_axis(frame: Frame, steps: Sequence[int]) -> Markup:
+def _steps_axis(frame: PlotArea, steps: Sequence[int]) -> Markup:
     parts = [
         Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>').format(
             number(frame.x(step)), number(frame.bottom + 16), step
@@ -313,7 +313,7 @@ def _steps_axis(frame: Frame, steps: Sequence[int]) -> Markup:
     return Markup("").join(parts)
 
 
-def _line(frame: Frame, line: Series) -> Markup:
+def _line(frame: PlotArea, line: Series) -> Markup:
     look = look_class(line.look)
     if line.look is None:
         return _bound(frame, line, line.points[-1].title)
@@ -330,7 +330,7 @@ def _line(frame: Frame, line: Series) -> Markup:
     return Markup("").join(parts)
 
 
-def _plain_line(frame: Frame, line: Series) -> Markup:
+def _plain_line(frame: PlotArea, line: Series) -> Markup:
     title = f"{line.label}: {' '.join(f'{point.y:.0f}' for point in line.points)}"
     if line.look is None:
         return _bound(frame, line, title)
@@ -340,7 +340,7 @@ def _plain_line(frame: Frame, line: Series) -> Markup:
     )
 
 
-def _bound(frame: Frame, line: Series, title: str) -> Markup:
+def _bound(frame: PlotArea, line: Series, title: str) -> Markup:
     return Markup('<path class="line {}" d="M{} {}H{}"><title>{}</title></path>').format(
         look_class(None),
         number(frame.left),

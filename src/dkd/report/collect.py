@@ -168,7 +168,7 @@ def _step(
             )
             for i, name in enumerate(document["pictures"])
         )
-    exemplars: tuple[model.Exemplar, ...] = ()
+    exemplars: tuple[model.ShownExemplar, ...] = ()
     if memory_uri:
         memory = artifacts.load(memory_uri)
         seconds["memory"] = memory.metadata["seconds"]
@@ -258,10 +258,10 @@ def _start(checkpoint: Manifest) -> str:
     return in_words(start) if start else ""
 
 
-def _exemplars(memory: Manifest) -> tuple[model.Exemplar, ...]:
+def _exemplars(memory: Manifest) -> tuple[model.ShownExemplar, ...]:
     listed = read_json(memory, MEMORY)["exemplars"]
     return tuple(
-        model.Exemplar(
+        model.ShownExemplar(
             id=row["id"],
             thumbnail=artifacts.read_part(memory, f"thumbnails/{i}.jpg"),
             classes=row["classes"],

@@ -15,7 +15,7 @@ from dkd.report.model import GateCheck, Interval, Scores
 from dkd.scenario.names import BACKGROUND_NAME
 from dkd.scenario.schema import Gate
 
-State = Literal["passed", "failed", "open", "nothing asked"]
+GateState = Literal["passed", "failed", "open", "nothing asked"]
 
 
 def judge(
@@ -72,7 +72,7 @@ def failed(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
     return tuple(check for check in checks if check.passed is False)
 
 
-def state(checks: Sequence[GateCheck]) -> State:
+def state(checks: Sequence[GateCheck]) -> GateState:
     """What the checks come to; open too where something was asked and nothing could be measured."""
     if not checks:
         return "nothing asked"

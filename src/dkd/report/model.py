@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dkd.errors import UserError
 from dkd.scenario.names import BACKGROUND_NAME
+from dkd.scenario.schema import Percent
 
-Percent = Annotated[float, Field(ge=0, le=100)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class _Part(BaseModel):
     """Base of every part: unknown fields are errors, values do not change, bytes are base64."""
 
     model_config = ConfigDict(
@@ -30,14 +30,14 @@ class Part(BaseModel):
     )
 
 
-class ArtifactRef(Part):
+class ArtifactRef(_Part):
     """An artifact, by where it lies and what is in it (sha256, hexadecimal)."""
 
     uri: str
     digest: str
 
 
-class DatasetRef(Part):
+class DatasetRef(_Part):
     """The data set: its name, the digest of its index, and where it lies if it is an artifact."""
 
     name: str
@@ -49,7 +49,7 @@ Interval = tuple[float, float]
 """Lower and upper end."""
 
 
-class Intervals(Part):
+class Intervals(_Part):
     """95 % confidence intervals over the test images (:mod:`dkd.evaluation.intervals`); None where
     the figure is.
 
@@ -68,7 +68,7 @@ class Intervals(Part):
     images: tuple[int, ...]
 
 
-class Scores(Part):
+class Scores(_Part):
     """Scores of one model over the test images, in percent; None where there is nothing to score.
 
     Attributes:
@@ -91,7 +91,7 @@ class Scores(Part):
     intervals: Intervals | None = None
 
 
-class Curve(Part):
+class Curve(_Part):
     """Loss terms over the iterations of a step; None where a value was not finite.
 
     Attributes:
@@ -145,7 +145,7 @@ class Curve(Part):
         )
 
 
-class Exemplar(Part):
+class ShownExemplar(_Part):
     """An image of the exemplar memory: ``thumbnail`` is PNG or JPEG, ``classes`` are names."""
 
     id: str
@@ -153,14 +153,14 @@ class Exemplar(Part):
     classes: tuple[str, ...] = ()
 
 
-class Prediction(Part):
+class Prediction(_Part):
     """What a model made of a reference image: a grey or palette PNG of channel numbers."""
 
     id: str
     labels: bytes
 
 
-class Reference(Part):
+class Reference(_Part):
     """An image that every step's model segments.
 
     Attributes:
@@ -174,7 +174,7 @@ class Reference(Part):
     truth: bytes
 
 
-class GateCheck(Part):
+class GateCheck(_Part):
     """One thing that a step's gate asked.
 
     Attributes:
@@ -209,7 +209,7 @@ class GateCheck(Part):
         return f"{self.what} {self.figure:.1f}{within} {sign} {self.limit:g}"
 
 
-class StepResult(Part):
+class StepResult(_Part):
     """One step: what was trained or found, and how good it is.
 
     Attributes:
@@ -246,7 +246,7 @@ class StepResult(Part):
     confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = ()
     scores: Scores
     gate: tuple[GateCheck, ...] = ()
-    exemplars: tuple[Exemplar, ...] = ()
+    exemplars: tuple[ShownExemplar, ...] = ()
     predictions: tuple[Prediction, ...] = ()
 
     @model_validator(mode="after")
@@ -257,7 +257,7 @@ class StepResult(Part):
         return self
 
 
-class Provenance(Part):
+class Provenance(_Part):
     """What the run ran on.
 
     Attributes:
@@ -274,7 +274,7 @@ class Provenance(Part):
     seconds: dict[str, Seconds] = {}
 
 
-class RunResult(Part):
+class RunResult(_Part):
     """One variant of a scenario, run once.
 
     Attributes:

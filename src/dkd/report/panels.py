@@ -10,13 +10,12 @@ from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
 from dkd.report.matrices import MATRIX_MOST, Confusion, confusion_chart, top_confusions
 from dkd.report.model import GateCheck, Interval, RunResult, StepResult
-from dkd.report.pictures import photograph
+from dkd.report.pictures import THUMBNAIL_SIDE, photograph
 
 GATE_PASSED = 8
 """Checks of a step's gate that passed up to which they are listed."""
 
-THUMBNAIL_SIDE = 96
-THUMBNAILS = 180
+EMBEDDED_THUMBNAILS = 180
 """Exemplars embedded in the whole page, shared out among its steps."""
 
 LOSS_NAMES = {
@@ -27,7 +26,7 @@ LOSS_NAMES = {
     "dkd_neg": "DKD−",
     "ac": "AC",
 }
-STAGES = ("data", "train", "evaluate", "memory")
+TIMED_STAGES = ("data", "train", "evaluate", "memory")
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def panels(comparison: Comparison) -> tuple[Panel, ...]:
     with_memory = sum(
         bool(step.exemplars) for variant in comparison.variants for step in variant.first.steps
     )
-    most = min(max(THUMBNAILS // max(with_memory, 1), 6), 48)
+    most = min(max(EMBEDDED_THUMBNAILS // max(with_memory, 1), 6), 48)
     return tuple(_panel(variant, most) for variant in comparison.variants)
 
 
@@ -252,5 +251,8 @@ def stages(seconds: Mapping[str, float]) -> list[tuple[str, float]]:
     """Durations by stage, in the order in which the stages run."""
     return sorted(
         seconds.items(),
-        key=lambda item: (STAGES.index(item[0]) if item[0] in STAGES else len(STAGES), item[0]),
+        key=lambda item: (
+            TIMED_STAGES.index(item[0]) if item[0] in TIMED_STAGES else len(TIMED_STAGES),
+            item[0],
+        ),
     )

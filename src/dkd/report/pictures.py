@@ -12,6 +12,8 @@ from dkd.report.model import Colour
 from dkd.scenario.tasks import VOID
 
 VOID_COLOUR: Colour = (224, 224, 192)
+THUMBNAIL_SIDE = 96
+"""Pixels of the longer side of an exemplar's picture, kept with the memory and on the page."""
 LABEL_MODES = ("L", "P")
 
 

@@ -8,7 +8,7 @@ The networks themselves are in :mod:`dkd.network.backbones`; this needs no torch
 
 from importlib.metadata import entry_points
 
-GROUP = "dkd.backbones"
+BACKBONE_GROUP = "dkd.backbones"
 
 RESNETS = ("resnet101", "resnet152", "resnet50", "resnet34", "resnet18")
 _DILATED = (16, 8)
@@ -35,7 +35,7 @@ _ANY = (16, 8, 32, 4)
 
 def names() -> tuple[str, ...]:
     """Every name that a scenario can say here."""
-    outside = {entry.name for entry in entry_points(group=GROUP)}
+    outside = {entry.name for entry in entry_points(group=BACKBONE_GROUP)}
     return (*OUTPUT_STRIDES, *sorted(outside - OUTPUT_STRIDES.keys()))
 
 

@@ -18,7 +18,7 @@ from dkd.scenario.schema import Scenario, parse
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedFigure:
     """A published result, in percent; what was not published is None."""
 
     hiou: float | None
@@ -106,8 +106,8 @@ def _suffix(setting: str) -> str:
     return "" if setting == "overlap" else f"-{setting}"
 
 
-PUBLISHED: dict[tuple[str, str], Figure] = {
-    (f"{task}{setting}", variant): Figure(*figures)
+PUBLISHED: dict[tuple[str, str], PublishedFigure] = {
+    (f"{task}{setting}", variant): PublishedFigure(*figures)
     for setting, variant, table in (
         (
             "",
@@ -150,7 +150,7 @@ PUBLISHED: dict[tuple[str, str], Figure] = {
     )
     for task, figures in table.items()
 } | {
-    (f"{task}{setting}", variant): Figure(None, figure)
+    (f"{task}{setting}", variant): PublishedFigure(None, figure)
     for setting, variant, row in (
         ("", "STAR", (76.61, 74.86, 72.90, 64.86, 64.54, 36.39, 34.91, None, 34.44)),
         ("", "STAR-M", (77.02, 75.80, 74.03, 66.60, 65.65)),
@@ -194,7 +194,7 @@ def label_names(scenario: Scenario) -> dict[int | str, str]:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ImageCounts:
     """Images by step of a published scenario.
 
     Those of VOC follow from the classes in its masks; those of ADE20K are the released lists',
@@ -205,14 +205,14 @@ class Counts:
     test: tuple[int, ...]
 
 
-def counts(name: str) -> Counts | None:
+def counts(name: str) -> ImageCounts | None:
     """Images by step of the published data set; None for other scenarios."""
     known = json.loads(
         (files("dkd.scenario") / "published_counts.json").read_text(encoding="utf-8")
     )
     if name not in known:
         return None
-    return Counts(tuple(known[name]["train"]), tuple(known[name]["test"]))
+    return ImageCounts(tuple(known[name]["train"]), tuple(known[name]["test"]))
 
 
 def scenario(name: str, overrides: Mapping[str, Any]) -> Scenario:

@@ -44,7 +44,7 @@ class Field:
     number: bool = False
 
 
-LAUNCHING = (
+LAUNCH_FIELDS = (
     Field("s3_secret", "launch.secret", str),
     Field("training_backend", "launch.backend", str, ("trainjob", "pytorchjob", "local")),
     Field("training_cpu_per_node", "launch.cpu", str),
@@ -79,7 +79,7 @@ INCREMENTAL = (
     Field("learning_rate_later_steps", "training.lr.later", float),
     Field("protocol", "protocol", str, tuple(PROTOCOLS)),
     Field("seed", "seed", int),
-    *LAUNCHING,
+    *LAUNCH_FIELDS,
 )
 """The form of a scenario's pipeline: the fields' defaults are the scenario's values."""
 
@@ -94,7 +94,7 @@ EXTENSION = (
     Field("exemplar_memory_size", "memory_size", str, number=True),
     Field("learning_rate", "training.lr.later", str, number=True),
     Field("seed", "seed", str, number=True),
-    *LAUNCHING,
+    *LAUNCH_FIELDS,
 )
 """The form of the pipeline that adds classes to a model."""
 

@@ -56,7 +56,7 @@ Weight = Annotated[float, Field(ge=0, le=1e30)]
 Dilation = Annotated[int, Field(ge=1, le=256)]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(ge=1e-3, le=1)]
-Ranks = Annotated[int, Field(ge=1, le=4096)]
+ProcessCount = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _class_of(value: object) -> object:
@@ -383,8 +383,8 @@ class Launch(Model):
     """
 
     backend: Literal["local", "trainjob", "pytorchjob"] = "local"
-    nodes: Ranks = 1
-    processes_per_node: Ranks = 1
+    nodes: ProcessCount = 1
+    processes_per_node: ProcessCount = 1
     threads: Annotated[int, Field(ge=1, le=4096)] = 1
     image: str = ""
     namespace: Name = ""

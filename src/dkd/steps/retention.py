@@ -32,7 +32,7 @@ from dkd.storage.artifacts import Manifest
 from dkd.storage.store import Entry, Unfinished
 
 FOLDERS = ("datasets", "checkpoints", "evaluations", "memories")
-OLD = timedelta(days=1)
+LEFTOVER_AGE = timedelta(days=1)
 """Age from which on leftovers are taken for those of a killed writer."""
 ACTIVE = timedelta(hours=1)
 """A run that is not finished and wrote something within this time may be running."""
@@ -267,7 +267,7 @@ class Removal:
 
 
 def removal(
-    found: Survey, name: str, now: datetime, *, stopped: bool = False, old: timedelta = OLD
+    found: Survey, name: str, now: datetime, *, stopped: bool = False, old: timedelta = LEFTOVER_AGE
 ) -> Removal:
     """What can go when a run goes.
 

@@ -46,7 +46,7 @@ log = logging.getLogger("dkd.storage")
 READY_SECONDS = 60.0  # for a busy machine; 2 s is usual
 SERVICES = ("master", "volume", "filer", "s3")
 REGION = "us-east-1"
-STATE = "server.json"  # keys and ports, mode 0600
+_STATE = "server.json"  # keys and ports, mode 0600
 IDENTITIES = "s3.json"  # the server's own file of keys, mode 0600
 LOG = "server.log"
 PROBE = ".ready"  # an object that is written and deleted to see whether the server works
@@ -187,7 +187,7 @@ class EmbeddedStore:
                     encryption_key=old.encryption_key if old else secrets.token_hex(32),
                     ports=_free_ports(),
                 )
-            self._write_private(STATE, asdict(state))
+            self._write_private(_STATE, asdict(state))
             self._state = state
             try:
                 return self._launch(state, lock)
@@ -269,7 +269,7 @@ class EmbeddedStore:
         return True
 
     def _read_state(self) -> _State | None:
-        path = self.data_dir / STATE
+        path = self.data_dir / _STATE
         try:
             return _State(**json.loads(path.read_bytes()))
         except FileNotFoundError:

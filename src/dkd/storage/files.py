@@ -14,9 +14,8 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 
 from dkd.errors import UserError
-from dkd.storage.store import Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
+from dkd.storage.store import PIECE, Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
 
-PIECE = 1 << 20  # bytes copied at a time
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.partial")
 
 

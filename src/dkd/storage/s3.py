@@ -35,14 +35,13 @@ from dkd.storage.client import (
 )
 from dkd.storage.files import placed
 from dkd.storage.retries import Patience, error_code, hurry, is_transient
-from dkd.storage.store import Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
+from dkd.storage.store import PIECE, Damaged, Entry, NotFound, Unfinished, disk_error, file_sha256
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 CHUNK = 8 << 20  # bytes of an upload's part and of a download's range
-PIECE = 1 << 20  # bytes in memory at a time, per connection
 DOWNLOADS = 3  # of an object whose sha256 is wrong, before it is called damaged
 _KEEP = "sha256"  # the metadata entry
 _PLACE = re.compile(r"(?:s3|minio)://(?P<bucket>[^/]+)(?:/(?P<key>.*))?", re.DOTALL)

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from dkd.errors import UserError
 
+PIECE = 1 << 20
+"""Bytes in memory at a time, per transfer."""
+
 
 class NotFound(UserError):  # noqa: N818 - read as a sentence where it is raised
     """Nothing lies at the URI."""

@@ -26,11 +26,11 @@ from dkd.training import optimiser
 from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
 from dkd.training.resume import Saver
-from dkd.training.state import Curve, State
+from dkd.training.state import LossCurve, TrainingState
 from dkd.training.tensorboard import EventLog
 
 
-class Trainer(State):
+class Trainer(TrainingState):
     """Trains the student of one step.
 
     Args:
@@ -88,7 +88,7 @@ class Trainer(State):
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
             )
-        self.curve = Curve(every=max(1, self.total // 100))
+        self.curve = LossCurve(every=max(1, self.total // 100))
 
     def run(self, saver: Saver, events: EventLog | None = None) -> Mapping[str, Tensor]:
         """Trains to the end, from wherever a save left off.

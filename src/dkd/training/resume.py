@@ -30,10 +30,10 @@ from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
 from dkd.training.divergence import all_finite, diverged
 from dkd.training.ranks import Ranks
-from dkd.training.state import State
+from dkd.training.state import TrainingState
 
 STATE, POSITION = "state.safetensors", "position.json"
-KEPT = 2
+SAVES_KEPT = 2
 
 
 class Preempted(Exception):  # noqa: N818 - it is no error: the job is asked to leave
@@ -63,7 +63,7 @@ class Saver:
     def _on_sigterm(self, _signal: int, _frame: FrameType | None) -> None:
         self._asked_to_stop = True
 
-    def after_iteration(self, state: State) -> None:
+    def after_iteration(self, state: TrainingState) -> None:
         """Saves if it is time or the job must leave. All ranks decide alike.
 
         Raises:
@@ -93,7 +93,7 @@ class Saver:
         if stop:
             raise Preempted
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Loads the newest whole save into the trainer, if there is one.
 
         Raises:
@@ -142,7 +142,7 @@ class Saver:
 
     # ---- rank 0's part
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: TrainingState) -> None:
         random = {"cpu": torch.get_rng_state()}
         if self.ranks.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.ranks.device)
@@ -235,7 +235,7 @@ class Saver:
 
     def _trim(self) -> None:
         """Removes all but the last saves, leftovers of killed uploads included."""
-        kept = tuple(f"{uri}/" for uri in self._whole()[-KEPT:])
+        kept = tuple(f"{uri}/" for uri in self._whole()[-SAVES_KEPT:])
         entries = storage.list_objects(self.step.saves_uri + "/")
         storage.delete([entry.uri for entry in entries if not entry.uri.startswith(kept)])
         storage.abandon(storage.unfinished(self.step.saves_uri))

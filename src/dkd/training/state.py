@@ -12,7 +12,7 @@ from dkd.training.divergence import diverged
 
 
 @dataclass
-class Curve:
+class LossCurve:
     """Mean loss terms over equal stretches of a step's iterations.
 
     Attributes:
@@ -44,7 +44,7 @@ class Curve:
             raise diverged("the loss", iteration)
 
 
-class State:
+class TrainingState:
     """A training under way.
 
     Attributes:
@@ -63,4 +63,4 @@ class State:
     scaler: torch.amp.GradScaler
     iteration: int
     total: int
-    curve: Curve
+    curve: LossCurve

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from dkd import storage
 from dkd.errors import UserError
 from dkd.training.optimiser import rate
-from dkd.training.state import State
+from dkd.training.state import TrainingState
 
 FILE = "events.out.tfevents.dkd"
 INTERVAL = 20.0
@@ -111,7 +111,7 @@ class EventLog:
         self._put_at = 0.0
         self._thread: threading.Thread | None = None
 
-    def after_iteration(self, state: State) -> None:
+    def after_iteration(self, state: TrainingState) -> None:
         """Takes in what the trainer's curve has gained; called on rank 0 only."""
         now = time.time()
         if self._began is None:
@@ -133,7 +133,7 @@ class EventLog:
         if self._events:
             self._put(tuple(self._events))
 
-    def _event(self, state: State, point: Mapping[str, float], now: float) -> Event:
+    def _event(self, state: TrainingState, point: Mapping[str, float], now: float) -> Event:
         iteration, training = int(point["iteration"]), state.step.scenario.training
         scalars = {f"loss/{term}": value for term, value in point.items() if term != "iteration"}
         base = training.lr.at(state.step.number)

@@ -29,7 +29,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "boto3", "safetensors", 
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the examination.
 
     Attributes:
@@ -43,7 +43,7 @@ class Finding:
     state: Literal["well", "warning", "bad"] = "well"
 
 
-def examine(root: str | None = None) -> list[Finding]:
+def examine(root: str | None = None) -> list[Diagnosis]:
     """Looks at versions, processors, GPUs, NCCL, memory, disk and the artifact root.
 
     Args:
@@ -60,17 +60,17 @@ def examine(root: str | None = None) -> list[Finding]:
     ]
 
 
-def _versions() -> Finding:
+def _versions() -> Diagnosis:
     found = [f"dkd {__version__}", f"Python {platform.python_version()}"]
     for package in _PACKAGES:
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return Finding("versions", ", ".join(found))
+    return Diagnosis("versions", ", ".join(found))
 
 
-def _processors() -> Finding:
+def _processors() -> Diagnosis:
     process = psutil.Process()
     # macOS binds no process to processors.
     usable = psutil.cpu_count() or 1 if psutil.MACOS else len(process.cpu_affinity() or ())
@@ -80,7 +80,7 @@ def _processors() -> Finding:
     allowed = _cgroup_memory(Path("/sys/fs/cgroup"))
     bound = f" (limit {allowed / GIB:.1f} GiB)" if allowed and allowed / GIB < memory else ""
     user = f"user {process.uids().real if psutil.POSIX else process.username()}"
-    return Finding("machine", f"{usable} CPUs{limit}, {memory:.1f} GiB memory{bound}, {user}")
+    return Diagnosis("machine", f"{usable} CPUs{limit}, {memory:.1f} GiB memory{bound}, {user}")
 
 
 def _cgroup_cpus(folder: Path) -> float | None:
@@ -108,9 +108,9 @@ def _cgroup_memory(folder: Path) -> int | None:
     return None
 
 
-def _gpus() -> list[Finding]:
+def _gpus() -> list[Diagnosis]:
     if importlib.util.find_spec("torch") is None:
-        return [Finding("GPUs", "not looked for: this environment launches, it does not train")]
+        return [Diagnosis("GPUs", "not looked for: this environment launches, it does not train")]
     import torch
 
     count = torch.cuda.device_count()
@@ -119,18 +119,18 @@ def _gpus() -> list[Finding]:
         devices = sorted(each.name for each in Path("/dev").glob("nvidia[0-9]*"))
         if devices:
             text = f"torch cannot use {', '.join(devices)}: {built}; check the driver (nvidia-smi)"
-            return [Finding("GPUs", text, "bad")]
-        return [Finding("GPUs", f"none; training runs on CPU ({built})")]
+            return [Diagnosis("GPUs", text, "bad")]
+        return [Diagnosis("GPUs", f"none; training runs on CPU ({built})")]
     cards = [torch.cuda.get_device_properties(index) for index in range(count)]
     names = ", ".join(f"{each.name} {each.total_memory / GIB:.0f} GiB" for each in cards)
-    return [Finding("GPUs", f"{names}; {built}"), _nccl(torch, count), _kernels()]
+    return [Diagnosis("GPUs", f"{names}; {built}"), _nccl(torch, count), _kernels()]
 
 
-def _kernels() -> Finding:
+def _kernels() -> Diagnosis:
     """Whether Triton can compile kernels; one small one is tried."""
     if lacking := triton_support.missing():
         hint = "training takes the slower way; install it in the image"
-        return Finding("Triton", f"{lacking}: {hint}", "warning")
+        return Diagnosis("Triton", f"{lacking}: {hint}", "warning")
     import torch
 
     from dkd.network.pooling_kernel import pooled
@@ -140,11 +140,13 @@ def _kernels() -> Finding:
         pooled(norm, torch.zeros(1, 16, 4, 4, device="cuda")).sum().item()
     except Exception as error:
         hint = "set speed.triton_losses and speed.triton_pooling to false, or mend it"
-        return Finding("Triton", f"{' '.join(str(error).split())[:300]}; {hint}", "bad")
-    return Finding("Triton", f"{importlib.metadata.version('triton')}; a kernel compiles and runs")
+        return Diagnosis("Triton", f"{' '.join(str(error).split())[:300]}; {hint}", "bad")
+    return Diagnosis(
+        "Triton", f"{importlib.metadata.version('triton')}; a kernel compiles and runs"
+    )
 
 
-def _nccl(torch: Any, count: int) -> Finding:
+def _nccl(torch: Any, count: int) -> Diagnosis:
     """NCCL's version, and one sum over all GPUs of this machine."""
     try:
         version = ".".join(str(part) for part in torch.cuda.nccl.version())
@@ -152,26 +154,26 @@ def _nccl(torch: Any, count: int) -> Finding:
         torch.cuda.nccl.all_reduce(ones)
         sums = [float(each) for each in ones]
     except Exception as error:
-        return Finding("NCCL", f"{' '.join(str(error).split())}; try NCCL_DEBUG=INFO", "bad")
+        return Diagnosis("NCCL", f"{' '.join(str(error).split())}; try NCCL_DEBUG=INFO", "bad")
     if sums != [float(count)] * count:
         text = f"{version}: a sum over {count} GPUs gave {sums}; check the machine"
-        return Finding("NCCL", text, "bad")
-    return Finding("NCCL", f"{version}; a sum over {count} GPU{'s' * (count > 1)} is right")
+        return Diagnosis("NCCL", text, "bad")
+    return Diagnosis("NCCL", f"{version}; a sum over {count} GPU{'s' * (count > 1)} is right")
 
 
-def _shared_memory(folder: Path) -> Finding:
+def _shared_memory(folder: Path) -> Diagnosis:
     try:
         usage = shutil.disk_usage(folder)
     except OSError as error:
-        return Finding(str(folder), f"{error.strerror}; loader workers need it", "bad")
+        return Diagnosis(str(folder), f"{error.strerror}; loader workers need it", "bad")
     size = f"{usage.total / GIB:.2f} GiB, {usage.free / GIB:.2f} free"
     if usage.total < LITTLE_SHARED_MEMORY:
         hint = "give more (launch.shared_memory, or --shm-size), or training.loader_workers=0"
-        return Finding(str(folder), f"{size}; little for loader workers: {hint}", "warning")
-    return Finding(str(folder), size)
+        return Diagnosis(str(folder), f"{size}; little for loader workers: {hint}", "warning")
+    return Diagnosis(str(folder), size)
 
 
-def _cache() -> Finding:
+def _cache() -> Diagnosis:
     folder = cache.cache_folder()
     probe = folder / f".doctor-{uuid.uuid4().hex}"
     try:
@@ -179,16 +181,18 @@ def _cache() -> Finding:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        return Finding(
+        return Diagnosis(
             "cache", f"{folder}: {error.strerror}; set DKD_CACHE to a folder of yours", "bad"
         )
-    return Finding("cache", f"{folder}, {shutil.disk_usage(folder).free / GIB:.0f} GiB free")
+    return Diagnosis("cache", f"{folder}, {shutil.disk_usage(folder).free / GIB:.0f} GiB free")
 
 
-def _store(root: str | None) -> Finding:
+def _store(root: str | None) -> Diagnosis:
     """Writes, reads and deletes a small object under the root."""
     if root is None:
-        return Finding("artifacts", "not tried: name the artifact root (--root s3://bucket/prefix)")
+        return Diagnosis(
+            "artifacts", "not tried: name the artifact root (--root s3://bucket/prefix)"
+        )
     uri = storage.join(root, f".doctor-{uuid.uuid4().hex}")
     started = time.monotonic()
     try:
@@ -196,21 +200,21 @@ def _store(root: str | None) -> Finding:
         same = storage.read_bytes(uri) == b"dkd"
         storage.delete([uri])
     except UserError as error:
-        return Finding("artifacts", str(error), "bad")
+        return Diagnosis("artifacts", str(error), "bad")
     if not same:
-        return Finding("artifacts", f"{root}: what is read is not what was written", "bad")
+        return Diagnosis("artifacts", f"{root}: what is read is not what was written", "bad")
     took = 1000 * (time.monotonic() - started)
-    return Finding("artifacts", f"{root}: written, read and deleted in {took:.0f} ms")
+    return Diagnosis("artifacts", f"{root}: written, read and deleted in {took:.0f} ms")
 
 
-def _cluster() -> Finding:
+def _cluster() -> Diagnosis:
     account = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     if account.exists():
-        return Finding(
+        return Diagnosis(
             "cluster", f"in a pod of namespace {account.read_text(encoding='utf-8').strip()}"
         )
     if "KUBERNETES_SERVICE_HOST" in os.environ:
-        return Finding("cluster", "in a pod, without a service account's token")
+        return Diagnosis("cluster", "in a pod, without a service account's token")
     if file := os.environ.get("KUBECONFIG"):
-        return Finding("cluster", f"KUBECONFIG={file}")
-    return Finding("cluster", "none in sight; steps run on this machine")
+        return Diagnosis("cluster", f"KUBECONFIG={file}")
+    return Diagnosis("cluster", "none in sight; steps run on this machine")

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dkd.data import formats, index, labels, packed
 from dkd.data.formats import recognised
-from dkd.data.formats.cityscapes import CLASSES, VOID
+from dkd.data.formats.cityscapes import CLASSES, VOID_VALUES
 from dkd.data.index import Dataset
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
@@ -43,10 +43,10 @@ def data(root: Path) -> Data:
 
 def test_the_19_classes_that_the_benchmark_evaluates() -> None:
     assert len(CLASSES) == 19
-    assert sorted([*CLASSES, *VOID]) == list(range(34))
+    assert sorted([*CLASSES, *VOID_VALUES]) == list(range(34))
     # Label ids 7 and 33 are the first and the last of them; 18 (polegroup) and 29 are none.
     assert (CLASSES[7], CLASSES[33], CLASSES[24]) == ("road", "bicycle", "person")
-    assert {0, 1, 9, 10, 14, 15, 16, 18, 29, 30} <= set(VOID)
+    assert {0, 1, 9, 10, 14, 15, 16, 18, 29, 30} <= set(VOID_VALUES)
 
 
 def test_images_and_masks_of_every_city(city: Path) -> None:
@@ -73,7 +73,7 @@ def test_other_ids_are_void_in_every_table(city: Path, tmp_path: Path) -> None:
         labels.test_table(opened, task, 1),
         labels.full_table(opened, task),
     ):
-        assert {int(table[value]) for value in VOID} == {255}
+        assert {int(table[value]) for value in VOID_VALUES} == {255}
         assert [table[7], table[26]] == [1, 2]
         assert table[33] == 0  # bicycle is never learned
     assert labels.training_table(opened, task, 1)[24] == 3

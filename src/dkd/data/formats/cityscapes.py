@@ -37,7 +37,7 @@ _CLASSES: dict[int, tuple[str, Colour]] = {
 CLASSES = {value: name for value, (name, _) in _CLASSES.items()}
 """Names by label id."""
 
-VOID = tuple(value for value in range(34) if value not in CLASSES)
+VOID_VALUES = tuple(value for value in range(34) if value not in CLASSES)
 
 _IMAGE, _MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
@@ -59,7 +59,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         palette={0: (0, 0, 0), **colours, 255: (255, 255, 255)},
         future_is_void=False,
         splits=splits,
-        void_values=VOID,
+        void_values=VOID_VALUES,
         findings=_left_out(root, {train: splits["train"], validation: splits["validation"]}),
     )
 

@@ -11,7 +11,7 @@ from dkd.launching.interface import Job
 from dkd.launching.kubernetes.api import Object
 from dkd.scenario.schema import Launch
 
-CONFIG = "dkd-s3"
+S3_CONFIG_MAP = "dkd-s3"
 """ConfigMap with the variables of the S3 connection."""
 
 DEFAULT_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of Kubeflow Pipelines' own
@@ -138,7 +138,7 @@ def template(job: Job, launch: Launch, container: str) -> Object:
                     "command": command(job),
                     "args": list(job.arguments),
                     "env": [*fixed_variables(keys=keys), *variables(job, launch)],
-                    "envFrom": [{"configMapRef": {"name": CONFIG}}],
+                    "envFrom": [{"configMapRef": {"name": S3_CONFIG_MAP}}],
                     "resources": resources(launch),
                     "terminationMessagePolicy": "FallbackToLogsOnError",
                     "securityContext": {

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from dkd.launching.interface import LAST_LINES
 from dkd.launching.kubernetes.api import Object
 
-State = Literal["pending", "starting", "running", "unreachable", "ending", "succeeded", "failed"]
+PodState = Literal["pending", "starting", "running", "unreachable", "ending", "succeeded", "failed"]
 
-LAST_LINES = 15
 _STOPPED = 128 + 15  # exit code after SIGTERM
 
 
@@ -44,7 +44,7 @@ class Death:
     final: bool = False
 
 
-def state(pod: Object) -> State:
+def state(pod: Object) -> PodState:
     """One word for where the pod is in its life."""
     phase = pod["status"].get("phase", "Pending")
     if phase == "Succeeded":
