@@ -51,8 +51,8 @@ class Job:
     """What one step runs.
 
     Attributes:
-        name: RFC 1035 name of at most 45 characters, unique for run and step; a repeated launch
-            under this name adopts what still runs.
+        name: RFC 1035 name of at most 45 characters, unique for what the job makes; a launch under
+            the name of a job that still runs adopts that one.
         module: Python module of the worker, e.g. ``dkd.train``.
         arguments: its command line; shown in process lists and manifests, so no secrets.
         environment: extra variables of the workers; no secrets either.

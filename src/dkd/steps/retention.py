@@ -9,8 +9,8 @@ results may go only when no other run uses them. A run uses
 * what these were made of: teachers, memories and data sets, and so on.
 
 What no run uses (imported models, packed data sets, results of removed runs) is nobody's to
-remove here. Only leftovers of killed writers (saves, parts without a manifest, uploads) go with any
-removal once they are older than a day: a writer that still works may not have said so yet.
+remove here. Only leftovers of killed writers (saves, leases, parts without a manifest, uploads)
+go with any removal once they are older than a day: a writer that still works may not have said so.
 
 :func:`survey` reads; the rest are pure functions of what it read, but for :func:`remove`.
 """
@@ -240,10 +240,10 @@ def state(found: Survey, run: Run) -> str:
 
 
 def with_saves(places: Iterable[str]) -> frozenset[str]:
-    """These and the saves of the checkpoints among them: both have the same key."""
+    """These and the saves and leases of the checkpoints among them: all have the same key."""
     names = frozenset(places)
-    prefix = "checkpoints/"
-    return names | {f"saves/{n.removeprefix(prefix)}" for n in names if n.startswith(prefix)}
+    keys = {name.removeprefix("checkpoints/") for name in names if name.startswith("checkpoints/")}
+    return names | {f"{folder}/{key}" for folder in ("saves", "leases") for key in keys}
 
 
 # ---- removing
@@ -309,9 +309,9 @@ def removal(
 
 
 def is_leftover(found: Survey, place: str) -> bool:
-    """Whether a folder holds saves, or parts of an artifact that was never published."""
+    """Whether a folder holds saves, a lease, or parts of an artifact that was never published."""
     folder = place.split("/")[0]
-    return folder == "saves" or (folder in FOLDERS and place not in found.manifests)
+    return folder in ("saves", "leases") or (folder in FOLDERS and place not in found.manifests)
 
 
 def _require_idle(found: Survey, name: str, now: datetime, stopped: bool) -> None:

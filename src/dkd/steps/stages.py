@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dkd import methods, storage
@@ -20,7 +21,7 @@ from dkd.scenario import strict_yaml
 from dkd.scenario.names import check_run_name, of_extension
 from dkd.scenario.schema import EXTENSION_GATE, Data, Network, Scenario, parse
 from dkd.scenario.tasks import Task
-from dkd.steps import initial_weights
+from dkd.steps import initial_weights, lease
 from dkd.steps.step import (
     STAGES,
     Stage,
@@ -112,6 +113,7 @@ def prepare(scenario: Scenario, root: str, progress: Callable[[str], None] = pri
             missing.
     """
     methods.check(scenario)
+    storage.require_conditional_writes(root)
     dataset, uri = _publish_dataset(scenario.data, root, progress)
     task = Task.of(scenario.task, dataset.classes)
     for step in range(len(task.steps)):
@@ -174,6 +176,7 @@ def prepare_extension(
     document = checkpoint.metadata.get("scenario")
     if document is None:
         raise UserError(f"{teacher}: {checkpoint.kind} without a scenario; name a checkpoint")
+    storage.require_conditional_writes(root)
     dataset, uri = _publish_dataset(data, root, progress)
     for name in classes:
         if not isinstance(name, str):
@@ -260,28 +263,48 @@ def ensure(
     note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory))
     identity = None if spec.checkpoint else step.checkpoint_identity  # that one has another key
     note_uses(spec.root, run, (step.checkpoint_uri,), identity)
-    missing = tuple(stage for stage in missing_stages(step) if stage in asked)
-    if missing:
-        _make(step, missing, run)
+    lacking = partial(_lacking, step, asked)
+    before = lacking()
+    while missing := lacking():
+        with lease.held(_lease(step, missing), run, lambda: not lacking(), say) as place:
+            if missing := lacking():
+                _make(step, missing, run, place)
     made = {stage: artifacts.load(result_uri(step, stage)) for stage in asked}
     note_uses(spec.root, run, (made[stage].uri for stage in asked if stage != "train"))
     for stage, manifest in made.items():
-        if stage not in missing:
-            maker = manifest.metadata.get("run")
+        maker = manifest.metadata.get("run")
+        if stage not in before or maker != run:
             verb = "done" if maker == run else f"found, made by run {maker}"
             say(f"step {spec.step} {stage}: {verb} at {manifest.created}, {manifest.uri}")
     return made
 
 
-def _make(step: Step, missing: tuple[Stage, ...], run: str) -> None:
-    """Has the step's job make what is missing, all of it while its processes are warm."""
-    spec = step.spec
-    arguments = ("--step", spec.model_dump_json(), "--stages", ",".join(missing))
+def _lacking(step: Step, asked: Sequence[Stage]) -> tuple[Stage, ...]:
+    return tuple(stage for stage in missing_stages(step) if stage in asked)
+
+
+def _made_by_job(step: Step, missing: Sequence[Stage]) -> str:
+    """What names the step's job: its own checkpoint, or what is made of one that was there."""
+    return result_uri(step, missing[0]) if step.spec.checkpoint else step.checkpoint_uri
+
+
+def _lease(step: Step, missing: Sequence[Stage]) -> str:
+    key = _made_by_job(step, missing).rstrip("/").rpartition("/")[2]
+    return storage.join(step.spec.root, "leases", key)
+
+
+def _make(step: Step, missing: Sequence[Stage], run: str, place: str) -> None:
+    """Has the step's job make what is missing, all of it while its processes are warm.
+
+    The job is named by what it makes, not by who asks: one that runs already is adopted, whichever
+    run started it.
+    """
+    arguments = ("--step", step.spec.model_dump_json(), "--stages", ",".join(missing))
     launcher(step.scenario.launch).run(
         Job(
-            name=f"dkd-{digest([run, spec.model_dump(mode='json'), missing])[:16]}",
+            name=f"dkd-{digest(_made_by_job(step, missing))[:16]}",
             module="dkd.train",
-            arguments=(*arguments, "--run-name", run),
+            arguments=(*arguments, "--run-name", run, "--lease", place),
             result=result_uri(step, missing[0]),
         )
     )

@@ -8,6 +8,7 @@ the environment (``docs/storage.md``).
 """
 
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ __all__ = [
     "open_store",
     "read_bytes",
     "read_range",
+    "require_conditional_writes",
     "size",
     "unfinished",
     "upload",
@@ -106,6 +108,26 @@ def write_bytes(uri: str, data: bytes, *, if_absent: bool = False) -> bool:
         Whether it was written; False only with ``if_absent``.
     """
     return open_store(uri).write(uri, data, if_absent=if_absent)
+
+
+def require_conditional_writes(folder: str) -> None:
+    """Tries whether the store creates an object only where there is none (``If-None-Match``).
+
+    Raises:
+        UserError: it does not.
+    """
+    probe = join(folder, f".probe-{uuid.uuid4().hex}")
+    try:
+        write_bytes(probe, b"one", if_absent=True)
+        overwritten = write_bytes(probe, b"another", if_absent=True)
+    finally:
+        delete([probe])
+    if overwritten:
+        raise UserError(
+            f"{folder}: the store overwrites what was only to be created (it ignores "
+            "If-None-Match), so that runs cannot tell which of them trains a step; use a newer "
+            "version of it, or another store"
+        )
 
 
 def size(uri: str) -> int | None:

@@ -2,8 +2,9 @@
 
 A save is an artifact like any other: whole or absent, safetensors and JSON, no pickle. It is
 copied to the host between two iterations and uploaded by a thread beside the training; the
-last two are kept. The data order and every image's augmentation follow from (seed, epoch,
-position), so a save needs only the iteration, not the loaders' states.
+last two are kept. Every writer's are its own (``<iteration>-<writer>``), should two train the same
+step; whoever resumes takes the newest of all. The data order and every image's augmentation follow
+from (seed, epoch, position), so a save needs only the iteration, not the loaders' states.
 """
 
 import json
@@ -13,6 +14,7 @@ import signal
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -51,6 +53,7 @@ class Saver:
 
     def __init__(self, step: Step, ranks: Ranks, say: Callable[[str], None]) -> None:
         self.step, self.ranks, self.say = step, ranks, say
+        self._writer = f"-{uuid.uuid4().hex[:8]}"
         self.interval = step.scenario.training.save_interval
         self._asked_to_stop = False
         self._last = time.monotonic()
@@ -181,7 +184,7 @@ class Saver:
                 save_tensors(folder / STATE, tensors)
                 (folder / POSITION).write_text(json.dumps(position), encoding="utf-8")
                 artifacts.publish(
-                    storage.join(self.step.saves_uri, f"{position['iteration']:08d}"),
+                    storage.join(self.step.saves_uri, f"{position['iteration']:08d}{self._writer}"),
                     {part: folder / part for part in (STATE, POSITION)},
                     kind="save",
                     metadata={},
@@ -234,11 +237,21 @@ class Saver:
         return None
 
     def _trim(self) -> None:
-        """Removes all but the last saves, leftovers of killed uploads included."""
-        kept = tuple(f"{uri}/" for uri in self._whole()[-SAVES_KEPT:])
+        """Removes what this writer's last saves replace: its own leftovers, and whole older ones.
+
+        Other writers' parts and uploads are left alone, for they may be at work.
+        """
+        whole = self._whole()
+        kept = [uri for uri in whole if uri.endswith(self._writer)][-SAVES_KEPT:]
+        for uri in whole:
+            if uri < kept[0]:
+                artifacts.remove(uri)
         entries = storage.list_objects(self.step.saves_uri + "/")
-        storage.delete([entry.uri for entry in entries if not entry.uri.startswith(kept)])
-        storage.abandon(storage.unfinished(self.step.saves_uri))
+        ours = [each.uri for each in entries if f"{self._writer}/" in each.uri]
+        places = tuple(f"{uri}/" for uri in kept)
+        storage.delete([uri for uri in ours if not uri.startswith(places)])
+        leftovers = storage.unfinished(self.step.saves_uri)
+        storage.abandon([each for each in leftovers if f"{self._writer}/" in each.uri])
 
 
 def discard(step: Step) -> None:

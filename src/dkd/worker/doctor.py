@@ -188,7 +188,7 @@ def _cache() -> Diagnosis:
 
 
 def _store(root: str | None) -> Diagnosis:
-    """Writes, reads and deletes a small object under the root."""
+    """Writes, reads and deletes a small object under the root, and creates one twice."""
     if root is None:
         return Diagnosis(
             "artifacts", "not tried: name the artifact root (--root s3://bucket/prefix)"
@@ -199,11 +199,12 @@ def _store(root: str | None) -> Diagnosis:
         storage.write_bytes(uri, b"dkd")
         same = storage.read_bytes(uri) == b"dkd"
         storage.delete([uri])
+        took = 1000 * (time.monotonic() - started)
+        storage.require_conditional_writes(root)
     except UserError as error:
         return Diagnosis("artifacts", str(error), "bad")
     if not same:
         return Diagnosis("artifacts", f"{root}: what is read is not what was written", "bad")
-    took = 1000 * (time.monotonic() - started)
     return Diagnosis("artifacts", f"{root}: written, read and deleted in {took:.0f} ms")
 
 

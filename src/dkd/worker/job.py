@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from dkd.methods.base import Circumstances
 from dkd.network import checkpoint, deeplab, pretrained
 from dkd.network.normalisation import synchronise
 from dkd.network.speed import decided
-from dkd.steps import initial_weights
+from dkd.steps import initial_weights, lease
 from dkd.steps.stages import result_uri
 from dkd.steps.step import Stage, Step, StepSpec
 from dkd.storage import artifacts
@@ -64,6 +65,7 @@ class StepJob:
         self.step = Step.open(spec)
         self.say: Callable[[str], None] = partial(print, flush=True) if place.first else _silent
         self._memory: Memory | None = None
+        self._learning: Trainer | None = None
         self._saver: Saver | None = None
         self._stages = {
             "train": self._train,
@@ -95,6 +97,13 @@ class StepJob:
             saver, self._saver = self._saver, None
             saver.finish()
 
+    def progress(self) -> dict[str, Any]:
+        """How far the training is, for those who wait for it."""
+        if self._learning is None:
+            return lease.process()
+        far = {"iteration": self._learning.iteration, "of": self._learning.total}
+        return far | lease.process()
+
     def _is_done(self, stage: Stage) -> bool:
         if stage != "train" and artifacts.find(self.step.checkpoint_uri) is None:
             raise UserError(f"step {self.step.number} {stage}: the step is not trained yet")
@@ -104,6 +113,7 @@ class StepJob:
 
     def _train(self, work: Path) -> tuple[dict[str, Path], dict[str, Any]]:
         step, trainer = self.step, self._trainer()
+        self._learning = trainer
         self._saver = Saver(step, self.ranks, self.say)
         events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
         try:
@@ -125,6 +135,7 @@ class StepJob:
             "images": len(trainer.images),
             "curve": trainer.curve.points,
         }
+        self._learning = None
         parts = checkpoint.write(work, trainer.student, self._description(trainer), statistics)
         return parts, details
 
@@ -272,6 +283,13 @@ def _start(step: Step) -> str:
     return f"its teacher {step.teacher.uri}, digest {step.teacher.digest[:16]}"
 
 
+def _noting(job: StepJob, place: str) -> AbstractContextManager[None]:
+    """Notes the progress with the lease, on rank 0."""
+    if not (place and job.ranks.first):
+        return nullcontext()
+    return lease.beating(storage.join(place, lease.PROGRESS), job.progress)
+
+
 def _reference(manifest: Manifest | None) -> dict[str, str] | None:
     return {"uri": manifest.uri, "digest": manifest.digest} if manifest else None
 
@@ -286,6 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--step", required=True, help="a StepSpec as JSON text")
     parser.add_argument("--stages", required=True, help="train,evaluate,memory or some of them")
     parser.add_argument("--run-name", required=True, help="name of the run")
+    parser.add_argument("--lease", default="", help="where to note the progress")
     given = parser.parse_args(arguments)
     follow_parent()
     report_exceptions()
@@ -298,8 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         with ranks() as place:
             job = StepJob(spec, given.run_name, place)
-            for stage in given.stages.split(","):
-                job.perform(stage)
+            with _noting(job, given.lease):
+                for stage in given.stages.split(","):
+                    job.perform(stage)
     except UserError as error:
         print(f"dkd: {error}", file=sys.stderr, flush=True)
         last_words(str(error), bad_input=True)

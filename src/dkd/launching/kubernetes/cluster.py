@@ -57,6 +57,7 @@ class ClusterLauncher:
         self._operator, self._launch = operator, launch
         self._timing = timing or Timing()
         self._say = say or _print
+        self._adopted = False
 
     def run(self, job: Job) -> None:
         """See :class:`dkd.launching.interface.Launcher`."""
@@ -78,7 +79,14 @@ class ClusterLauncher:
                 ) from None
 
     def _run(self, cluster: Cluster, job: Job) -> None:
-        found = self._create_or_adopt(cluster, job)
+        self._follow(cluster, job, self._create_or_adopt(cluster, job))
+        if self._adopted and not is_published(job):  # it was asked for less than this one is
+            self._follow(cluster, job, self._create_anew(cluster, job))
+        require_result(job)
+        self._delete(cluster, job)
+
+    def _follow(self, cluster: Cluster, job: Job, found: Object) -> None:
+        """Follows a job to its good end, and starts all ranks again where the operator does not."""
         self._ask(lambda: self._operator.settle(cluster, found))
         for restarts in count():
             try:
@@ -99,8 +107,6 @@ class ClusterLauncher:
                     f"(restart {restarts + 1} of {self._launch.max_restarts})"
                 )
                 found = self._create_anew(cluster, job)
-        require_result(job)
-        self._delete(cluster, job)
 
     def _create_or_adopt(self, cluster: Cluster, job: Job) -> Object:
         found = self._ask(lambda: cluster.get(self._operator.resource, job.name))
@@ -128,6 +134,7 @@ class ClusterLauncher:
                 f"else; kubectl delete {resource.full_name} {job.name} -n {cluster.namespace}"
             )
         self._say(f"{job.name}: running since {found['metadata']['creationTimestamp']}; following")
+        self._adopted = True
         self._own(cluster, job, found)
         return found
 

@@ -29,8 +29,11 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def identity(job: Job) -> str:
-    """Digest of what a job computes: a running job is adopted only if it computes the same."""
-    document = [job.module, job.arguments, sorted(job.environment.items()), job.result]
+    """Digest of what a job computes: a running job is adopted only if it computes the same.
+
+    The name says what it makes. Its arguments may be those of another run that makes the same.
+    """
+    document = [job.module, job.name, sorted(job.environment.items())]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()[:16]
 
 
