@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.storage.s3 import CHUNK
+from dkd.storage.s3 import CHUNK, S3Store
+from dkd.worker import doctor
 
 CONTENT = bytes(range(256)) * 40
 
@@ -65,6 +66,25 @@ def test_of_several_first_writers_one_wins(root: str) -> None:
     assert won.count(True) == 1
     assert storage.read_bytes(uri) == f"writer {won.index(True)}".encode()
     assert not storage.write_bytes(uri, b"late", if_absent=True)
+
+
+def test_a_store_that_keeps_conditions_passes_and_nothing_is_left(root: str) -> None:
+    storage.require_conditional_writes(root)
+    assert not list(storage.list_objects(root))
+
+
+def test_a_store_that_ignores_conditions_is_refused(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some do: they answer 200 whether the object is there or not."""
+    write = S3Store.write
+    monkeypatch.setattr(S3Store, "write", lambda *given, if_absent: write(*given, if_absent=False))
+    with pytest.raises(UserError, match=r"overwrites .* \(it ignores If-None-Match\)"):
+        storage.require_conditional_writes(s3_root)
+    assert not list(storage.list_objects(s3_root))
+    finding = doctor._store(s3_root)
+    assert finding.state == "bad"
+    assert "If-None-Match" in finding.text
 
 
 def test_listing_is_of_a_folder(root: str) -> None:

@@ -103,6 +103,20 @@ def test_a_running_job_is_adopted(stage: Stage) -> None:
     assert len(creations) == 1
 
 
+def test_an_adopted_job_that_was_asked_for_less_is_followed_by_one_of_its_own(
+    stage: Stage,
+) -> None:
+    """Another run's, say, which keeps no memory: all is done that it was asked for."""
+    stage.launch()
+    stage.created()
+    other = stage.launch()
+    other.wait_for("running since")
+    stage.complete(publish=False)
+    wait_until(lambda: stage.api.requests.count(("create", stage.plural)) == 2)
+    stage.complete()
+    other.result()
+
+
 def test_a_job_that_completed_while_nobody_looked_is_a_success(stage: Stage) -> None:
     launched = stage.launch()
     stage.created()
