@@ -23,7 +23,7 @@ from dkd.storage import artifacts
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"BEAT": 0.1, "STALE": 2.5, "POLL": 0.02}.items():
+    for name, seconds in {"BEAT": 0.1, "STALE": 2.5, "LOOK": 0.02}.items():
         monkeypatch.setattr(lease, name, seconds)
 
 
@@ -134,7 +134,7 @@ from pathlib import Path
 from step_runs import Run, scenario
 from dkd.steps import lease, stages
 
-lease.POLL = 0.1
+lease.LOOK = 0.1
 values = {"training.epochs.first": 3, "training.save_interval": 0.1}
 run = Run(Path(sys.argv[1]), scenario(**values))
 for step in (0, 1):

@@ -34,7 +34,7 @@ BEAT = 10.0
 """Seconds between two writings of a lease."""
 STALE = 45.0
 """Seconds without one after which its holder is taken for dead."""
-POLL = 2.0
+LOOK = 2.0
 """Seconds between two looks of one who waits."""
 AGAIN = 600.0
 """Seconds after which it is said again what is waited for."""
@@ -90,7 +90,7 @@ def beating(uri: str, document: Callable[[], Mapping[str, Any]]) -> Iterator[Non
 
 
 @dataclass(frozen=True)
-class Seen:
+class FoundLease:
     """A lease as it is found.
 
     Attributes:
@@ -106,7 +106,7 @@ class Seen:
     progress: Mapping[str, Any]
 
     @classmethod
-    def at(cls, uri: str) -> "Seen":
+    def at(cls, uri: str) -> "FoundLease":
         """Reads the lease in a folder."""
         changes = {entry.uri: entry.modified for entry in storage.list_objects(uri + "/")}
         places = sorted({each.rpartition("/")[0] for each in changes})
@@ -150,7 +150,7 @@ def _acquired(uri: str, run: str, is_done: Callable[[], bool], say: Callable[[st
     anything, holder = _Watch(), _Watch()
     told = -AGAIN
     while not is_done():
-        seen = Seen.at(uri)
+        seen = FoundLease.at(uri)
         if seen.holder_went:
             continue
         is_quiet = anything.unchanged(seen.changes) > STALE
@@ -164,11 +164,11 @@ def _acquired(uri: str, run: str, is_done: Callable[[], bool], say: Callable[[st
         if time.monotonic() - told > AGAIN:
             say(str(seen))
             told = time.monotonic()
-        time.sleep(POLL)
+        time.sleep(LOOK)
     return ""
 
 
-def _begun(seen: Seen, uri: str, run: str) -> str | None:
+def _begun(seen: FoundLease, uri: str, run: str) -> str | None:
     """Begins the generation after the one that was seen; None if another was quicker.
 
     It may have been so with any generation, where one was given back meanwhile: what lies there is
@@ -179,7 +179,7 @@ def _begun(seen: Seen, uri: str, run: str) -> str | None:
     document = json.dumps({"run": run, **process()}).encode()
     if not storage.write_bytes(own, document, if_absent=True):
         return None
-    fresh = Seen.at(uri).changes.items() - seen.changes.items()
+    fresh = FoundLease.at(uri).changes.items() - seen.changes.items()
     if any(each != own and each.endswith("/" + HOLDER) for each, _ in fresh):
         storage.delete([own])
         return None

@@ -1,5 +1,7 @@
 """The pod of a node, which both operators get, against the schemas of Kubernetes."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from kubernetes_schemas import (
@@ -59,6 +61,12 @@ def test_keys_are_mounted_and_never_in_the_environment(launch: Launch) -> None:
 
 def test_identity_is_of_what_is_computed() -> None:
     same = Job(JOB.name, JOB.module, JOB.arguments, JOB.result, dict(JOB.environment))
-    other = Job(JOB.name, JOB.module, (*JOB.arguments, "--more"), JOB.result, JOB.environment)
     assert nodes.identity(same) == nodes.identity(JOB)
-    assert nodes.identity(other) != nodes.identity(JOB)
+    for other in (
+        replace(JOB, name="another"),
+        replace(JOB, module="dkd.worker.initial_weights"),
+        replace(JOB, environment={"MORE": "1"}),
+    ):
+        assert nodes.identity(other) != nodes.identity(JOB)
+    # The name says what is made; another run that makes the same has other arguments.
+    assert nodes.identity(replace(JOB, arguments=("--run", "other"))) == nodes.identity(JOB)
