@@ -1,4 +1,4 @@
-"""``dkd import``: checkpoints of the released program."""
+"""``dkd import``: checkpoints of the released program, and models of others."""
 
 import json
 import re
@@ -12,6 +12,8 @@ from click.testing import Result
 from dkd.network import checkpoint
 from dkd.scenario.schema import Data, Network
 from dkd.steps import stages
+from dkd.steps.step import StepSpec
+from dkd.storage import artifacts
 
 Command = Callable[..., Result]
 Refused = Callable[..., str]
@@ -99,3 +101,89 @@ def test_import_refuses_bad_input(refused: Refused, tmp_path: Path) -> None:
     assert "empty names" in refused(*common, "--classes", "a,,b")
     assert "class 'a' is already in step 0" in refused(*common, "--classes", "a", "--classes", "a")
     assert "gone.pth: no such file" in refused(*common, "--classes", "a")
+
+
+@pytest.fixture(scope="module")
+def softmax_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of segmentation_models_pytorch's, of background and two classes."""
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(5)
+    model = smp.DeepLabV3("resnet18", encoder_weights=None, decoder_channels=8, classes=3)
+    path = tmp_path_factory.mktemp("smp") / "model.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_a_softmax_of_another_program_is_imported_and_extended(
+    dkd: Command, refused: Refused, softmax_file: Path, place: Path, tmp_path: Path
+) -> None:
+    ours = tmp_path / "ours"
+    (tmp_path / "classes.yaml").write_text("2: green\n1: red")
+    words = ("--crop", 32, "--output", ours)
+    imported = dkd("import", softmax_file, "--classes-file", tmp_path / "classes.yaml", *words)
+    assert imported.exit_code == 0, imported.output
+    assert "segmentation_models_pytorch's DeepLabV3 (resnet18)" in imported.stdout
+    assert "2 classes in 1 steps" in imported.stdout
+    assert "output stride 8, ASPP dilations 12/24/36, dropout 0.5" in imported.stderr
+    manifest = artifacts.load(str(ours))
+    assert manifest.metadata["source"]["architecture"].startswith("segmentation_models_py")
+    kept = manifest.metadata["scenario"]["network"]
+    assert (kept["output_stride"], kept["align_corners"]) == (8, True)
+    assert dkd("import", softmax_file, "--classes", "red,green", *words).exit_code == 0  # the same
+    message = refused("import", softmax_file, "--classes", "green,red", *words)
+    assert message == f"{ours}: another checkpoint lies there; name another place"
+
+    added = stages.prepare_extension(
+        str(ours),
+        ["blue"],
+        Data(format="folder", root=str(place / "data")),
+        lambda scenario: scenario.override(
+            {
+                "training.epochs.later": 1,
+                "training.batch_size": 3,
+                "training.loader_workers": 0,
+            }
+        ),
+        str(tmp_path / "root"),
+        lambda _: None,
+    )
+    assert added.task.steps == (("red", "green"), ("blue",))
+    assert added.scenario.network.structure() == Network(**kept).structure()
+    assert added.scenario.protocol == "corrected"
+    spec = StepSpec(
+        scenario=added.scenario,
+        task=added.task.steps,
+        step=1,
+        dataset=added.dataset,
+        root=str(tmp_path / "root"),
+        teacher=str(ours),
+    )
+    made = stages.ensure(spec, "blue")
+    assert made.keys() == {"train", "evaluate"}
+    description = checkpoint.fetch(made["train"].uri).description
+    assert description["classes"] == [["red", "green"], ["blue"]]
+    assert description["network"]["align_corners"] is True
+    assert description["parent"] == manifest.digest
+
+
+def test_import_refuses_what_does_not_go_with_a_softmax(
+    refused: Refused, softmax_file: Path, released_file: Path, tmp_path: Path
+) -> None:
+    common = ("import", softmax_file, "--output", tmp_path / "ours")
+    assert "not a release; name its classes (--classes)" in refused(*common, "--task", "voc-15-1")
+    message = refused(*common, "--classes", "red", "--classes", "green")
+    assert "which learned all at once; give --classes once" in message
+    message = refused(*common, "--classes", "a,b,c")
+    assert "3 names, but" in message
+    assert "has 3 channels; name those of a softmax" in message
+    sigmoids = ("--classes", "a,b,c", "--activation", "sigmoid")
+    assert refused(*common, *sigmoids, "--background", 1).startswith("--background: belongs to a s")
+    listed = tmp_path / "classes.yaml"
+    listed.write_text("{1: red, 3: green}")
+    message = refused(*common, "--classes-file", listed)
+    assert "no class has the value 2; values are channel numbers here, 1 to 2" in message
+    message = refused(*common, "--classes", "a,b", "--set", "network.output_stride=12")
+    assert message.startswith("output_stride:") or "network" in message
+    release = ("import", released_file, "--task", "voc-15-5", "--output", tmp_path / "ours")
+    assert refused(*release, "--activation", "softmax").endswith("of sigmoids as it is")
+    assert not (tmp_path / "ours").exists()

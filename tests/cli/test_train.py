@@ -50,3 +50,11 @@ def test_train_refuses_bad_input(refused: Refused, place: Path, trained: dict[st
     choose = ("memory", "choose", place / "squares.yaml", "--root", place / "root", "--step", 0)
     assert "memory_size: is 0" in refused(*choose, "--set", "memory_size=0")
     assert "step 0: not trained yet" in refused(*choose, "--set", "seed=9")
+
+
+def test_a_step_is_of_its_teachers_network(
+    refused: Refused, trained: dict[str, str], place: Path
+) -> None:
+    words = ("train", place / "squares.yaml", "--step", 1, "--root", place / "root")
+    message = refused(*words, "--teacher", trained["0 train"], "--set", "network.aspp_channels=24")
+    assert "its network is not the scenario's (network.aspp_channels: 16 teacher, 24 " in message

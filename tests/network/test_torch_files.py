@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dkd.errors import UserError
-from dkd.network import released
+from dkd.network import foreign
 
 
 def save(content: object, folder: Path) -> Path:
@@ -24,32 +24,32 @@ class Payload:
 
 def test_code_in_a_file_is_refused_and_never_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a checkpoint of plain tensors") as raised:
-        released.read_state(save({"state_dict": Payload()}, tmp_path))
+        foreign.read_state(save({"state_dict": Payload()}, tmp_path))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], {"a": 1}, {1: torch.zeros(1)}, torch.zeros(2)])
 def test_other_contents_are_refused(content: object, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"released\.pth"):
-        released.read_state(save(content, tmp_path))
+        foreign.read_state(save(content, tmp_path))
 
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        released.read_state(tmp_path / "absent.pth")
+        foreign.read_state(tmp_path / "absent.pth")
     old = tmp_path / "old.pth"
     old.write_bytes(pickle.dumps({}))
     with pytest.raises(UserError, match="not a zip-format"):
-        released.read_state(old)
+        foreign.read_state(old)
     other = tmp_path / "other.pth"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("hello.txt", "hello")
     with pytest.raises(UserError, match="not a checkpoint"):
-        released.read_state(other)
+        foreign.read_state(other)
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = save({"a": torch.zeros(1000)}, tmp_path)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError):
-        released.read_state(path)
+        foreign.read_state(path)

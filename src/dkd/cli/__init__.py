@@ -26,7 +26,7 @@ COMMANDS = {
     "data": "Check, index, pack or make a data set.",
     "scenarios": "List the published scenarios, or show one.",
     "weights": "Fetch, add or list the ImageNet weights that training starts from.",
-    "import": "Turn a checkpoint released by the paper's authors into ours.",
+    "import": "Turn a model of torchvision, smp or the authors into ours.",
     "doctor": "What this machine has: versions, GPUs, S3, shared memory.",
 }
 

@@ -1,6 +1,7 @@
 """Files of ``torch.save``: tensors by name, and nothing that would run when they are read."""
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def read(path: Path, name: str = "") -> Any:
         *(OSError, RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError),
         pickle.UnpicklingError,
     ) as error:
+        if kind := re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error)):
+            # torchvision's training script saves its arguments beside the model.
+            alone = "content['model']" if kind[1] == "argparse.Namespace" else "model.state_dict()"
+            raise UserError(
+                f"{name or path}: not a checkpoint of plain tensors: it holds a {kind[1]}, and "
+                "nothing in it was run; in the program that wrote it, or where you trust it with "
+                f"torch.load(..., weights_only=False), save {alone} alone with torch.save"
+            ) from None
         reason = " ".join(str(error).strip().split("\n")[0].split())[:200]
         raise UserError(
             f"{name or path}: not a checkpoint of plain tensors, and nothing in it was run: "

@@ -1,4 +1,4 @@
-"""Released checkpoints as artifacts of ours."""
+"""Checkpoints of other programs as artifacts of ours."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -7,28 +7,30 @@ from typing import Any
 
 from dkd import __version__, storage
 from dkd.errors import UserError
-from dkd.network import checkpoint, released
+from dkd.network import checkpoint
+from dkd.network.foreign import Foreign
 from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import Task
 from dkd.steps.stages import result_fields
+from dkd.steps.step import differences
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 
 
 def publish(
-    file: Path,
+    found: Foreign,
     classes: Sequence[Sequence[str]],
     fields: Mapping[str, Any],
     scenario: Scenario,
     uri: str,
 ) -> Manifest:
-    """Publishes a released checkpoint under the fields that our own training writes.
+    """Publishes a checkpoint of another program under the fields that our own training writes.
 
     Args:
-        file: the ``.pth`` file.
+        found: what was recognised, and converted where it was a softmax.
         classes: names by step, in channel order.
         fields: what is known besides: ``dataset``, ``training``, ``method``, ``protocol``.
-        scenario: how a step that adds classes to it is to be trained.
+        scenario: how a step that adds classes to it is to be trained, with the model's network.
         uri: the artifact's place.
 
     Returns:
@@ -39,40 +41,42 @@ def publish(
             lies at ``uri``.
     """
     task = Task(tuple(tuple(names) for names in classes))
-    if empty := [name for name in task.classes if not name]:
-        raise UserError(f"--classes: {len(empty)} empty names; write NAME,NAME,...")
-    model = released.load(file, task.counts)
-    source = {"file": file.name, "sha256": storage.file_sha256(file)}
+    model = found.model(task.counts, scenario.network)
+    source = {"file": found.path.name, "sha256": storage.file_sha256(found.file)}
     description = {
         "identity": {"kind": "imported", "source": source["sha256"]},
         "classes": [list(names) for names in task.steps],
         "step": len(task.steps) - 1,
         "method": "",
         "losses": {},
-        "network": released.NETWORK.model_dump(exclude={"weights"}),
+        "network": model.network.structure(),
         "protocol": "",
         "metrics": {},
         "parent": None,
         "memory": None,
         **fields,
     }
+    says = result_fields(scenario)
     metadata = {
         "run": "import",
-        "source": source,
+        "source": source | {"architecture": found.architecture.name},
         "seconds": 0.0,
         "images": 0,
         "curve": [],
         "teacher": None,
         "memory": None,
         "dataset": None,
-        "scenario": result_fields(scenario),
+        "scenario": says,
         "versions": {"dkd": __version__},
         "device": "",
         "ranks": 0,
     }
     with tempfile.TemporaryDirectory(prefix="dkd-import-") as work:
         parts = checkpoint.write(Path(work), model, description)
+        ours = {name: storage.file_sha256(path) for name, path in parts.items()}
         manifest = artifacts.publish(uri, parts, kind="checkpoint", metadata=metadata)
-    if manifest.metadata.get("source") != source:
+    there = {name: part.sha256 for name, part in manifest.parts.items()}
+    known = manifest.metadata.get("scenario") or {}
+    if there != ours or differences(known, says):
         raise UserError(f"{uri}: another {manifest.kind} lies there; name another place")
     return manifest

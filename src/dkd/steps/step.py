@@ -23,7 +23,7 @@ from dkd.data.packed import open_dataset
 from dkd.errors import UserError
 from dkd.methods import Method
 from dkd.scenario.protocols import PROTOCOLS, Protocol
-from dkd.scenario.schema import Model, Scenario
+from dkd.scenario.schema import Model, Network, Scenario
 from dkd.scenario.tasks import Task
 from dkd.steps import initial_weights
 from dkd.storage import artifacts
@@ -113,11 +113,21 @@ class Step:
         return step
 
     def _require_fit(self, teacher: Manifest) -> None:
-        """That the step's method can go on from its teacher, which the job alone would find."""
+        """That the step's method can go on from its teacher, which the job alone would find, and
+        that its network is the scenario's: the teacher's it is that goes on learning.
+        """
+        described = read_json(teacher, "checkpoint.json")
+        theirs = Network.of_structure(described["network"]).structure()
+        ours = self.scenario.network.structure()
+        if changed := differences({"network": theirs}, {"network": ours}, ("teacher", "scenario")):
+            raise UserError(
+                f"{teacher.uri}: its network is not the scenario's ({'; '.join(changed[:3])}); "
+                "give the scenario the teacher's (--set network.FIELD=VALUE), or take dkd extend"
+            )
         try:
             self.method.check_teacher(
                 self.scenario,
-                read_json(teacher, "checkpoint.json"),
+                described,
                 statistics="statistics.safetensors" in teacher.parts,
             )
         except UserError as error:
@@ -347,15 +357,27 @@ def require_memory(memory: Manifest, classes: Sequence[Sequence[str]]) -> None:
         )
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the fields in which two identities differ, with both values."""
+def differences(
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    called: tuple[str, str] = ("before", "now"),
+    prefix: str = "",
+) -> list[str]:
+    """Dotted names of the fields in which two identities differ, with both values.
+
+    Args:
+        one: the first.
+        other: the second.
+        called: what each is called behind its value.
+        prefix: of the names.
+    """
     found: list[str] = []
     for key in sorted({*one, *other}):
         a, b = one.get(key), other.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            found += differences(a, b, called, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {_brief(a)} before, {_brief(b)} now")
+            found.append(f"{prefix}{key}: {_brief(a)} {called[0]}, {_brief(b)} {called[1]}")
     return found
 
 

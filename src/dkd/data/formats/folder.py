@@ -23,7 +23,7 @@ _NO_CLASS = {0: (0, 0, 0), 255: (255, 255, 255)}
 
 def read(root: Path, train: str, validation: str) -> Layout:
     """The layout of a plain folder, which names its classes itself."""
-    classes, colours = _read_classes(root / "classes.yaml")
+    classes, colours = read_classes(root / "classes.yaml")
     splits = {
         "train": folder_split(root, "masks", train),
         "validation": folder_split(root, "masks", validation),
@@ -52,7 +52,12 @@ def read(root: Path, train: str, validation: str) -> Layout:
     )
 
 
-def _read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
+def read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
+    """Names and colours of classes by label value, of a ``classes.yaml``.
+
+    Raises:
+        UserError: it is missing, or says something else; what is wrong is named.
+    """
     try:
         text = file.read_bytes()
     except FileNotFoundError:
