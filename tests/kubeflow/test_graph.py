@@ -1,5 +1,6 @@
 """A run's tasks by their titles, from what has started of it."""
 
+from dataclasses import replace
 from typing import Any
 
 from dkd.kubeflow.graph import Node, nodes
@@ -58,8 +59,9 @@ def test_drivers_are_shown_only_in_trouble() -> None:
 
 def test_a_line_says_why_only_of_what_does_not_go_well() -> None:
     def node(state: str) -> Node:
-        times = ("2026-01-01T10:00:00Z", "2026-01-01T11:30:00Z")
-        return Node("Train", state, *times, (), "", "OOMKilled: memory")
+        whole = started("step", at="2026-01-01T10:00:00Z", state=state)
+        ended = replace(whole, ended="2026-01-01T11:30:00Z", message="OOMKilled: memory")
+        return Node(**vars(ended), title="Train")
 
     assert str(node("failed")) == "failed     Train: OOMKilled: memory"
     assert str(node("running")) == "running    Train"

@@ -85,8 +85,6 @@ def command(
     dkd compile my-scenario.yaml -o pipeline.yaml
     dkd compile --all pipelines-yaml
     """
-    from dkd import storage
-    from dkd.scenario import catalogue
     from dkd.scenario.names import slug
 
     if folder is not None:
@@ -94,38 +92,51 @@ def command(
             raise UserError(
                 "--all: writes every published scenario; give no SCENARIO, --data, --variant or -o"
             )
-        for name in catalogue.published():
-            for label in load(name, None, assignments, None, training_image).variants:
-                chosen = load(name, None, assignments, label, training_image)
-                uri = storage.join(folder, f"{slug(name, label)}.yaml")
-                storage.write_bytes(uri, compiled(chosen, root, launcher_image))
-                click.echo(uri)
-        uri = storage.join(folder, "add-classes.yaml")
-        storage.write_bytes(
-            uri, compiled_extension(assignments, root, launcher_image, training_image)
-        )
-        click.echo(uri)
-        tell_default_image(launcher_image)
-        _tell_placeholder()
-        return
-    if scenario is None:
+        _write_all(folder, assignments, root, launcher_image, training_image)
+        placeholder = True
+    elif scenario is None:
         raise UserError("SCENARIO: name a scenario (`dkd scenarios` lists them), or use --all")
-    if scenario == "add-classes":
+    elif scenario == "add-classes":
         require_no_data(data, variant)
-        uri = output or "add-classes.yaml"
-        storage.write_bytes(
-            uri, compiled_extension(assignments, root, launcher_image, training_image)
-        )
-        click.echo(uri)
-        tell_default_image(launcher_image)
-        return
-    chosen = load(scenario, data, assignments, variant, training_image)
-    uri = output or f"{slug(chosen.name, variant or '')}.yaml"
-    storage.write_bytes(uri, compiled(chosen, root, launcher_image))
-    click.echo(uri)
+        pipeline = compiled_extension(assignments, root, launcher_image, training_image)
+        _write(output or "add-classes.yaml", pipeline)
+        placeholder = False
+    else:
+        chosen = load(scenario, data, assignments, variant, training_image)
+        uri = output or f"{slug(chosen.name, variant or '')}.yaml"
+        _write(uri, compiled(chosen, root, launcher_image))
+        placeholder = chosen.data.root.startswith(_PLACEHOLDER.format(""))
     tell_default_image(launcher_image)
-    if chosen.data.root.startswith(_PLACEHOLDER.format("")):
+    if placeholder:
         _tell_placeholder()
+
+
+def _write_all(
+    folder: str,
+    assignments: Sequence[str],
+    root: str | None,
+    launcher_image: str | None,
+    training_image: str | None,
+) -> None:
+    """Writes every published scenario in each of its variants, and add-classes."""
+    from dkd import storage
+    from dkd.scenario import catalogue
+    from dkd.scenario.names import slug
+
+    for name in catalogue.published():
+        for label in load(name, None, assignments, None, training_image).variants:
+            chosen = load(name, None, assignments, label, training_image)
+            uri = storage.join(folder, f"{slug(name, label)}.yaml")
+            _write(uri, compiled(chosen, root, launcher_image))
+    pipeline = compiled_extension(assignments, root, launcher_image, training_image)
+    _write(storage.join(folder, "add-classes.yaml"), pipeline)
+
+
+def _write(uri: str, pipeline: bytes) -> None:
+    from dkd import storage
+
+    storage.write_bytes(uri, pipeline)
+    click.echo(uri)
 
 
 def tell_default_image(launcher_image: str | None) -> None:

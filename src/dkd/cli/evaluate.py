@@ -10,6 +10,7 @@ from dkd.cli import options, tables
 from dkd.cli.progress import progress
 
 if TYPE_CHECKING:
+    from dkd.evaluation.any_dataset import Result
     from dkd.scenario.protocols import ProtocolName
 
 
@@ -56,7 +57,6 @@ def command(
     dkd evaluate --checkpoint released --data ~/VOC2012 --format voc --protocol paper
     torchrun --nproc-per-node 8 -m dkd evaluate --checkpoint ... --data ... --format voc
     """
-    from contextlib import ExitStack
     from functools import partial
 
     from dkd import storage
@@ -70,10 +70,8 @@ def command(
     from dkd.training.ranks import ranks
 
     described = Data.model_validate({"format": format_, "root": data, split: list_})
-    with ExitStack() as stack:
-        tell = partial(click.echo, err=True)
-        stack.enter_context(local_runner.reachable([checkpoint, data], workspace, tell))
-        place = stack.enter_context(ranks())
+    tell = partial(click.echo, err=True)
+    with local_runner.reachable([checkpoint, data], workspace, tell), ranks() as place:
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
         dataset = place.share(
@@ -93,14 +91,20 @@ def command(
         )
     if not place.first:
         return
-    classes, means = any_dataset.table(result)
-    for line in tables.lines([*classes, *means], right=(0, 2, 3), apart=len(means)):
-        click.echo(line)
-    counted = f"{result.images} {split} images of {dataset.name}, protocol {protocol}"
-    click.echo(f"\n{counted}, {checkpoint}")
-    if result.absent:
-        click.echo(f"not in the data set: {', '.join(result.absent)}", err=True)
+    _tell(result, f"{split} images of {dataset.name}, protocol {protocol}, {checkpoint}")
     if output is not None:
         source = {"checkpoint": checkpoint, "dataset": dataset.name, "digest": dataset.digest}
         document = {**source, "split": split, **result.document()}
         storage.write_bytes(output, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _tell(result: "Result", scored: str) -> None:
+    """Prints the scores."""
+    from dkd.evaluation import any_dataset
+
+    classes, means = any_dataset.table(result)
+    for line in tables.lines([*classes, *means], right=(0, 2, 3), apart=len(means)):
+        click.echo(line)
+    click.echo(f"\n{result.images} {scored}")
+    if result.absent:
+        click.echo(f"not in the data set: {', '.join(result.absent)}", err=True)

@@ -199,20 +199,10 @@ def _published(
     if step is not None and step > last:
         raise UserError(f"--step {step}: {name} has the steps 0 to {last}")
     number = last if step is None else step
-    training = scenario.training
     fields = {
         "dataset": {"name": scenario.data.format, "digest": ""},
         "method": scenario.method,
         "protocol": scenario.protocol,
-        "training": {
-            "epochs": training.epochs.at(number),
-            "batch_size": training.batch_size,
-            "crop": training.crop,
-            "lr": training.lr.at(number),
-            "momentum": training.momentum,
-            "weight_decay": training.weight_decay,
-            "schedule": training.schedule,
-            "pos_weight": training.pos_weight.at(number),
-        },
+        "training": scenario.training.at(number),
     }
     return task.upto(number).steps, fields, scenario

@@ -91,12 +91,7 @@ def command(
     )
     values = uploads.form_values(content, split_items(parameters, "-p", "training_nodes=2"))
     uploads.check(content, values)
-    if create_experiment and not experiment:
-        raise UserError("--create-experiment: name it with --experiment")
-    if every:
-        runs.trigger(every)
-        if watch:
-            raise UserError("--watch: follows a single run; it goes without --every")
+    _check_settings(experiment, create_experiment, every, watch)
     name = run_name or " ".join(filter(None, (Path(scenario).stem, variant, runs.now())))
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
         # An experiment is made last: nothing is left behind by a pipeline that is refused.
@@ -109,15 +104,18 @@ def command(
             place = runs.make_experiment(there, experiment)
         settings = {"experiment": place, "service_account": service_account, "every": every}
         made = runs.start(there, version, name, values, **settings)
-        if every:
-            identity = made["recurring_run_id"]
-            click.echo(f"recurring run {name}: {there.link(f'recurringrun/details/{identity}')}")
-            return
-        _tell(there, made, forwarded or "")
+        _show(there, made, name, forwarded or "", watch=watch)
+
+
+def _check_settings(experiment: str, create_experiment: bool, every: str, watch: bool) -> None:
+    from dkd.kubeflow import runs
+
+    if create_experiment and not experiment:
+        raise UserError("--create-experiment: name it with --experiment")
+    if every:
+        runs.trigger(every)
         if watch:
-            follow(there, made)
-        elif forwarded:
-            _tell_forwarding(there, forwarded)
+            raise UserError("--watch: follows a single run; it goes without --every")
 
 
 def _compiled(
@@ -148,6 +146,18 @@ def _refuse_compile_options(*given: Any) -> None:
             "SCENARIO: is compiled already; --data, --set, --variant, --root and --training-image "
             "go into the form now (-p)"
         )
+
+
+def _show(there: "Endpoint", made: "Json", name: str, forwarded: str, *, watch: bool) -> None:
+    """Prints where what was started can be seen, and follows a run if that is asked."""
+    if identity := made.get("recurring_run_id"):
+        click.echo(f"recurring run {name}: {there.link(f'recurringrun/details/{identity}')}")
+        return
+    _tell(there, made, forwarded)
+    if watch:
+        follow(there, made)
+    elif forwarded:
+        _tell_forwarding(there, forwarded)
 
 
 def _tell(there: "Endpoint", run: "Json", forwarded: str) -> None:

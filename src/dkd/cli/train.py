@@ -11,7 +11,8 @@ from dkd.cli.progress import training_progress
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.steps.step import Stage
+    from dkd.scenario.schema import Scenario
+    from dkd.steps.step import Stage, Step
 
 _OPTIONS = (
     options.scenario,
@@ -73,27 +74,19 @@ def perform(
     """
     from functools import partial
 
-    from dkd import methods
     from dkd.data import packed
     from dkd.kubeflow import local_runner
     from dkd.scenario.names import check_run_name, slug
     from dkd.scenario.tasks import Task
     from dkd.steps import initial_weights, stages
     from dkd.steps.step import Step, StepSpec
-    from dkd.storage import artifacts
 
     placeholder = dataset or ""  # a data set artifact stands for the folder
     whole = options.load_scenario(scenario, data, assignments, placeholder)
     chosen = (
         whole.override({"label": "", "variants": {}}) if variant is None else whole.variant(variant)
     )
-    if step >= (count := methods.steps(chosen)):
-        raise UserError(f"--step {step}: {chosen.name} has the steps 0 to {count - 1}")
-    if (step > 0) != bool(teacher):
-        needed = f"name the checkpoint of step {step - 1}" if step else "step 0 has no teacher"
-        raise UserError(f"--teacher: {needed}")
-    if "train" not in wanted and chosen.memory_size == 0:
-        raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
+    _check(wanted, chosen, step, teacher)
     name = check_run_name(run_name) if run_name else slug(chosen.name, variant or "")
     with local_runner.artifact_root(root, workspace, partial(click.echo, err=True)) as place:
         if dataset is None:
@@ -103,23 +96,49 @@ def perform(
             if step == 0:
                 chosen = initial_weights.prepare(chosen, place, click.echo)
             task = Task.of(chosen.task, packed.open_dataset(dataset)[0].classes)
-        spec = StepSpec(
-            scenario=chosen,
-            task=task.steps,
-            step=step,
-            dataset=dataset,
-            root=place,
-            teacher=teacher,
-            memory=memory,
-        )
-        opened = Step.open(spec)
-        if "train" not in wanted and artifacts.find(opened.checkpoint_uri) is None:
-            raise UserError(
-                f"step {step}: not trained yet with this scenario, data set, teacher and memory; "
-                "use dkd train"
+        opened = Step.open(
+            StepSpec(
+                scenario=chosen,
+                task=task.steps,
+                step=step,
+                dataset=dataset,
+                root=place,
+                teacher=teacher,
+                memory=memory,
             )
-        with training_progress(1):
-            stages.ensure(spec, name, wanted, click.echo)
-        click.echo("")
-        for done in opened.stages:
-            click.echo(f"{done:<9} {stages.result_uri(opened, done)}")
+        )
+        _make(opened, name, wanted)
+
+
+def _check(wanted: Sequence["Stage"], chosen: "Scenario", step: int, teacher: str) -> None:
+    """Whether the scenario has the step, and the step what it needs.
+
+    Raises:
+        UserError: it does not.
+    """
+    from dkd import methods
+
+    if step >= (count := methods.steps(chosen)):
+        raise UserError(f"--step {step}: {chosen.name} has the steps 0 to {count - 1}")
+    if (step > 0) != bool(teacher):
+        needed = f"name the checkpoint of step {step - 1}" if step else "step 0 has no teacher"
+        raise UserError(f"--teacher: {needed}")
+    if "train" not in wanted and chosen.memory_size == 0:
+        raise UserError("memory_size: is 0; say how many to choose, e.g. --set memory_size=100")
+
+
+def _make(step: "Step", run: str, wanted: Sequence["Stage"]) -> None:
+    """Has stages of a step done, and prints the URIs of what there is then."""
+    from dkd.steps import stages
+    from dkd.storage import artifacts
+
+    if "train" not in wanted and artifacts.find(step.checkpoint_uri) is None:
+        raise UserError(
+            f"step {step.number}: not trained yet with this scenario, data set, teacher and "
+            "memory; use dkd train"
+        )
+    with training_progress(1):
+        stages.ensure(step.spec, run, wanted, click.echo)
+    click.echo("")
+    for done in step.stages:
+        click.echo(f"{done:<9} {stages.result_uri(step, done)}")

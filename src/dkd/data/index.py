@@ -221,33 +221,10 @@ def build(
     found = scan.scan(
         root, pairs, cache / "scans" if cache else None, progress, layout.mask_colours, anew
     )
-    known = {*layout.classes, BACKGROUND, VOID, *layout.void_values}
-    splits: dict[str, tuple[Record, ...]] = {}
-    for split, members in layout.splits.items():
-        records = []
-        for pair in members:
-            item = found[pair]
-            if unknown := set(item.values) - known:
-                raise UserError(
-                    f"{root / pair.mask}: label value {min(unknown)} is none of the classes of "
-                    f"{layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the "
-                    "mask or name the class"
-                )
-            classes = tuple(value for value in item.values if value in layout.classes)
-            records.append(
-                Record(
-                    pair.id,
-                    pair.image,
-                    pair.mask,
-                    item.height,
-                    item.width,
-                    classes,
-                    item.digest,
-                    item.orientation,
-                    layout.mask_colours,
-                )
-            )
-        splits[split] = tuple(records)
+    splits = {
+        split: tuple(_record(pair, found[pair], layout) for pair in members)
+        for split, members in layout.splits.items()
+    }
     told = findings.of(layout, found)
     for finding in told:
         if tell is not None and not finding.wrong:
@@ -265,6 +242,31 @@ def build(
         splits=splits,
         void_values=layout.void_values,
         mask_colours=layout.mask_colours,
+    )
+
+
+def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Record:
+    """What is indexed of an image and its mask.
+
+    Raises:
+        UserError: the mask holds a label value that is none of the classes.
+    """
+    if unknown := set(found.values) - {*layout.classes, BACKGROUND, VOID, *layout.void_values}:
+        raise UserError(
+            f"{Path(layout.root) / pair.mask}: label value {min(unknown)} is none of the classes "
+            f"of {layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the mask or "
+            "name the class"
+        )
+    return Record(
+        pair.id,
+        pair.image,
+        pair.mask,
+        found.height,
+        found.width,
+        tuple(value for value in found.values if value in layout.classes),
+        found.digest,
+        found.orientation,
+        layout.mask_colours,
     )
 
 

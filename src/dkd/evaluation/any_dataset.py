@@ -81,16 +81,8 @@ def score(
     """
     task = Task(tuple(tuple(names) for names in description["classes"]))
     last = len(task.steps) - 1
-    absent = tuple(name for name in task.classes if name not in dataset.values)
-    if len(absent) == len(task.classes):
-        raise UserError(
-            f"{dataset.name}: has none of the model's classes ({', '.join(task.classes[:10])}, ...)"
-        )
-    # What splits.test gives of the validation images, of any split.
-    tested = replace(dataset, splits={**dataset.splits, "validation": dataset.splits[split]})
-    records = splits.test(tested, task, last)
-    if not records:
-        raise UserError(f"{dataset.name}: no {split} image holds a class of the model")
+    absent = _absent(dataset, task)
+    records = _records(dataset, split, task)
     images = EvaluationImages(
         records,
         _folder(dataset, records),
@@ -146,6 +138,25 @@ def table(result: Result) -> tuple[Rows, Rows]:
         ("pixel accuracy", found.pixel_accuracy, within.pixel_accuracy),
     )
     return classes, [("", name, _percent(v), _ends(interval)) for name, v, interval in means]
+
+
+def _absent(dataset: Dataset, task: Task) -> tuple[str, ...]:
+    """The classes that the data set does not know."""
+    absent = tuple(name for name in task.classes if name not in dataset.values)
+    if len(absent) == len(task.classes):
+        raise UserError(
+            f"{dataset.name}: has none of the model's classes ({', '.join(task.classes[:10])}, ...)"
+        )
+    return absent
+
+
+def _records(dataset: Dataset, split: str, task: Task) -> tuple[Record, ...]:
+    """What :func:`dkd.data.splits.test` gives of the validation images, of any split."""
+    tested = replace(dataset, splits={**dataset.splits, "validation": dataset.splits[split]})
+    records = splits.test(tested, task, len(task.steps) - 1)
+    if not records:
+        raise UserError(f"{dataset.name}: no {split} image holds a class of the model")
+    return records
 
 
 def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:

@@ -9,27 +9,14 @@ from dkd.kubeflow.internals import Json, Started
 
 
 @dataclass(frozen=True)
-class Node:
-    """A task of a run that has started.
+class Node(Started):
+    """A task of a run that has started; a driver only if it failed or does not start.
 
     Attributes:
-        title: as the graph shows it, after its step's; a driver's, which Kubeflow Pipelines runs
-            before a task, only if it failed or does not start.
-        state: pending (its pod does not run yet), running, succeeded, failed, ...
-        started: ISO time.
-        ended: ISO time, or empty.
-        pods: its pods' names, in the order in which they started; none where they are not known.
-        namespace: theirs.
-        message: what it waits for or failed of, in the cluster's words.
+        title: as the graph shows it, after its step's.
     """
 
     title: str
-    state: str
-    started: str
-    ended: str
-    pods: tuple[str, ...]
-    namespace: str
-    message: str
 
     def __str__(self) -> str:
         told = self.state not in ("running", "succeeded") and ": " in self.message
@@ -82,17 +69,7 @@ def nodes(started: Iterable[Started], spec: Json) -> list[Node]:
             continue
         else:
             title = task[0]
-        found.append(
-            Node(
-                title,
-                each.state,
-                each.started,
-                each.ended,
-                each.pods,
-                each.namespace,
-                each.message,
-            )
-        )
+        found.append(Node(**vars(each), title=title))
     return sorted(found, key=lambda node: (node.started, node.title))
 
 

@@ -87,16 +87,11 @@ def total(
             logits, old, targets, grid, weights, pos_weight, fused and not reading.align_corners
         )
         terms = {"mbce": mbce, "kd": kd, "ac": ac}
-        if teacher and weights.dkd_pos:
-            term = _SoftTargets.apply(
-                _wide(student.positive), _wide(teacher.positive), targets.image_share
-            )
-            loss, terms["dkd_pos"] = loss + weights.dkd_pos * term, term.detach()
-        if teacher and weights.dkd_neg:
-            term = _SoftTargets.apply(
-                _wide(student.negative), _wide(teacher.negative), targets.image_share
-            )
-            loss, terms["dkd_neg"] = loss + weights.dkd_neg * term, term.detach()
+        for name, part in (("dkd_pos", "positive"), ("dkd_neg", "negative")):
+            if teacher and (weight := getattr(weights, name)):
+                ours, theirs = (_wide(getattr(each, part)) for each in (student, teacher))
+                term = _SoftTargets.apply(ours, theirs, targets.image_share)
+                loss, terms[name] = loss + weight * term, term.detach()
     return Losses(loss, {name: value for name, value in terms.items() if getattr(weights, name)})
 
 

@@ -48,6 +48,7 @@ def _store(
     tl.store(sums + 2 * plane, tl.sum(tl.reshape(s * right, (CELLS, size)), 1), mask=inside)
 
 
+# One kernel: what it shares lives in registers, and Triton inlines functions without saving any.
 @triton.jit
 def _terms(
     logits, teacher, label, rows, columns, weight, hard, kd, sums, values,

@@ -11,7 +11,7 @@ What was learned from an image cannot be taken out of a model: :mod:`dkd.memory.
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -163,37 +163,27 @@ def plan(found: Survey, images: Collection[str], workspace: Path, now: datetime)
     Raises:
         UserError: an image is nowhere; or storage failed.
     """
-    wanted, known = frozenset(images), set[str]()
-    memories, evaluations, runs = list[Held](), list[Held](), list[str]()
-    datasets = dict[str, Dataset]()
-    listed = list[Listed]()
-    for place, manifest in found.manifests.items():
-        if manifest.kind == packed.DATASET_KIND:
-            dataset, _ = packed.open_dataset(manifest.uri)
-            datasets[place] = dataset
-            records = [r for records in dataset.splits.values() for r in records if r.id in wanted]
-            if records:
-                listed.append(Listed(manifest, dataset, tuple(records)))
-                known.update(record.id for record in records)
-        elif manifest.kind in ("memory", "evaluation"):
-            ids = _ids(manifest)
-            rows = tuple(i for i, name in enumerate(ids) if name in wanted)
-            if rows:
-                holding = memories if manifest.kind == "memory" else evaluations
-                holding.append(Held(manifest, rows, len(ids)))
-                known |= wanted.intersection(ids)
-    for name, run in found.runs.items():
-        if run.finished:
-            result = collect.load(storage.join(found.root, "runs", name, RESULT))
-            if shown := wanted & rewriting.shown(result):
-                runs.append(name)
-                known |= shown
+    wanted = frozenset(images)
+    datasets = {
+        place: packed.open_dataset(manifest.uri)[0]
+        for place, manifest in found.manifests.items()
+        if manifest.kind == packed.DATASET_KIND
+    }
+    listed = [
+        Listed(found.manifests[place], dataset, records)
+        for place, dataset in datasets.items()
+        if (records := _records(dataset, wanted))
+    ]
+    memories, in_memories = _holding(found, "memory", wanted)
+    evaluations, in_evaluations = _holding(found, "evaluation", wanted)
+    runs = _showing(found, wanted)
     pages = {page: names for page in _pages(workspace) if (names := _shown(page, wanted))}
-    cached = dict[Path, frozenset[str]]()
-    for cache in artifact_caches(workspace):
-        for path, names in _cached(cache, wanted, memories, listed):
-            cached[path] = cached.get(path, frozenset()) | names
-    known = known.union(*pages.values(), *cached.values())
+    cached = _in_caches(workspace, wanted, memories, listed)
+    known = in_memories.union(
+        in_evaluations,
+        *({record.id for record in each.records} for each in listed),
+        *(*runs.values(), *pages.values(), *cached.values()),
+    )
     strays, unfinished, fresh = _strays(found, now)
     unknown = tuple(sorted(wanted - known))
     if unknown and not (strays or unfinished or fresh):
@@ -247,6 +237,34 @@ def apply(chosen: Plan) -> None:
             path.unlink(missing_ok=True)
 
 
+def _records(dataset: Dataset, wanted: frozenset[str]) -> tuple[Record, ...]:
+    """The data set's records of these images, in any split."""
+    return tuple(r for records in dataset.splits.values() for r in records if r.id in wanted)
+
+
+def _holding(found: Survey, kind: str, wanted: frozenset[str]) -> tuple[list[Held], frozenset[str]]:
+    """The memories or evaluations that hold some of the images, and which images those are."""
+    holding, named = list[Held](), frozenset[str]()
+    for manifest in found.manifests.values():
+        if manifest.kind == kind:
+            ids = _ids(manifest)
+            if rows := tuple(i for i, name in enumerate(ids) if name in wanted):
+                holding.append(Held(manifest, rows, len(ids)))
+                named |= wanted.intersection(ids)
+    return holding, named
+
+
+def _showing(found: Survey, wanted: frozenset[str]) -> dict[str, frozenset[str]]:
+    """The finished runs whose results show some of the images, and which those are."""
+    results = {
+        name: collect.load(storage.join(found.root, "runs", name, RESULT))
+        for name, run in found.runs.items()
+        if run.finished
+    }
+    shown = {name: wanted & rewriting.shown(result) for name, result in results.items()}
+    return {name: images for name, images in shown.items() if images}
+
+
 def _ids(manifest: Manifest) -> list[str]:
     """Ids that a memory or an evaluation lists."""
     if manifest.kind == "memory":
@@ -267,10 +285,24 @@ def _shown(page: Path, images: Iterable[str]) -> frozenset[str]:
     return frozenset(image for image in images if shows(text, image))
 
 
+def _in_caches(
+    workspace: Path,
+    images: frozenset[str],
+    memories: Sequence[Held],
+    datasets: Sequence[Listed],
+) -> dict[Path, frozenset[str]]:
+    """What the caches of this machine hold of the images, with the ids that it is known by."""
+    found = dict[Path, frozenset[str]]()
+    for cache in artifact_caches(workspace):
+        for path, names in _cached(cache, images, memories, datasets):
+            found[path] = found.get(path, frozenset()) | names
+    return found
+
+
 def _cached(
     cache: Path, images: frozenset[str], memories: Iterable[Held], datasets: Iterable[Listed]
 ) -> Iterator[tuple[Path, frozenset[str]]]:
-    """What a cache of this machine holds of the images, with the ids that it is known by."""
+    """Likewise what one of them holds."""
     digests = {held.manifest.digest for held in memories}
     for document in sorted(cache.glob(f"*/{MEMORY}")):
         # Also of a memory that was replaced by another machine's request.

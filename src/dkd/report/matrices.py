@@ -129,6 +129,9 @@ def top_confusions(step: StepResult, channels: Sequence[str], most: int) -> tupl
     return tuple(found)
 
 
+_LEFT, _TOP, _GAP = 112.0, 104.0, 1.0  # room for the names, and between cells
+
+
 def confusion_chart(step: StepResult, channels: Sequence[str], name: str) -> Markup:
     """The confusion matrix as SVG: rows truth, columns prediction, shade the share of the row.
 
@@ -140,63 +143,55 @@ def confusion_chart(step: StepResult, channels: Sequence[str], name: str) -> Mar
     percent = shares(step.confusion)
     count = len(percent)
     side = min(max(520 / count, 15), 46)
-    left, top, gap = 112.0, 104.0, 1.0
-    width, height = left + count * side + 8, top + count * side + 8
+    width, height = _LEFT + count * side + 8, _TOP + count * side + 8
     parts = [
         Markup(
             '<text class="axis" x="{}" y="12" text-anchor="middle">predicted</text>'
             '<text class="axis" transform="translate(10 {}) rotate(-90)" '
             'text-anchor="middle">truth</text>'
-        ).format(number(left + count * side / 2), number(top + count * side / 2))
+        ).format(number(_LEFT + count * side / 2), number(_TOP + count * side / 2))
     ]
-    for channel in range(count):
-        middle = (channel + 0.5) * side
-        short = shortened(channels[channel], 13)
-        parts.append(
-            Markup(
-                '<text class="tick" x="{}" y="{}" text-anchor="end">{}<title>{}</title></text>'
-                '<text class="tick" transform="translate({} {}) rotate(-90)">{}'
-                "<title>{}</title></text>"
-            ).format(
-                number(left - 6),
-                number(top + middle + 4),
-                short,
-                channels[channel],
-                number(left + middle + 4),
-                number(top - 6),
-                short,
-                channels[channel],
-            )
-        )
-    for row in range(count):
-        for column in range(count):
-            share = float(percent[row, column])
-            x, y = left + column * side, top + row * side
-            title = f"{channels[row]} → {channels[column]}: {share:.1f} %"
-            parts.append(
-                Markup(
-                    '<rect class="cell{}" x="{}" y="{}" width="{}" height="{}" '
-                    'style="--v:{:.0f}"><title>{}</title></rect>'
-                ).format(
-                    " own" if row == column else "",
-                    number(x),
-                    number(y),
-                    number(side - gap),
-                    number(side - gap),
-                    share,
-                    title,
-                )
-            )
-            if side >= 26 and share >= 0.5:
-                parts.append(
-                    Markup('<text class="in{}" x="{}" y="{}">{:.0f}</text>').format(
-                        " hot" if share >= 60 else "",
-                        number(x + side / 2 - 0.5),
-                        number(y + side / 2 + 4),
-                        share,
-                    )
-                )
+    parts += [_ticks(channel, (at + 0.5) * side) for at, channel in enumerate(channels[:count])]
+    parts += [
+        _cell(float(percent[row, column]), (row, column), side, channels)
+        for row in range(count)
+        for column in range(count)
+    ]
     return Markup(
         '<svg class="matrix" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" '
         'aria-label="{2}">{3}</svg>'
     ).format(number(width), number(height), name, Markup("").join(parts))
+
+
+def _ticks(name: str, middle: float) -> Markup:
+    """A channel's name beside its row and above its column, whose middle is so far in."""
+    short = shortened(name, 13)
+    return Markup(
+        '<text class="tick" x="{}" y="{}" text-anchor="end">{}<title>{}</title></text>'
+        '<text class="tick" transform="translate({} {}) rotate(-90)">{}<title>{}</title></text>'
+    ).format(
+        *(number(_LEFT - 6), number(_TOP + middle + 4), short, name),
+        *(number(_LEFT + middle + 4), number(_TOP - 6), short, name),
+    )
+
+
+def _cell(share: float, at: tuple[int, int], side: float, channels: Sequence[str]) -> Markup:
+    """A cell of the matrix, with its share (percent of its row) where there is room for it."""
+    row, column = at
+    x, y = _LEFT + column * side, _TOP + row * side
+    drawn = Markup(
+        '<rect class="cell{}" x="{}" y="{}" width="{}" height="{}" '
+        'style="--v:{:.0f}"><title>{}</title></rect>'
+    ).format(
+        " own" if row == column else "",
+        *(number(x), number(y), number(side - _GAP), number(side - _GAP)),
+        share,
+        f"{channels[row]} → {channels[column]}: {share:.1f} %",
+    )
+    if side >= 26 and share >= 0.5:
+        drawn += Markup('<text class="in{}" x="{}" y="{}">{:.0f}</text>').format(
+            " hot" if share >= 60 else "",
+            *(number(x + side / 2 - 0.5), number(y + side / 2 + 4)),
+            share,
+        )
+    return drawn

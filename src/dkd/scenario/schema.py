@@ -294,6 +294,19 @@ class Training(Model):
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
     save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
 
+    def at(self, step: int) -> dict[str, Any]:
+        """What a model is trained with at a step, as JSON; the precision is another matter."""
+        return {
+            "epochs": self.epochs.at(step),
+            "batch_size": self.batch_size,
+            "crop": self.crop,
+            "lr": self.lr.at(step),
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "schedule": self.schedule,
+            "pos_weight": self.pos_weight.at(step),
+        }
+
 
 class Speed(Model):
     """Means that make a step fast and change its result in rounding alone: no part of any key.

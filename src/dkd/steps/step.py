@@ -218,17 +218,7 @@ class Step:
                 **network.structure(),
                 "weights": self.start.digest if self.start else None,
             },
-            "training": {
-                "epochs": training.epochs.at(number),
-                "batch_size": training.batch_size,
-                "crop": training.crop,
-                "lr": training.lr.at(number),
-                "momentum": training.momentum,
-                "weight_decay": training.weight_decay,
-                "schedule": training.schedule,
-                "pos_weight": training.pos_weight.at(number),
-                "precision": training.precision,
-            },
+            "training": {**training.at(number), "precision": training.precision},
         }
 
     @cached_property

@@ -78,14 +78,13 @@ class Following:
         self._job, self._found, self._timing, self._say = job, found, timing, say
         self._pods: dict[str, Object] = {}
         self._version = ""
-        self._listed = self._looked = -float("inf")
+        self._listed = -float("inf")
         self._deaths: dict[str, pods.Death] = {}
         self._unreadable: set[str] = set()  # dead pods whose log was asked for in vain
         self._log = LogReader(cluster, operator.container, say)
         self._told_state = ""
-        self._problems: dict[str, tuple[Problem, float, float]] = {}  # with first seen, last said
-        self._away_since: float | None = None
-        self._told_away = False
+        self._obstacles = _Obstacles(job.name, timing, say)
+        self._absence = _Absence(job.name, timing, say)
         self._attempt = 0
 
     def follow(self) -> None:
@@ -99,10 +98,10 @@ class Following:
                 self._watch()
                 self._read_log()
                 found = self._cluster.get(self._operator.resource, self._job.name)
-                self._is_back()
+                self._absence.ends()
                 complete = self._take_in(found)
             except Unavailable as error:
-                self._is_away(error)
+                self._absence.goes_on(error)
                 continue
             except Refused as refused:
                 raise Lost(
@@ -234,35 +233,32 @@ class Following:
     def _look_for_problems(self, status: Status) -> None:
         """Says what is in the way; gives up on what will not change by itself."""
         numbered = [(self._operator.node(each), each) for each in self._pods.values()]
-        found = problems.from_pods(numbered, self._cluster.namespace)
-        now = time.monotonic()
-        if now > self._looked + self._timing.events:
-            self._looked = now
-            found += self._problems_of_events(status, numbered)
-        else:  # as at the last look
-            found += [each for each, *_ in self._problems.values() if each.about.startswith("@")]
-        self._tell(found, now)
+        of_pods = problems.from_pods(numbered, self._cluster.namespace)
+        of_events = None
+        if self._obstacles.events_are_due():
+            suspended = status.state == "suspended"
+            of_events = [self._held(status)] if suspended else self._problems_of_events(numbered)
+        self._obstacles.tell(of_pods, of_events)
 
-    def _problems_of_events(
-        self, status: Status, numbered: list[tuple[int, Object]]
-    ) -> list[Problem]:
-        namespace, name = self._cluster.namespace, self._job.name
-        if status.state == "suspended":
-            workloads = [
-                each
-                for each in self._cluster.events("involvedObject.kind=Workload")
-                if f"-{name}-" in each["involvedObject"].get("name", "")
-            ]
-            since = (status.condition or {}).get("lastTransitionTime", "")
-            held = problems.from_queue(
-                since,
-                self._launch.queue,
-                f"{self._operator.resource.full_name}/{name}",
-                namespace,
-                workloads,
-            )
-            return [_of_events(held)]
-        names = list(self._operator.objects_with_events(name))
+    def _held(self, status: Status) -> Problem:
+        """What a queue says of the job that it holds."""
+        name, namespace = self._job.name, self._cluster.namespace
+        workloads = [
+            each
+            for each in self._cluster.events("involvedObject.kind=Workload")
+            if f"-{name}-" in each["involvedObject"].get("name", "")
+        ]
+        return problems.from_queue(
+            (status.condition or {}).get("lastTransitionTime", ""),
+            self._launch.queue,
+            f"{self._operator.resource.full_name}/{name}",
+            namespace,
+            workloads,
+        )
+
+    def _problems_of_events(self, numbered: list[tuple[int, Object]]) -> list[Problem]:
+        """What the events tell of objects that create pods, and of pods that do not start."""
+        names = list(self._operator.objects_with_events(self._job.name))
         if len(numbered) >= self._launch.nodes:  # they were all created
             names = []
         names += [
@@ -274,19 +270,7 @@ class Following:
             for event in self._cluster.events(f"involvedObject.name={object_name}")
         ]
         created = self._found["metadata"]["creationTimestamp"]
-        return [_of_events(each) for each in problems.from_events(events, created, namespace)]
-
-    def _tell(self, found: Iterable[Problem], now: float) -> None:
-        current: dict[str, tuple[Problem, float, float]] = {}
-        for problem in found:
-            _, first, said = self._problems.get(problem.about, (None, now, -float("inf")))
-            if now > said + self._timing.remind:
-                self._say(f"{self._job.name}: {problem.text}")
-                said = now
-            current[problem.about] = (problem, first, said)
-            if now - first > problem.patience / self._timing.hurry:
-                raise Lost(f"job {self._job.name}: {problem.text}", give_up=True, final=True)
-        self._problems = current
+        return problems.from_events(events, created, self._cluster.namespace)
 
     # ---- how it ends
 
@@ -302,7 +286,7 @@ class Following:
         since = _active_since(self._found)
         active = (datetime.now(UTC) - since).total_seconds()
         if active > self._launch.deadline:
-            why = "".join(f"; {problem.text}" for problem, *_ in self._problems.values())
+            why = "".join(f"; {text}" for text in self._obstacles.texts)
             raise Lost(
                 self._message(
                     f"passed its deadline (launch.deadline={self._launch.deadline} s) and was "
@@ -336,30 +320,81 @@ class Following:
             f"--field-selector involvedObject.name={self._job.name}"
         )
 
-    # ---- an API server that is away
 
-    def _is_away(self, error: Unavailable) -> None:
+class _Obstacles:
+    """What is in a job's way: said when it is new and now and then, given up on when it stays.
+
+    What pods show is looked at in every turn, what events tell less often and remembered.
+    """
+
+    def __init__(self, job: str, timing: Timing, say: Callable[[str], None]) -> None:
+        self._job, self._timing, self._say = job, timing, say
+        self._looked = -float("inf")
+        self._of_events: list[Problem] = []
+        self._told: dict[str, tuple[Problem, float, float]] = {}  # with first seen, last said
+
+    @property
+    def texts(self) -> list[str]:
+        """What was in the way at the last look."""
+        return [problem.text for problem, *_ in self._told.values()]
+
+    def events_are_due(self) -> bool:
+        """Whether it is time to look at the events again."""
         now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-        elif now - self._away_since > 2 * self._timing.poll and not self._told_away:
+        if due := now > self._looked + self._timing.events:
+            self._looked = now
+        return due
+
+    def tell(self, of_pods: Iterable[Problem], of_events: list[Problem] | None) -> None:
+        """Takes in what is in the way now; None where the events were not looked at.
+
+        Raises:
+            Lost: something has been in the way for longer than its patience.
+        """
+        if of_events is not None:
+            self._of_events = of_events
+        now = time.monotonic()
+        current: dict[str, tuple[Problem, float, float]] = {}
+        for source, found in (("pods", of_pods), ("events", self._of_events)):
+            for problem in found:
+                about = f"{source}: {problem.about}"
+                _, first, said = self._told.get(about, (None, now, -float("inf")))
+                if now > said + self._timing.remind:
+                    self._say(f"{self._job}: {problem.text}")
+                    said = now
+                current[about] = (problem, first, said)
+                if now - first > problem.patience / self._timing.hurry:
+                    raise Lost(f"job {self._job}: {problem.text}", give_up=True, final=True)
+        self._told = current
+
+
+class _Absence:
+    """An API server that does not answer: said once it lasts, and when it is over."""
+
+    def __init__(self, job: str, timing: Timing, say: Callable[[str], None]) -> None:
+        self._job, self._timing, self._say = job, timing, say
+        self._since: float | None = None
+        self._told = False
+
+    def goes_on(self, error: Unavailable) -> None:
+        """Waits a turn."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        elif now - self._since > 2 * self._timing.poll and not self._told:
             self._say(
-                f"{self._job.name}: the API server does not answer ({error}); the job goes on "
+                f"{self._job}: the API server does not answer ({error}); the job goes on "
                 "meanwhile, trying again"
             )
-            self._told_away = True
+            self._told = True
         time.sleep(min(10.0, self._timing.poll))
 
-    def _is_back(self) -> None:
-        if self._told_away and self._away_since is not None:
-            away = time.monotonic() - self._away_since
-            self._say(f"{self._job.name}: the API server answers again, after {away:.0f} s")
-        self._away_since, self._told_away = None, False
-
-
-def _of_events(problem: Problem) -> Problem:
-    """Marks a problem that is looked for less often."""
-    return Problem(f"@{problem.about}", problem.text, problem.patience)
+    def ends(self) -> None:
+        """It has answered."""
+        if self._told and self._since is not None:
+            away = time.monotonic() - self._since
+            self._say(f"{self._job}: the API server answers again, after {away:.0f} s")
+        self._since, self._told = None, False
 
 
 def _created(pod: Object) -> str:

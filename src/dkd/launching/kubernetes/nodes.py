@@ -134,38 +134,36 @@ def template(job: Job, launch: Launch, container: str) -> Object:
             **({"priorityClassName": launch.priority_class} if launch.priority_class else {}),
             **({"nodeSelector": launch.node_selector} if launch.node_selector else {}),
             **({"tolerations": tolerations(launch)} if launch.tolerations else {}),
-            "containers": [
-                {
-                    "name": container,
-                    "image": launch.image,
-                    "command": command(job),
-                    "args": list(job.arguments),
-                    "env": [*fixed_variables(keys=keys), *variables(job, launch)],
-                    "envFrom": [{"configMapRef": {"name": S3_CONFIG_MAP}}],
-                    "resources": resources(launch),
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [
-                        {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - in the pod
-                        {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
-                        *(
-                            [{"name": "s3-keys", "mountPath": KEYS, "readOnly": True}]
-                            if keys
-                            else []
-                        ),
-                    ],
-                }
-            ],
+            "containers": [_container(job, launch, container, keys=keys)],
             "volumes": [
                 {"name": "scratch", "emptyDir": {}},
                 shared_memory(launch),
                 *([keys_volume(secret)] if keys else []),
             ],
         },
+    }
+
+
+def _container(job: Job, launch: Launch, name: str, *, keys: bool) -> Object:
+    return {
+        "name": name,
+        "image": launch.image,
+        "command": command(job),
+        "args": list(job.arguments),
+        "env": [*fixed_variables(keys=keys), *variables(job, launch)],
+        "envFrom": [{"configMapRef": {"name": S3_CONFIG_MAP}}],
+        "resources": resources(launch),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 - in the pod
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+            *([{"name": "s3-keys", "mountPath": KEYS, "readOnly": True}] if keys else []),
+        ],
     }
 
 

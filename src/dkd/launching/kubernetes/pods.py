@@ -8,12 +8,15 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from dkd.launching.interface import LAST_LINES
 from dkd.launching.kubernetes.api import Object
 
 PodState = Literal["pending", "starting", "running", "unreachable", "ending", "succeeded", "failed"]
+
+Cause = Literal["killed", "error", "stopped"]
 
 _STOPPED = 128 + 15  # exit code after SIGTERM
 
@@ -36,7 +39,7 @@ class Death:
 
     node: int
     pod: str
-    cause: Literal["killed", "error", "stopped"]
+    cause: Cause
     what: str
     lines: tuple[str, ...]
     at: str
@@ -89,48 +92,50 @@ def death(pod: Object, node: int, log: str = "") -> Death | None:
     """
     if pod["status"].get("phase") != "Failed":
         return None
-    name = pod["metadata"]["name"]
-    reason = pod["status"].get("reason", "")
-    host = pod["spec"].get("nodeName", "an unknown machine")
-    ended = [
-        each["state"]["terminated"]
-        for each in _statuses(pod)
-        if "terminated" in each.get("state", {})
-    ]
-    bad = next((each for each in ended if each.get("exitCode")), None)
+    terminated = [each.get("state", {}).get("terminated") for each in _statuses(pod)]
+    bad = next((each for each in terminated if each and each.get("exitCode")), None)
     at = (bad or {}).get("finishedAt") or pod["metadata"].get("creationTimestamp", "")
-    if reason == "Evicted":
-        message = " ".join(pod["status"].get("message", "").split())
-        return Death(node, name, "killed", f"was evicted from {host}: {message}", (), at)
-    taken = condition(pod, "DisruptionTarget")
-    if taken and taken["status"] == "True":
-        what = f"was taken from {host} ({taken.get('reason')}: {taken.get('message', '')})"
-        return Death(node, name, "killed", what, (), at)
+    made = partial(Death, node, pod["metadata"]["name"])
+    if taken := _taken_away(pod):
+        return made("killed", taken, (), at)
     if _being_deleted(pod):
-        return Death(node, name, "stopped", f"was told to stop: its pod {name} was deleted", (), at)
+        what = f"was told to stop: its pod {pod['metadata']['name']} was deleted"
+        return made("stopped", what, (), at)
     if bad is None:
-        message = pod["status"].get("message", "") or reason or "no reason given"
-        return Death(node, name, "killed", f"ended: {message}", (), at)
+        why = pod["status"].get("message") or pod["status"].get("reason") or "no reason given"
+        return made("killed", f"ended: {why}", (), at)
     words = last_words(bad.get("message", ""))
     if killed := _KILLED.search(log):
         words = LastWords(words.lines, int(killed[1]), "", killed[2])
     if bad.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         what = f"ran out of memory{f' (limit {limit})' if limit else ''}"
-        return Death(node, name, "killed", what, words.lines, at)
+        return made("killed", what, words.lines, at)
     if bad.get("reason") in ("StartError", "ContainerCannotRun"):
-        return Death(node, name, "error", "could not start", words.lines, at)
-    what = f"failed with exit code {bad['exitCode']}"
+        return made("error", "could not start", words.lines, at)
+    cause, what = _of_program(bad, words)
+    return made(cause, what, words.lines, words.at or at, words.bad_input, words.final)
+
+
+def _taken_away(pod: Object) -> str:
+    """What took the pod from its machine, in words; empty if nothing did."""
+    status, host = pod["status"], pod["spec"].get("nodeName", "an unknown machine")
+    if status.get("reason") == "Evicted":
+        return f"was evicted from {host}: {' '.join(status.get('message', '').split())}"
+    taken = condition(pod, "DisruptionTarget")
+    if taken and taken["status"] == "True":
+        return f"was taken from {host} ({taken.get('reason')}: {taken.get('message', '')})"
+    return ""
+
+
+def _of_program(terminated: Object, words: "LastWords") -> tuple[Cause, str]:
+    """The cause and what to call it where the program itself ended."""
+    code = terminated["exitCode"]
     if words.signal:
-        what = f"lost rank {words.rank} to {words.signal}"
-    elif words.rank is not None:
-        what = f"failed in rank {words.rank}"
-    cause: Literal["killed", "error", "stopped"] = "error"
-    if words.signal:
-        cause = "killed"
-    elif bad["exitCode"] == _STOPPED or bad.get("signal") == 15:
-        cause = "stopped"
-    return Death(node, name, cause, what, words.lines, words.at or at, words.bad_input, words.final)
+        return "killed", f"lost rank {words.rank} to {words.signal}"
+    stopped = code == _STOPPED or terminated.get("signal") == 15
+    what = f"failed with exit code {code}" if words.rank is None else f"failed in rank {words.rank}"
+    return "stopped" if stopped else "error", what
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ _KILLED = re.compile(
 
 def first_death(deaths: Iterable[Death]) -> Death:
     """The death that explains the others: a final one, then outside causes, then the earliest."""
-    order: Sequence[str] = ("killed", "error", "stopped")
+    order: Sequence[Cause] = ("killed", "error", "stopped")
     return min(deaths, key=lambda each: (not each.final, order.index(each.cause), each.at))
 
 
