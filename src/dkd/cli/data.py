@@ -1,5 +1,6 @@
 """``dkd data``: check, index, pack, make or remove a data set."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +23,36 @@ _layout = click.option(
 _train = click.option(
     "--train",
     metavar="NAME",
-    help="Training split: list of ImageSets/Segmentation (voc) or sub-folder. "
-    "Default: train_aug, training or train.",
+    help="Training split: list of ImageSets/Segmentation (voc), sub-folder, list of annotations or "
+    "field of data.yaml. Default: train_aug, training or train.",
 )
 _validation = click.option(
     "--validation", metavar="NAME", help="Likewise. Default: val or validation."
 )
+
+_unlabelled = click.option(
+    "--unlabelled",
+    type=click.Choice(["background", "void"]),
+    default="background",
+    show_default=True,
+    help="What pixels are that no annotation covers (coco, label-studio, yolo).",
+)
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those of every command that reads a folder."""
+    for option in (_unlabelled, _validation, _train, _layout):
+        command = option(command)
+    return command
 
 
 @click.group("data")
 def command() -> None:
     """Check, index, pack, make or remove a data set.
 
-    Every layout is JPEG or PNG images with masks beside them: PNG files of one 8-bit channel
-    (grey or with a palette) whose values are label values; 0 is background, 255 void.
+    Images are JPEG or PNG. Masks beside them are PNG files of one 8-bit channel (grey or with
+    a palette) whose values are label values; 0 is background, 255 void. Where annotations are
+    given instead (coco, label-studio, yolo), masks are drawn from them into dkd's cache.
 
     \b
     voc      JPEGImages/ID.jpg, SegmentationClassAug/ID.png (training),
@@ -49,6 +66,14 @@ def command() -> None:
              the 19 classes that are evaluated, all other ids are void.
     cvat     "Segmentation mask" as CVAT exports it: voc with labelmap.txt and masks
              in its colours; lists train and val.
+    coco     annotations/instances_SPLIT.json, images in images/SPLIT, SPLIT or images;
+             or SPLIT/_annotations.coco.json beside the images.
+    label-studio
+             brush labels to PNG with the project's JSON and its images; or the
+             COCO export (result.json).
+    yolo     data.yaml, images/SPLIT/NAME.jpg, labels/SPLIT/NAME.txt with polygons.
+    hf       a Hugging Face data set: saved to disk, or *.parquet, with
+             id2label.json or classes.yaml.
     folder   images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png; SPLIT is train or
              validation; classes.yaml has a line for every class, VALUE: name
              or VALUE: {name: name, colour: [red, green, blue]}. Masks may be in
@@ -58,15 +83,11 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("root", type=click.Path(path_type=Path))
-@_layout
-@_train
-@_validation
+@_options
 @click.option(
     "--published", is_flag=True, help="Fail unless it is the data set of the published tables."
 )
-def check(
-    root: Path, format_: str | None, train: str | None, validation: str | None, published: bool
-) -> None:
+def check(root: Path, published: bool, **reading: str | None) -> None:
     """Look at every image and mask below ROOT: whether they are there and whole, what they hold.
 
     Every file is read, whatever was found before. Notes say what is not taken, what stands there
@@ -82,7 +103,7 @@ def check(
     """
     from dkd.data import checks, formats
 
-    data = _data(root, format_, train, validation)
+    data = _data(root, **reading)
     source = formats.FORMATS[data.format].source
     try:
         missing = checks.missing(formats.read(data))
@@ -121,12 +142,8 @@ def check(
 @command.command("index")
 @click.argument("root", type=click.Path(path_type=Path))
 @click.argument("uri")
-@_layout
-@_train
-@_validation
-def index(
-    root: Path, uri: str, format_: str | None, train: str | None, validation: str | None
-) -> None:
+@_options
+def index(root: Path, uri: str, **reading: str | None) -> None:
     """Publish the index of the data set below ROOT as an artifact at URI; images stay in ROOT.
 
     For machines that share the folder; to take the images along, use dkd data pack.
@@ -136,16 +153,17 @@ def index(
     """
     from dkd.data import packed
 
-    manifest = packed.publish_index(_index(_data(root, format_, train, validation)), uri)
-    click.echo(f"{uri}: {_counts(manifest.metadata)}, images stay in {root}")
+    dataset = _index(_data(root, **reading))
+    manifest = packed.publish_index(dataset, uri)
+    click.echo(f"{uri}: {_counts(manifest.metadata)}, images stay in {dataset.root}")
+    if dataset.masks:
+        click.echo(f"masks were drawn into {dataset.masks}")
 
 
 @command.command("pack")
 @click.argument("root", type=click.Path(path_type=Path))
 @click.argument("uri")
-@_layout
-@_train
-@_validation
+@_options
 @click.option(
     "--shard-mib",
     type=click.IntRange(1, 4096),
@@ -162,11 +180,9 @@ def index(
 def pack(
     root: Path,
     uri: str,
-    format_: str | None,
-    train: str | None,
-    validation: str | None,
     shard_mib: int,
     work: Path | None,
+    **reading: str | None,
 ) -> None:
     """Put the data set below ROOT into tar shards with an index, as an artifact at URI.
 
@@ -181,7 +197,7 @@ def pack(
 
     from dkd.data import packed
 
-    dataset = _index(_data(root, format_, train, validation))
+    dataset = _index(_data(root, **reading))
     manifest = packed.pack(
         dataset,
         uri,
@@ -246,15 +262,14 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
     click.echo(f"{folder}: {train} training and {validation} validation scenes of {size} pixels")
 
 
-def _data(root: Path, format_: str | None, train: str | None, validation: str | None) -> "Data":
+def _data(root: Path, format_: str | None, **fields: str | None) -> "Data":
     from dkd.data import formats
     from dkd.scenario.schema import Data
 
     if format_ is None:
         format_ = formats.recognised(root)
         click.echo(f"note: {root} looks like the format {format_}", err=True)
-    fields = {"format": format_, "root": str(root), "train": train, "validation": validation}
-    return Data.model_validate(fields)
+    return Data.model_validate({"format": format_, "root": str(root), **fields})
 
 
 def _index(data: "Data", anew: bool = False) -> "Dataset":

@@ -12,7 +12,9 @@ from dkd.errors import UserError
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
 
-FORMAT_NAMES = ("voc", "ade20k", "cityscapes", "cvat", "folder")
+FORMAT_NAMES = (
+    *("voc", "ade20k", "cityscapes", "coco", "cvat", "folder", "hf", "label-studio", "yolo"),
+)
 """The names in :data:`dkd.data.formats.FORMATS`, which takes long to import."""
 
 scenario = click.argument("scenario", metavar="SCENARIO")

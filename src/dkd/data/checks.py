@@ -46,7 +46,7 @@ def missing(layout: Layout) -> list[MissingFiles]:
             ("images", [p.image for p in pairs]),
             ("masks", [p.mask for p in pairs]),
         ):
-            gone = tuple(path for path in paths if not (root / path).is_file())
+            gone = tuple(p for p in paths if p not in layout.made and not (root / p).is_file())
             if gone:
                 found.append(MissingFiles(split, kind, gone, len(pairs)))
     return found

@@ -29,7 +29,7 @@ def read(folder: Path, record: Record, verify: bool = True) -> tuple[bytes, byte
         UserError: a file is missing, or one of them is not what was indexed.
     """
     image = read_file(folder / record.image, "image")
-    mask = read_file(folder / record.mask, "mask")
+    mask = read_file(folder / record.masks / record.mask, "mask")
     if verify and digest(image, mask) != record.digest:
         raise UserError(
             f"{folder / record.image}: image or mask changed since it was indexed; put the files "
@@ -53,7 +53,7 @@ def decode(
     Raises:
         UserError: a file cannot be decoded (:mod:`dkd.data.images`), or is of another size.
     """
-    image_path, mask_path = folder / record.image, folder / record.mask
+    image_path, mask_path = folder / record.image, folder / record.masks / record.mask
     picture, labels = decode_pair(image, mask, image_path, mask_path, record.mask_colours)
     if picture.size != (record.width, record.height):
         raise UserError(

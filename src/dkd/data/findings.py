@@ -6,7 +6,6 @@ they seem to. What is surely wrong is marked so; published data sets are taken a
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -85,9 +84,9 @@ def _twice(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> Iterator
 def _agree(layout: Layout, group: Sequence[Pair], found: Mapping[Pair, Found]) -> bool:
     if len({found[pair].digest for pair in group}) == 1:
         return True
-    root, masks = Path(layout.root), []
+    masks = []
     for pair in group:
-        paths = (root / pair.image, root / pair.mask)
+        paths = (layout.image_path(pair), layout.mask_path(pair))
         files = images.read_file(paths[0], "image"), images.read_file(paths[1], "mask")
         masks.append(np.asarray(images.decode_pair(*files, *paths, layout.mask_colours)[1]))
     return all(np.array_equal(masks[0], mask) for mask in masks[1:])

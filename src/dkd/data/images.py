@@ -165,6 +165,21 @@ def take_picture(picture: Image.Image, name: str) -> Image.Image:
     return _upright(picture, Path(name))[0]
 
 
+def frame_in(path: Path) -> Frame:
+    """How an image lies in its file; of a JPEG only the file's head is read.
+
+    Raises:
+        UserError: as :func:`read_file`, :func:`open_image` and :func:`frame_of`.
+    """
+    try:
+        with path.open("rb") as file:
+            return frame_of(_opened(file, path, IMAGE_KINDS), path)
+    except FileNotFoundError:
+        raise _missing(path, "image") from None
+    except OSError as error:
+        raise UserError(f"{path}: image cannot be read: {error.strerror}") from None
+
+
 def decode_image(data: bytes, path: Path) -> Image.Image:
     """An image as 8-bit RGB, upright.
 
@@ -293,9 +308,13 @@ def read_file(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: the {what} is missing; add it or take it off the list") from None
+        raise _missing(path, what) from None
     except OSError as error:
         raise UserError(f"{path}: {what} cannot be read: {error.strerror}") from None
+
+
+def _missing(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: the {what} is missing; add it or take it off the list")
 
 
 def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dkd.data import digits, findings, formats, scan
+from dkd.data import digits, findings, formats, making, scan
 from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
@@ -39,6 +39,7 @@ class Record:
         digest: SHA-256 (hex) of the image file's bytes followed by the mask file's.
         orientation: of the image in its file, as EXIF numbers them; 1 is upright.
         mask_colours: the data set's.
+        masks: the data set's.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Record:
     digest: str
     orientation: int = 1
     mask_colours: MaskColours = ()
+    masks: str = ""
 
     @property
     def row(self) -> list[Any]:
@@ -73,6 +75,8 @@ class Dataset:
         splits: ``train`` and ``validation``, in the order of their lists.
         void_values: label values that are void, besides 255.
         mask_colours: what the masks' colours stand for; empty where they hold label values.
+        masks: absolute folder of this machine in which the masks lie that were drawn; empty where
+            they lie below the root.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Dataset:
     splits: dict[str, tuple[Record, ...]]
     void_values: tuple[int, ...] = ()
     mask_colours: MaskColours = ()
+    masks: str = ""
 
     @property
     def train(self) -> tuple[Record, ...]:
@@ -129,6 +134,7 @@ class Dataset:
                     for split, records in self.splits.items()
                 },
                 **self._reading,
+                **({"masks": self.masks} if self.masks else {}),
             }
         )
 
@@ -161,6 +167,7 @@ class Dataset:
                 ((int(r), int(g), int(b)), int(value))
                 for (r, g, b), value in document.get("mask_colours", ())
             )
+            masks = str(document.get("masks", ""))
             dataset = cls(
                 name=document["name"],
                 format=document["format"],
@@ -174,6 +181,7 @@ class Dataset:
                             *(i, image, mask, int(h), int(w), tuple(classes), digest),
                             orientation=int(*turned or (1,)),
                             mask_colours=mask_colours,
+                            masks=masks,
                         )
                         for i, image, mask, h, w, classes, digest, *turned in rows
                     )
@@ -181,6 +189,7 @@ class Dataset:
                 },
                 void_values=tuple(int(value) for value in document.get("void_values", ())),
                 mask_colours=mask_colours,
+                masks=masks,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not an index of a data set ({error!r})") from None
@@ -215,12 +224,8 @@ def build(
         UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
             not fit the others; a label value is none of the classes; a finding is surely wrong.
     """
-    layout = _layout(data, cache)
-    pairs = [pair for split in layout.splits.values() for pair in split]
-    root = Path(layout.root)
-    found = scan.scan(
-        root, pairs, cache / "scans" if cache else None, progress, layout.mask_colours, anew
-    )
+    layout = making.write(_layout(data, cache), data, cache, progress)
+    found = scan.scan(layout, cache / "scans" if cache else None, progress, anew)
     splits = {
         split: tuple(_record(pair, found[pair], layout) for pair in members)
         for split, members in layout.splits.items()
@@ -231,7 +236,7 @@ def build(
             tell(str(finding))
     for finding in told:
         if finding.wrong:
-            raise UserError(f"{root}: {finding}")
+            raise UserError(f"{layout.root}: {finding}")
     return Dataset(
         name=layout.name,
         format=layout.format,
@@ -242,6 +247,7 @@ def build(
         splits=splits,
         void_values=layout.void_values,
         mask_colours=layout.mask_colours,
+        masks=layout.masks,
     )
 
 
@@ -253,7 +259,7 @@ def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Re
     """
     if unknown := set(found.values) - {*layout.classes, BACKGROUND, VOID, *layout.void_values}:
         raise UserError(
-            f"{Path(layout.root) / pair.mask}: label value {min(unknown)} is none of the classes "
+            f"{layout.sources(pair)[1]}: label value {min(unknown)} is none of the classes "
             f"of {layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the mask or "
             "name the class"
         )
@@ -267,6 +273,7 @@ def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Re
         found.digest,
         found.orientation,
         layout.mask_colours,
+        layout.masks,
     )
 
 

@@ -94,7 +94,7 @@ def pack(
     """
     if dataset.format == "packed":
         raise UserError(f"{dataset.root}: is packed already; use it as it is")
-    described = replace(dataset, format="packed", root="")
+    described = replace(dataset, format="packed", root="", masks="")
     if artifacts.find(uri) is not None:
         return _publish(described, uri, {})
     try:
@@ -144,11 +144,12 @@ def materialise(
             is full.
     """
     if dataset.format != "packed":
-        if not Path(dataset.root).is_dir():
-            raise UserError(
-                f"{dataset.root}: the data set's folder is not on this machine; pack the data "
-                "set (data.pack: true) or mount the folder"
-            )
+        for place in filter(None, (dataset.root, dataset.masks)):
+            if not Path(place).is_dir():
+                raise UserError(
+                    f"{place}: the data set's folder is not on this machine; pack the data set "
+                    "(data.pack: true) or mount the folder"
+                )
         return Path(dataset.root)
     folder = cache / manifest.digest
     with locked(cache / f"{manifest.digest}.lock"):

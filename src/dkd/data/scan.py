@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from dkd.data import images
-from dkd.data.formats import Pair
+from dkd.data.formats import Layout, Pair
 from dkd.data.images import MaskFit
 from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
@@ -49,11 +49,9 @@ class Found:
 
 
 def scan(
-    root: Path,
-    pairs: Sequence[Pair],
+    layout: Layout,
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
-    colours: MaskColours = (),
     anew: bool = False,
 ) -> dict[Pair, Found]:
     """Scans images and masks, those that the cache does not know.
@@ -61,22 +59,22 @@ def scan(
     Decoding and hashing leave Python's lock, so threads use every core.
 
     Args:
-        root: the data set's folder.
-        pairs: its images and masks.
+        layout: images and masks, all of them files.
         cache: folder of the cache's files; None keeps none.
         progress: called with images done and all.
-        colours: what the masks' colours stand for; empty if they hold label values.
         anew: read every file, whatever the cache knows.
 
     Raises:
         UserError: the first pair, in order, that cannot be used.
     """
     # Other meanings of colours make other label values of the same files.
-    about = json.dumps([str(root), *([colours] if colours else [])])
+    colours = layout.mask_colours
+    about = json.dumps([layout.root, layout.masks, colours])
     name = hashlib.sha256(about.encode()).hexdigest()[:24]
     file = cache / f"{name}.json.gz" if cache else None
     known = {} if anew else _read_cache(file)
-    stamps = {pair: _stamp(root, pair) for pair in dict.fromkeys(pairs)}
+    pairs = [pair for members in layout.splits.values() for pair in members]
+    stamps = {pair: _stamp(layout, pair) for pair in dict.fromkeys(pairs)}
     found: dict[Pair, Found] = {}
     for pair, stamp in stamps.items():
         cached = known.get((pair.image, pair.mask))
@@ -89,7 +87,10 @@ def scan(
     stop = threading.Event()
 
     def work(pair: Pair) -> Found | None:
-        return None if stop.is_set() else examine(root / pair.image, root / pair.mask, colours)
+        if stop.is_set():
+            return None
+        paths = layout.image_path(pair), layout.mask_path(pair)
+        return examine(*paths, *layout.sources(pair), colours)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         try:
@@ -107,8 +108,21 @@ def scan(
     return found
 
 
-def examine(image_path: Path, mask_path: Path, colours: MaskColours = ()) -> Found:
+def examine(
+    image_path: Path,
+    mask_path: Path,
+    image_source: Path,
+    mask_source: Path,
+    colours: MaskColours = (),
+) -> Found:
     """Reads and decodes one image and its mask.
+
+    Args:
+        image_path: the image's file.
+        mask_path: the mask's.
+        image_source: what messages call the image.
+        mask_source: likewise.
+        colours: what the mask's colours stand for; empty if it holds label values.
 
     Raises:
         UserError: a file is missing or cannot be used (:mod:`dkd.data.images`), or the two differ
@@ -116,16 +130,16 @@ def examine(image_path: Path, mask_path: Path, colours: MaskColours = ()) -> Fou
     """
     image_bytes = images.read_file(image_path, "image")
     mask_bytes = images.read_file(mask_path, "mask")
-    image = images.open_image(image_bytes, image_path)
-    frame = images.frame_of(image, image_path)
+    image = images.open_image(image_bytes, image_source)
+    frame = images.frame_of(image, image_source)
     width, height = image.size
     # All of a JPEG's bytes are read, but its blocks are reconstructed at an eighth.
     image.draft("L", (max(1, width // 8), max(1, height // 8)))
-    images.decode(image, image_path, "image")
+    images.decode(image, image_source, "image")
     if image.format == "PNG":
-        images.verify(image_bytes, image_path, "image")
-    mask, fit = images.decode_mask(mask_bytes, mask_path, frame, colours)
-    images.verify(mask_bytes, mask_path, "mask")
+        images.verify(image_bytes, image_source, "image")
+    mask, fit = images.decode_mask(mask_bytes, mask_source, frame, colours)
+    images.verify(mask_bytes, mask_source, "mask")
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.hexdigest()
     digest.update(mask_bytes)
@@ -158,9 +172,9 @@ Stamp = tuple[int, ...]
 no program can set back (``cp -p`` and ``rsync -t`` copy the other one). Nanoseconds."""
 
 
-def _stamp(root: Path, pair: Pair) -> Stamp | None:
+def _stamp(layout: Layout, pair: Pair) -> Stamp | None:
     try:
-        both = (root / pair.image).stat(), (root / pair.mask).stat()
+        both = layout.image_path(pair).stat(), layout.mask_path(pair).stat()
     except OSError:
         return None  # the scan says which file and why
     return tuple(n for s in both for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns))

@@ -29,7 +29,19 @@ from dkd.scenario.names import class_name
 from dkd.scenario.protocols import ProtocolName
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
-DataFormat = Literal["voc", "ade20k", "cityscapes", "cvat", "folder", "digits", "packed"]
+DataFormat = Literal[
+    "voc",
+    "ade20k",
+    "cityscapes",
+    "coco",
+    "cvat",
+    "folder",
+    "hf",
+    "label-studio",
+    "yolo",
+    "digits",
+    "packed",
+]
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["poly", "warmup_poly"]
 
@@ -102,6 +114,9 @@ class Data(Model):
         root: folder, or URI of a packed data set; not used by ``digits``.
         train: name of the training split's list (``voc``; the format's own by default).
         validation: likewise for the split that is evaluated.
+        unlabelled: what pixels are that no annotation covers (``coco``, ``yolo``,
+            ``label-studio``): ``background`` where whatever is not annotated is none of the
+            classes, ``void`` where images are annotated in part.
         pack: put the images into the artifact store, so that workers need no folder.
         digits: size of the made data set.
     """
@@ -116,6 +131,7 @@ class Data(Model):
     root: str = ""
     train: str | None = None
     validation: str | None = None
+    unlabelled: Literal["background", "void"] = "background"
     pack: bool = False
     digits: Digits = Digits()
 

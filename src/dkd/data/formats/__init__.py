@@ -7,15 +7,26 @@ A format is a module with a :class:`~dkd.data.formats.layout.Format`, listed in 
 from dataclasses import replace
 from pathlib import Path
 
-from dkd.data.formats import ade20k, cityscapes, cvat, folder, voc
-from dkd.data.formats.layout import Finding, Format, Layout, Pair
+from dkd.data.formats import (
+    ade20k,
+    cityscapes,
+    coco,
+    cvat,
+    folder,
+    hugging_face,
+    label_studio,
+    voc,
+    yolo,
+)
+from dkd.data.formats.layout import Finding, Format, Layout, Made, Pair
 from dkd.errors import UserError
 from dkd.scenario.schema import Data
 
-__all__ = ["FORMATS", "Finding", "Format", "Layout", "Pair", "read", "recognised"]
+__all__ = ["FORMATS", "Finding", "Format", "Layout", "Made", "Pair", "read", "recognised"]
 
 FORMATS: dict[str, Format] = {
-    each.FORMAT.name: each.FORMAT for each in (voc, ade20k, cityscapes, cvat, folder)
+    each.FORMAT.name: each.FORMAT
+    for each in (voc, ade20k, cityscapes, coco, cvat, folder, hugging_face, label_studio, yolo)
 }
 """By name."""
 
@@ -54,5 +65,9 @@ def read(data: Data, name: str | None = None) -> Layout:
     found = FORMATS.get(data.format)
     if found is None:
         raise UserError(f"data.format: {data.format!r} is not a folder's; say {', '.join(FORMATS)}")
+    if data.unlabelled != "background" and not found.annotated:
+        raise UserError(
+            f"data.unlabelled: masks of the format {data.format} label every pixel; leave it out"
+        )
     layout = found.read(root, data.train or found.train, data.validation or found.validation)
     return replace(layout, name=name or layout.name)

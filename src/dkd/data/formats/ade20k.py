@@ -32,7 +32,9 @@ def read(root: Path, train: str, validation: str) -> Layout:
 
 
 def recognises(root: Path) -> bool:
-    return (root / "annotations").is_dir() and (root / "images").is_dir()
+    masks = root / "annotations"
+    # COCO has files of JSON in a folder of this name.
+    return masks.is_dir() and (root / "images").is_dir() and not any(masks.glob("*.json"))
 
 
 FORMAT = Format("ade20k", "training", "validation", read, recognises, SOURCE)

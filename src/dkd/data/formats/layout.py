@@ -1,5 +1,6 @@
 """What a format reads from a folder, before any image is opened: pairs, splits, classes."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,22 @@ class Finding:
         return f"{len(self.names)} {self.what}: {named}"
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An image or mask that is no file of its own, e.g. a mask that annotations describe.
+
+    Attributes:
+        source: what it is made from, for messages.
+        stamp: what the bytes follow from, in short: they are made again where it changed.
+        data: the bytes of the file, given whether pixels that nothing labels are void. It raises
+            :class:`~dkd.errors.UserError` for what is wrong in the source.
+    """
+
+    source: str
+    stamp: Callable[[], str]
+    data: Callable[[bool], bytes]
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a folder promises.
@@ -60,6 +77,8 @@ class Layout:
         mask_colours: what the masks' colours stand for; empty where they hold label values.
         colours: of label values that masks with a palette should show them in.
         findings: of the format's own, e.g. what lies in the folder and is not taken.
+        made: images and masks that are no files yet, by path.
+        masks: absolute folder in which the masks lie; empty if that is the root.
     """
 
     name: str
@@ -73,6 +92,22 @@ class Layout:
     mask_colours: MaskColours = ()
     colours: dict[int, Colour] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    made: Mapping[str, Made] = field(default_factory=dict)
+    masks: str = ""
+
+    def image_path(self, pair: Pair) -> Path:
+        return Path(self.root, pair.image)
+
+    def mask_path(self, pair: Pair) -> Path:
+        return Path(self.root, self.masks, pair.mask)
+
+    def sources(self, pair: Pair) -> tuple[Path, Path]:
+        """What messages call the image and the mask: their files, or what they are made from."""
+        image, mask = self.made.get(pair.image), self.made.get(pair.mask)
+        return (
+            Path(image.source) if image else self.image_path(pair),
+            Path(mask.source) if mask else self.mask_path(pair),
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +122,7 @@ class Format:
             :class:`~dkd.errors.UserError` for what is missing or cannot be understood.
         recognises: whether a folder looks like one of this format, and of no other.
         source: where the published data set of this format can be had; empty if there is none.
+        annotated: masks are drawn from annotations, so that pixels may be unlabelled.
     """
 
     name: str
@@ -95,6 +131,7 @@ class Format:
     read: Callable[[Path, str, str], Layout]
     recognises: Callable[[Path], bool]
     source: str = ""
+    annotated: bool = False
 
 
 def folder_split(root: Path, masks: str, name: str) -> tuple[Pair, ...]:
@@ -148,6 +185,36 @@ def split_of(pairs: Iterable[Pair], source: str) -> tuple[Pair, ...]:
     if not by_id:
         raise UserError(f"{source}: no image; a split holds at least one")
     return tuple(by_id.values())
+
+
+def divided(pairs: Sequence[Pair], source: str) -> tuple[dict[str, tuple[Pair, ...]], Finding]:
+    """A list without a split as two: a fifth of the images is for validation.
+
+    An image is if the SHA-256 of its id is below a fifth of the largest; if that is none or all,
+    the one of lowest SHA-256 is. So an image that is added later moves no other.
+
+    Args:
+        pairs: at least two.
+        source: where they come from, for messages.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if len(pairs) < 2:
+        raise UserError(f"{source}: {len(pairs)} image; training and validation need one each")
+    score = {pair.id: hashlib.sha256(pair.id.encode()).digest() for pair in pairs}
+    held_out = {id_ for id_, digest in score.items() if digest[0] < 51}
+    if len(held_out) in (0, len(pairs)):
+        held_out = {min(score, key=lambda id_: score[id_])}
+    splits = {
+        "train": tuple(pair for pair in pairs if pair.id not in held_out),
+        "validation": tuple(pair for pair in pairs if pair.id in held_out),
+    }
+    note = Finding(
+        f"images for validation, drawn by the SHA-256 of their ids: {source} has no split",
+        tuple(pair.id for pair in splits["validation"]),
+    )
+    return splits, note
 
 
 def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding, ...]:

@@ -1,0 +1,361 @@
+"""``coco``: COCO's instances (polygons, run lengths), as COCO, CVAT and Roboflow lay them out.
+
+``annotations/instances_SPLIT.json`` (or ``SPLIT.json``) with images in ``images/SPLIT``, ``SPLIT``
+or ``images``; or ``SPLIT/_annotations.coco.json`` beside the images. ``train2017`` is a train
+split, ``valid`` and ``val2017`` are validation splits; a single list is divided. Categories are
+numbered from 1 in the order of their ids, whatever gaps these have.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkd.data import images
+from dkd.data.formats import documents, drawing
+from dkd.data.formats.drawing import Shape
+from dkd.data.formats.layout import (
+    Finding,
+    Format,
+    Layout,
+    Made,
+    Pair,
+    divided,
+    full_palette,
+    split_of,
+)
+from dkd.data.formats.voc import NO_CLASSES
+from dkd.errors import UserError
+from dkd.scenario.names import alike, class_name
+
+_ALONGSIDE = "_annotations.coco.json"
+_OTHER_KINDS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
+_ALIKE = {
+    "train": ("train", "train2017", "train2014"),
+    "val": ("val", "valid", "validation", "val2017", "val2014"),
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of one or more files.
+
+    Attributes:
+        classes: name by label value.
+        values: label value by category id; 0 is background, 255 (or 65535) void.
+        void: label value of void.
+    """
+
+    classes: dict[int, str]
+    values: dict[int, int]
+    void: int
+
+
+def read(root: Path, train: str, validation: str) -> Layout:
+    """The layout of a folder with annotations in COCO's JSON."""
+    lists = _lists(root)
+    if not lists:
+        raise UserError(
+            f"{root}: no annotations/instances_SPLIT.json and no SPLIT/{_ALONGSIDE}; is this the "
+            "folder of a COCO data set?"
+        )
+    if len(lists) == 1 and (train, validation) == ("train", "val"):
+        name, file = next(iter(lists.items()))
+        return layout_of(root, {"": file}, {"": _folders(root, name, file)}, "coco")
+    files = {
+        "train": _find(root, lists, train),
+        "validation": _find(root, lists, validation),
+    }
+    folders = {
+        split: _folders(root, file.parent.name if file.name == _ALONGSIDE else name, file)
+        for split, (name, file) in files.items()
+    }
+    return layout_of(root, {split: file for split, (_, file) in files.items()}, folders, "coco")
+
+
+def layout_of(
+    root: Path, files: Mapping[str, Path], folders: Mapping[str, Sequence[Path]], format_: str
+) -> Layout:
+    """The layout of annotation files.
+
+    Args:
+        root: the data set's folder.
+        files: by split; one without a split (``""``) is divided.
+        folders: where the images of each may lie, the most likely first.
+        format_: the format's name.
+
+    Raises:
+        UserError: a file is damaged, or says what cannot be.
+    """
+    drawing.require_drawing()
+    documents_ = {split: documents.table(documents.load(f), str(f)) for split, f in files.items()}
+    labels, findings = _labels({files[split]: document for split, document in documents_.items()})
+    splits: dict[str, tuple[Pair, ...]] = {}
+    made: dict[str, Made] = {}
+    for split, document in documents_.items():
+        file = files[split]
+        pairs, drawn = _images(root, file, document, folders[split], split, labels)
+        splits[split] = split_of(pairs, str(file))
+        made |= drawn
+    if "" in splits:
+        splits, note = divided(splits[""], str(files[""]))
+        findings = [note, *findings]
+    return Layout(
+        name=root.name,
+        format=format_,
+        root=str(root),
+        classes=labels.classes,
+        palette=full_palette(labels.classes, {}),
+        future_is_void=False,
+        splits=splits,
+        findings=tuple(findings),
+        made=made,
+    )
+
+
+def _lists(root: Path) -> dict[str, Path]:
+    """Annotation files by the name of their split."""
+    found = {file.parent.name: file for file in sorted(root.glob(f"*/{_ALONGSIDE}"))}
+    if (root / _ALONGSIDE).is_file():
+        found[""] = root / _ALONGSIDE
+    if found:
+        return found
+    files = sorted((root / "annotations").glob("*.json"))
+    instances = {
+        file.stem.removeprefix("instances_"): file
+        for file in files
+        if file.stem.startswith("instances_")
+    }
+    return instances or {f.stem: f for f in files if not f.stem.startswith(_OTHER_KINDS)}
+
+
+def _find(root: Path, lists: Mapping[str, Path], wanted: str) -> tuple[str, Path]:
+    for name in (wanted, *_ALIKE.get(wanted, ())):
+        if name in lists:
+            return name, lists[name]
+    raise UserError(
+        f"{root}: no annotations of the split {wanted!r}; there are {', '.join(sorted(lists))} "
+        "(--train, --validation)"
+    )
+
+
+def _folders(root: Path, name: str, file: Path) -> tuple[Path, ...]:
+    if file.name == _ALONGSIDE:
+        return (file.parent,)
+    return (root / "images" / name, root / name, root / "images", root)
+
+
+def _labels(documents_: Mapping[Path, Mapping[str, Any]]) -> tuple[Labels, list[Finding]]:
+    """The categories of all files; they number what is alike alike."""
+    names: dict[int, str] = {}
+    told: dict[int, Path] = {}
+    findings = []
+    for file, document in documents_.items():
+        own: dict[int, str] = {}
+        categories = documents.rows(document, "categories", str(file))
+        parents = {category.get("supercategory") for category in categories}
+        annotations = documents.rows(document, "annotations", str(file))
+        used = {annotation.get("category_id") for annotation in annotations}
+        for category in categories:
+            place = f"{file}: category {category.get('id')!r}"
+            id_ = documents.whole(category, "id", place)
+            name = documents.text(category, "name", place)
+            if name not in NO_CLASSES:
+                try:
+                    name = class_name(name)
+                except UserError as error:
+                    raise UserError(f"{place}: {error}") from None
+            if id_ in own:
+                raise UserError(f"{place} stands there twice: {own[id_]!r} and {name!r}; keep one")
+            if id_ == 0 and name in parents and 0 not in used:
+                # Roboflow lists the name of the project so, above all of its classes.
+                findings.append(
+                    Finding(
+                        f"category of {file.name} without annotations, the others' "
+                        "supercategory: not a class",
+                        (name,),
+                    )
+                )
+                continue
+            own[id_] = name
+        for id_, name in own.items():
+            if names.get(id_, name) != name:
+                raise UserError(
+                    f"{file}: category {id_} is {name!r}, but {names[id_]!r} in {told[id_]}; "
+                    "export both from one project"
+                )
+            told.setdefault(id_, file)
+        names |= own
+    if not names:
+        raise UserError(f"{next(iter(documents_))}: no category")
+    by_name: dict[str, int] = {}
+    for id_, name in sorted(names.items()):
+        if name in NO_CLASSES:
+            continue
+        if alike(name) in by_name:
+            other = by_name[alike(name)]
+            raise UserError(
+                f"{told[id_]}: the categories {other} of {told[other].name} and {id_} are both "
+                f"called {name!r}; names are unique"
+            )
+        by_name[alike(name)] = id_
+    ids = sorted(by_name.values())
+    void = drawing.void_of(len(ids))
+    values = {id_: value for value, id_ in enumerate(ids, start=1)}
+    for id_, name in names.items():
+        if name in NO_CLASSES:
+            values[id_] = 0 if "background" in name else void
+    if not ids:
+        raise UserError(f"{told[min(names)]}: no category but background")
+    return Labels({values[id_]: names[id_] for id_ in ids}, values, void), findings
+
+
+def _images(
+    root: Path,
+    file: Path,
+    document: Mapping[str, Any],
+    folders: Sequence[Path],
+    split: str,
+    labels: Labels,
+) -> tuple[list[Pair], dict[str, Made]]:
+    annotations = _annotations(file, document, labels)
+    pairs: list[Pair] = []
+    made: dict[str, Made] = {}
+    known: set[int] = set()
+    folder = folders[0]
+    for row in documents.rows(document, "images", str(file)):
+        place = f"{file}: image {row.get('id')!r}"
+        id_ = documents.whole(row, "id", place)
+        if id_ in known:
+            raise UserError(f"{place} stands there twice; keep one")
+        known.add(id_)
+        # Exports from Windows have its separators.
+        name = documents.text(row, "file_name", place).replace("\\", "/")
+        width, height = (documents.whole(row, key, place) for key in ("width", "height"))
+        if min(width, height) < 1:
+            raise UserError(f"{place} is {width}x{height}; export it again")
+        if name.startswith("/") or ".." in name.split("/"):
+            raise UserError(f"{place}: {name} leads out of {root}; correct it")
+        if not (folder / name).is_file():
+            folder = next((f for f in folders if (f / name).is_file()), folder)
+        path = (folder / name).relative_to(root).as_posix()
+        mask = "/".join(filter(None, ("masks", split, str(Path(name).with_suffix(".png")))))
+        pairs.append(Pair(str(Path(name).with_suffix("")), path, mask))
+        if mask in made:
+            raise UserError(f"{place}: another image is called {Path(name).stem} too; rename one")
+        made[mask] = _mask(place, root / path, (width, height), annotations.pop(id_, []), labels)
+    for id_, rows in annotations.items():
+        raise UserError(
+            f"{file}: annotation {rows[0].get('id')!r} is of image {id_}, which is not listed; "
+            "export it again"
+        )
+    return pairs, made
+
+
+def _annotations(
+    file: Path, document: Mapping[str, Any], labels: Labels
+) -> dict[int, list[dict[str, Any]]]:
+    """The annotations by image."""
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for number, row in enumerate(documents.rows(document, "annotations", str(file))):
+        place = _place(file, row, number)
+        category = documents.whole(row, "category_id", place)
+        if category not in labels.values:
+            raise UserError(
+                f"{place} is of category {category}, which is not listed; export it again"
+            )
+        by_image[documents.whole(row, "image_id", place)].append(_kept(row, place))
+    return by_image
+
+
+def _place(file: Path, row: Mapping[str, Any], number: int) -> str:
+    return f"{file}: annotation {row.get('id', f'number {number + 1}')}"
+
+
+def _kept(row: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What is drawn; corners as numbers that take little memory, since there are many."""
+    segmentation = row.get("segmentation")
+    if not segmentation:
+        raise UserError(
+            f"{place} has no segmentation; boxes are no masks: annotate polygons, or remove it"
+        )
+    if isinstance(segmentation, list):
+        try:
+            segmentation = [np.array(points, np.float64) for points in segmentation]
+        except (ValueError, TypeError):
+            raise UserError(
+                f"{place}: its segmentation is no list of polygons x, y, x, y, ..."
+            ) from None
+    elif not isinstance(segmentation, dict):
+        raise UserError(f"{place}: its segmentation is {documents.told(segmentation)}")
+    return {
+        "id": row.get("id"),
+        "category_id": row["category_id"],
+        "crowd": bool(row.get("iscrowd")),
+        "segmentation": segmentation,
+        "place": place,
+    }
+
+
+def _mask(
+    place: str,
+    image: Path,
+    size: tuple[int, int],
+    annotations: Sequence[Mapping[str, Any]],
+    labels: Labels,
+) -> Made:
+    width, height = size
+
+    def stamp() -> str:
+        about = hashlib.sha256(f"{width} {height} {labels.void}".encode())
+        for each in annotations:
+            about.update(f"{labels.values[each['category_id']]} {each['crowd']}".encode())
+            drawn = each["segmentation"]
+            if isinstance(drawn, dict):
+                about.update(repr(sorted(drawn.items())).encode())
+            else:
+                for points in drawn:
+                    about.update(points.tobytes() + b"|")
+        return about.hexdigest()
+
+    def data(unlabelled_is_void: bool) -> bytes:
+        frame = images.frame_in(image)
+        if frame.fit(size) is None:
+            seen, high = frame.upright
+            raise UserError(
+                f"{place} is {width}x{height}, but {image} is {seen}x{high}; its annotations are "
+                "of another picture"
+            )
+        shapes = [_shape(each, width, height, labels) for each in annotations]
+        return drawing.draw(shapes, width, height, labels.void if unlabelled_is_void else 0)
+
+    return Made(place, stamp, data)
+
+
+def _shape(row: Mapping[str, Any], width: int, height: int, labels: Labels) -> Shape:
+    value, place = labels.values[row["category_id"]], row["place"]
+    drawn = row["segmentation"]
+    if isinstance(drawn, list):
+        polygons = [drawing.checked_polygon(points, width, height, place) for points in drawn]
+        counts = drawing.of_polygons(polygons, width, height, place)
+    else:
+        size, given = drawn.get("size"), drawn.get("counts")
+        if size != [height, width]:
+            raise UserError(
+                f"{place}: its run lengths are of size {documents.told(size)}, but its image is "
+                f"{[height, width]} (height, width); export it again"
+            )
+        read_counts = drawing.from_text if isinstance(given, str) else drawing.from_counts
+        counts = read_counts(given, width, height, place)
+    return Shape(value, counts, row["crowd"])
+
+
+def recognises(root: Path) -> bool:
+    return bool(_lists(root))
+
+
+FORMAT = Format("coco", "train", "val", read, recognises, annotated=True)
