@@ -12,7 +12,13 @@ from torch import nn
 
 from dkd.data.transforms import normalise
 from dkd.network.backbones import BACKBONES
-from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
+from dkd.network.deeplab import (
+    SegmentationModel,
+    build,
+    freeze_for_later_step,
+    grow,
+    rearranged,
+)
 from dkd.network.prediction import predict
 from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.network.speed import decided
@@ -347,3 +353,27 @@ def test_logits_may_be_enlarged_corner_to_corner() -> None:
     torch.testing.assert_close(large[corners], small[corners])
     found = predict(small, (16, 16), reading=model.reading)
     assert torch.equal(found, predict(large))
+
+
+def test_a_merged_class_learns_as_one_channel() -> None:
+    """What the losses see of a model with merged classes, and of the student grown from it."""
+    torch.manual_seed(4)
+    model = build(Network(backbone="demo", aspp_channels=8), [2, 2]).eval()
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():  # so that each of the two is the larger one somewhere
+        model.head(2).bias -= model(images).logits[:, 3:].mean((0, 2, 3))
+    merged = rearranged(model, [[[1], [3, 4]], [[2]]]).eval()
+    assert (merged.counts, merged.classes, merged.widths) == ((2, 1), 3, (1, 2, 1))
+    student = grow(merged, 1).eval()
+    assert (student.counts, student.classes) == ((2, 1, 1), 4)
+    usual, found = model(images, decomposed=4), student(images, decomposed=3)
+    second = usual.logits[:, 3:].max(1, keepdim=True).values
+    expected = torch.cat([usual.logits[:, :2], second, usual.logits[:, 2:3]], 1)
+    torch.testing.assert_close(found.logits[:, :4], expected)
+    bias = (found.logits[:, 1:4] - found.positive - found.negative).flatten(2)
+    first, both = bias[:, 0].flatten(), bias[:, 1].flatten().unique()
+    torch.testing.assert_close(first, model.head(1).bias[:1].expand_as(first))
+    assert len(both.round(decimals=4).unique()) == 2  # of whichever channel is larger there
+    found.logits[:, 2].sum().backward()
+    assert student.head(1).weight.grad[1:].abs().flatten(1).sum(1).min() > 0
+    assert student.head(1).weight.grad[:1].abs().sum() == 0

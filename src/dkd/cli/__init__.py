@@ -27,6 +27,7 @@ COMMANDS = {
     "scenarios": "List the published scenarios, or show one.",
     "weights": "Fetch, add or list the ImageNet weights that training starts from.",
     "import": "Turn a model of torchvision, smp or the authors into ours.",
+    "classes": "Rename, drop or merge a model's classes without training.",
     "doctor": "What this machine has: versions, GPUs, S3, shared memory.",
 }
 

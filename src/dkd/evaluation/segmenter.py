@@ -17,7 +17,7 @@ from dkd.data.images import read_image, take_picture
 from dkd.errors import UserError
 from dkd.network.checkpoint import Fetched, fetch
 from dkd.network.deeplab import upsample
-from dkd.network.prediction import predict
+from dkd.network.prediction import by_class, predict
 from dkd.scenario.names import BACKGROUND_NAME
 
 Photograph = str | Path | Image.Image | npt.NDArray[np.uint8]
@@ -145,7 +145,10 @@ class Segmenter:
         masks = predict(logits, size, reading=reading).cpu().numpy()
         if not probabilities:
             return [Segmentation(mask, self.class_names) for mask in masks]
-        likely = [upsample(each[None, 1:], size, reading)[0].sigmoid().float() for each in logits]
+        likely = [
+            by_class(upsample(each[None], size, reading), reading)[0, 1:].sigmoid().float()
+            for each in logits
+        ]
         return [
             Segmentation(mask, self.class_names, each.cpu().numpy())
             for mask, each in zip(masks, likely, strict=True)

@@ -35,7 +35,8 @@ def pseudo_classes(
     found = likeliest(logits, (label.shape[-2], label.shape[-1]), reading=reading)
     sure = (label == 0) & (found.logit.sigmoid() >= threshold)
     channel = torch.where(sure, found.channel, 0).flatten(1).long()
-    seen = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+    count = reading.classes[-1] + 1 if reading.classes else logits.shape[1]
+    seen = torch.zeros(len(logits), count, dtype=torch.bool, device=logits.device)
     seen.scatter_(1, channel, True)
     seen[:, 0] = False
     return seen

@@ -88,7 +88,12 @@ class STAR(DKD):
     def check_teacher(
         cls, scenario: Scenario, description: Mapping[str, Any], statistics: bool
     ) -> None:
-        """One without statistics will do for ``lite``."""
+        """One without statistics will do for ``lite``; one with merged classes for neither."""
+        if merged := description.get("channels"):
+            raise UserError(
+                f"class {min(merged)!r} is merged of several, for which STAR has no prototype; "
+                "take another method, e.g. --set method=dkd"
+            )
         derives = cls.chosen(scenario).variant == "lite"
         super().check_teacher(scenario, description, statistics or derives)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dkd.errors import UserError
-from dkd.network.deeplab import SegmentationModel
+from dkd.network.deeplab import SegmentationModel, merged
 from dkd.scenario.schema import Network
 from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
@@ -24,6 +24,8 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
 STATISTICS = "statistics.safetensors"
 BACKGROUND_CHANNEL = "background_channel"
 """In a description: that the model's head 0 is the background's of a softmax."""
+CHANNELS = "channels"
+"""In a description: how many channels a class has, where that is not 1."""
 
 
 def write(
@@ -47,6 +49,11 @@ def write(
     save_tensors(folder / WEIGHTS, model.state_dict())
     if model.background_channel:
         description = {**description, BACKGROUND_CHANNEL: True}
+    if model.merged:
+        classes = [name for step in description["classes"] for name in step]
+        named = zip(classes, model.widths, strict=True)
+        channels = {name: width for name, width in named if width > 1}
+        description = {**description, CHANNELS: channels}
     text = json.dumps(description, sort_keys=True, indent=1)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if statistics:
@@ -70,8 +77,10 @@ def read(folder: Path) -> SegmentationModel:
     description = describe(folder)
     # Older ones say besides what was started from.
     network = Network.of_structure(description["network"])
-    counts = [len(names) for names in description["classes"]]
-    model = SegmentationModel(network, counts)
+    channels = description.get(CHANNELS, {})
+    widths = [[channels.get(name, 1) for name in names] for names in description["classes"]]
+    model = SegmentationModel(network, [sum(each) for each in widths])
+    model.merged = merged([width for each in widths for width in each])
     model.background_channel = bool(description.get(BACKGROUND_CHANNEL))
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model

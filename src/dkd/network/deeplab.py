@@ -6,6 +6,7 @@ names of parameters and buffers are those of the authors' released checkpoints.
 
 import copy
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -42,9 +43,11 @@ class Reading(NamedTuple):
 
     Attributes:
         align_corners: they are enlarged corner to corner.
+        classes: number of the class of each channel, where several are one class; else empty.
     """
 
     align_corners: bool = False
+    classes: tuple[int, ...] = ()
 
 
 USUAL = Reading()
@@ -113,6 +116,8 @@ class SegmentationModel(nn.Module):
             ``k >= 1`` holds the classes of step ``k - 1``.
         background_channel: head 0 is the background's instead, of a softmax over all channels:
             it learns like the others.
+        merged: number of channels of each class, as far as classes have several: their logit is the
+            largest of their channels'.
         statistics_frozen: all parts stay in eval mode under ``train()``: normalisation by running
             statistics, nothing dropped at random.
     """
@@ -128,17 +133,30 @@ class SegmentationModel(nn.Module):
         self.aspp = ASPP(backbone.channels, channels, network.dilations, network.dropout)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
         self.background_channel = False
+        self.merged: tuple[int, ...] = ()
         self.statistics_frozen = False
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of channels of each class."""
+        channels = sum(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+        return (*self.merged, *[1] * (channels - sum(self.merged)))
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of classes by step."""
-        return tuple(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+        last = list(accumulate(self.widths))
+        heads = accumulate(cast(nn.Conv2d, head).out_channels for head in self.cls[1:])
+        ends = [0, *(1 + last.index(channels) for channels in heads)]
+        return tuple(end - start for start, end in pairwise(ends))
 
     @property
     def reading(self) -> Reading:
         """How its logits are to be read."""
-        return Reading(bool(self.network.align_corners))
+        classes: tuple[int, ...] = ()
+        if self.merged:
+            classes = tuple(k for k, width in enumerate((1, *self.widths)) for _ in range(width))
+        return Reading(bool(self.network.align_corners), classes)
 
     def head(self, number: int) -> nn.Conv2d:
         """One of the heads; negative numbers count from the newest."""
@@ -190,6 +208,7 @@ class SegmentationModel(nn.Module):
     def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features.
 
+        One of every channel, whatever is merged: the largest is taken where they are read.
         As they are read (:mod:`dkd.network.prediction`): of a softmax, how much more likely each
         class is than background. Then the likeliest channel is a class where its logit is above
         0, whose sigmoid is above one half.
@@ -208,12 +227,26 @@ class SegmentationModel(nn.Module):
                 logits: the old classes in training, 0 where nothing is distilled.
         """
         features = self.features(images)
+        logits = self._heads(features)
         positive = negative = features[:, :0]
         if decomposed:
-            weight = self._foreground_weight()[:decomposed]
+            channels = sum(self.widths[:decomposed])
+            weight = self._foreground_weight()[:channels]
             both = _score(features, torch.cat([weight.clamp(min=0), weight.clamp(max=0)]))
-            positive, negative = both[:, :decomposed], both[:, decomposed:]
-        return Output(features, self._heads(features), positive, negative)
+            positive, negative = both[:, :channels], both[:, channels:]
+        if self.merged:
+            largest = self._largest(logits)
+            logits = logits.gather(1, largest)
+            largest = largest[:, 1 : 1 + decomposed] - 1
+            positive, negative = positive.gather(1, largest), negative.gather(1, largest)
+        return Output(features, logits, positive, negative)
+
+    def _largest(self, logits: Tensor) -> Tensor:
+        """Which channel of each class, background's or the auxiliary's first, is the largest."""
+        blocks = torch.split(logits.detach(), [1, *self.widths], dim=1)
+        starts = accumulate((0, 1, *self.widths[:-1]))
+        places = [b.argmax(1, keepdim=True) + s for b, s in zip(blocks, starts, strict=True)]
+        return torch.cat(places, dim=1)
 
     def _foreground_weight(self) -> Tensor:
         return torch.cat([cast(Tensor, head.weight) for head in self.cls[1:]])
@@ -285,6 +318,37 @@ def grow(teacher: SegmentationModel, new: int) -> SegmentationModel:
 
 
 _NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+
+
+def rearranged(
+    model: SegmentationModel, steps: Sequence[Sequence[Sequence[int]]]
+) -> SegmentationModel:
+    """A model of some of another's channels, on the CPU.
+
+    Args:
+        model: it stays as it is.
+        steps: by step and class, the numbers of its channels, from 1 on; one that has several is
+            the largest of them.
+    """
+    channels = [[number for numbers in classes for number in numbers] for classes in steps]
+    made = SegmentationModel(model.network, [len(numbers) for numbers in channels])
+    state = model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith("cls.")}
+    for kind in ("weight", "bias"):
+        kept[f"cls.0.{kind}"] = state[f"cls.0.{kind}"]
+        every = torch.cat([state[f"cls.{k}.{kind}"] for k in range(1, len(model.cls))])
+        for step, numbers in enumerate(channels, start=1):
+            kept[f"cls.{step}.{kind}"] = every[[number - 1 for number in numbers]]
+    made.load_state_dict(kept)
+    made.background_channel = model.background_channel
+    made.merged = merged([len(numbers) for classes in steps for numbers in classes])
+    return made
+
+
+def merged(widths: Sequence[int]) -> tuple[int, ...]:
+    """:attr:`SegmentationModel.merged` of classes with so many channels each."""
+    last = max((k for k, width in enumerate(widths, start=1) if width > 1), default=0)
+    return tuple(widths[:last])
 
 
 def freeze_for_later_step(model: SegmentationModel) -> None:

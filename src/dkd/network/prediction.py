@@ -21,7 +21,7 @@ class Likeliest(NamedTuple):
 
     Attributes:
         logit: ``N x H x W``, its logit.
-        channel: ``N x H x W``, uint8, its channel number.
+        channel: ``N x H x W``, uint8, its number: its channel's where each class has one.
     """
 
     logit: Tensor
@@ -55,7 +55,21 @@ def likeliest(
         higher = highest > logit
         logit = torch.where(higher, highest, logit)
         channel = torch.where(higher, (place + first).to(torch.uint8), channel)
+    if reading.classes:
+        table = torch.tensor(reading.classes, dtype=torch.uint8, device=channel.device)
+        channel = table[channel.long()]
     return Likeliest(logit, channel)
+
+
+def by_class(values: Tensor, reading: Reading) -> Tensor:
+    """The largest of each class's channels: ``N x (1 + C) x ...`` to ``N x (1 + K) x ...``."""
+    if not reading.classes:
+        return values
+    numbers = torch.tensor(reading.classes, device=values.device)
+    count = reading.classes[-1] + 1
+    index = numbers.view(1, -1, *[1] * (values.dim() - 2)).expand_as(values)
+    largest = values.new_full((len(values), count, *values.shape[2:]), -torch.inf)
+    return largest.scatter_reduce(1, index, values, "amax")
 
 
 def predict(
