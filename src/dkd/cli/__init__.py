@@ -17,6 +17,7 @@ COMMANDS = {
     "memory": "Choose, look at or edit an exemplar memory.",
     "predict": "Segment images: coloured masks and overlays.",
     "report": "Tables and one HTML page from finished runs.",
+    "models": "Models with names and versions: list, show, promote, roll back, compare.",
     "runs": "List the runs of an artifact root, or remove one.",
     "compile": "Write a scenario's pipeline as KFP YAML.",
     "submit": "Run a pipeline on Kubeflow Pipelines.",

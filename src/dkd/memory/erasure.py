@@ -99,6 +99,7 @@ class Plan:
         strays: objects that no artifact owns and that may hold them: killed writers left them.
         unfinished: uploads and temporary files, likewise.
         fresh: URIs of such objects that a writer may still be at.
+        versions: of models by name, whose memory is among those that are replaced.
         models: that saw them.
         datasets: that list them; whoever trains on these learns them again.
     """
@@ -114,6 +115,7 @@ class Plan:
     strays: tuple[str, ...]
     unfinished: tuple[Unfinished, ...]
     fresh: tuple[str, ...]
+    versions: tuple[str, ...]
     models: tuple[Seen, ...]
     datasets: tuple[Listed, ...]
 
@@ -135,6 +137,8 @@ class Plan:
             yield f"left over   {uri}: a killed writer's, may hold it; it is deleted"
         for uri in self.fresh:
             yield f"left over   {uri}: may hold it, but a writer may be at it; ask again in a day"
+        for name in self.versions:
+            yield f"version     {name}: goes on with its memory without the images"
         for listed in self.datasets:
             yield f"data set    {listed.manifest.uri}: {listed.remedy}"
         for seen in self.models:
@@ -204,6 +208,7 @@ def plan(found: Survey, images: Collection[str], workspace: Path, now: datetime)
         strays=strays,
         unfinished=unfinished,
         fresh=fresh,
+        versions=tuple(name for name, held in found.versions.items() if held & {*holders}),
         models=seen_by(found, wanted, holders, datasets),
         datasets=tuple(listed),
     )

@@ -59,10 +59,12 @@ def gather(
     for of_step in zip(models, scored, memories, strict=True):
         step = _step(scenario, task, run, *of_step)
         checkpoint, evaluation, _ = of_step
-        if _learned_from(checkpoint, dataset) and evaluation is not None:
+        if _learned_from(checkpoint, dataset):
             before = Before(steps[-1], scored[len(steps) - 1]) if steps else None
             checks = _judged(step, evaluation, before, scenario, task, dataset)
             step = step.model_copy(update={"gate": checks})
+        else:
+            step = step.model_copy(update={"elsewhere": True})
         steps.append(step)
     last = next((evaluation for evaluation in reversed(scored) if evaluation), None)
     made = models[-1].metadata
@@ -77,6 +79,7 @@ def gather(
         task=task.steps,
         colours=colours(dataset, task),
         dataset=model.DatasetRef(name=dataset.name, digest=dataset.digest, uri=dataset_uri),
+        licence=scenario.licence,
         configuration=dump(scenario),
         provenance=model.Provenance(
             versions=made["versions"],
@@ -169,10 +172,11 @@ def _step(
             for i, name in enumerate(document["pictures"])
         )
     exemplars: tuple[model.ShownExemplar, ...] = ()
+    chosen: model.ArtifactRef | None = None
     if memory_uri:
         memory = artifacts.load(memory_uri)
         seconds["memory"] = memory.metadata["seconds"]
-        exemplars = _exemplars(memory)
+        exemplars, chosen = _exemplars(memory), _reference(memory)
     return model.StepResult(
         step=len(classes) - 1,
         new_classes=classes[-1],
@@ -187,6 +191,8 @@ def _step(
         curve=_curve(checkpoint.metadata.get("curve", [])),
         confusion=confusion,
         scores=measured,
+        evaluation=_reference(evaluation) if evaluation else None,
+        chosen=chosen,
         exemplars=exemplars,
         predictions=predictions,
     )
@@ -209,14 +215,14 @@ def _learned_from(checkpoint: Manifest, dataset: Dataset) -> bool:
 
 def _judged(
     step: model.StepResult,
-    evaluation: Manifest,
+    evaluation: Manifest | None,
     before: Before | None,
     scenario: Scenario,
     task: Task,
     dataset: Dataset,
 ) -> tuple[model.GateCheck, ...]:
-    """What the gate says of a step."""
-    if before is None or before.evaluation is None:
+    """What the gate says of a step; of what was not scored, that it is not measured."""
+    if before is None:
         return judge(scenario.gate, None, step.scores, task.classes, step.new_classes)
     lost: LossIntervals | None = None
     earlier, later = by_image(before.evaluation), by_image(evaluation)
@@ -230,11 +236,11 @@ def _judged(
     return judge(scenario.gate, teacher, step.scores, task.classes, step.new_classes, lost)
 
 
-def by_image(evaluation: Manifest) -> np.ndarray | None:
+def by_image(evaluation: Manifest | None) -> np.ndarray | None:
     """Each test image's pixels by channel, as :data:`dkd.steps.step.BY_IMAGE` holds them; None if
-    the evaluation was made before they were kept.
+    there is no evaluation, or it was made before they were kept.
     """
-    if BY_IMAGE not in evaluation.parts:
+    if evaluation is None or BY_IMAGE not in evaluation.parts:
         return None
     content = io.BytesIO(artifacts.read_part(evaluation, BY_IMAGE))
     table: np.ndarray = np.load(content, allow_pickle=False)

@@ -220,6 +220,7 @@ class StepResult(_Part):
         teacher: the model it started from; None at step 0.
         start: what step 0 started from, in words; empty where a teacher was, or is not known.
         memory: the exemplar memory it trained with; None if there was none.
+        elsewhere: it learned from another data set: the teacher of an extension.
         origin: whether the step was trained in this run or its checkpoint was found.
         made_by: where a found checkpoint was first made, e.g. a scenario, variant and date.
         seconds: duration by stage, e.g. ``{"train": 81.0, "evaluate": 4.2}``.
@@ -228,6 +229,9 @@ class StepResult(_Part):
             not kept.
         scores: on the test images of all classes seen so far.
         gate: what the scenario's gate asked of this step; empty where that is nothing.
+        evaluation: where the scores are from; None where there was nothing to score it on, or
+            a result does not say.
+        chosen: the memory of exemplars chosen after this step; likewise.
         exemplars: the memory chosen after this step, for the next one.
         predictions: of the run's reference images.
     """
@@ -239,6 +243,7 @@ class StepResult(_Part):
     teacher: ArtifactRef | None = None
     start: str = ""
     memory: ArtifactRef | None = None
+    elsewhere: bool = False
     origin: Literal["trained", "found"] = "trained"
     made_by: str = ""
     seconds: dict[str, Seconds] = {}
@@ -246,6 +251,8 @@ class StepResult(_Part):
     confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...] = ()
     scores: Scores
     gate: tuple[GateCheck, ...] = ()
+    evaluation: ArtifactRef | None = None
+    chosen: ArtifactRef | None = None
     exemplars: tuple[ShownExemplar, ...] = ()
     predictions: tuple[Prediction, ...] = ()
 
@@ -285,6 +292,7 @@ class RunResult(_Part):
         task: class names by step; for the joint model too, those of the task it bounds.
         colours: of background and of every class, by channel.
         dataset: what it learned from.
+        licence: of the models, as the scenario states it.
         configuration: the scenario as YAML.
         steps: increasing, from any step on; the joint model has one.
         references: images that every step segmented.
@@ -301,6 +309,7 @@ class RunResult(_Part):
     task: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
     colours: tuple[Colour, ...]
     dataset: DatasetRef
+    licence: str = ""
     configuration: str = ""
     provenance: Provenance = Provenance()
     steps: Annotated[tuple[StepResult, ...], Field(min_length=1)]

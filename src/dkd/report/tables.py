@@ -40,7 +40,7 @@ def markdown_table(runs: Sequence[RunResult]) -> str:
     """
     head, *body = _final(compare(runs))
     rule = ["---", *("---:" for _ in head[1:])]
-    lines = [head, rule, *([_markdown(row[0]), *row[1:]] for row in body)]
+    lines = [head, rule, *([escaped(row[0]), *row[1:]] for row in body)]
     return "".join(f"| {' | '.join(row)} |\n" for row in lines)
 
 
@@ -92,13 +92,17 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in a table's cell too."""
+    text = plain(text)
     for character, replacement in (
         ("\\", "\\\\"),
         ("&", "&amp;"),
         ("<", "&lt;"),
         ("|", "\\|"),
         ("`", "\\`"),
+        ("*", "\\*"),
+        ("_", "\\_"),
     ):
         text = text.replace(character, replacement)
     return text

@@ -57,6 +57,20 @@ def check_run_name(name: str) -> str:
     return name
 
 
+def check_model_name(name: str) -> str:
+    """The name, if a model can have it: it becomes a folder, and part of addresses.
+
+    Raises:
+        UserError: it holds other than lower-case letters, digits, dots and dashes inside.
+    """
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", name):
+        raise UserError(
+            f"model name {name!r}: must be 1 to 63 lower-case letters, digits, dots and dashes, "
+            "with a letter or digit at both ends"
+        )
+    return name
+
+
 def class_name(text: str) -> str:
     """A class's name as it is kept and compared: in NFC, without spaces around it.
 

@@ -4,8 +4,8 @@
 
 A scenario is the unit people name, submit and compare. It says what is learned (data, task,
 setting), how (method, memory, protocol, network, training) and where (launch). Everything
-but ``name``, ``label``, ``description``, ``gate``, ``speed``, ``launch`` and ``variants`` can
-change the result beyond its rounding.
+but ``name``, ``label``, ``description``, ``licence``, ``gate``, ``speed``, ``launch`` and
+``variants`` can change the result beyond its rounding.
 """
 
 from collections.abc import Mapping
@@ -478,6 +478,7 @@ class Scenario(Model):
 
     Attributes:
         label: how tables name it beside others; the method's name if empty.
+        licence: of the models that come of it, for their cards: best an SPDX identifier.
         task: classes by step, as names or label values of the data set.
         setting: which images belong to a step (:mod:`dkd.data.splits`).
         method: how a step is learned, by a name that :mod:`dkd.methods` knows and checks.
@@ -494,6 +495,7 @@ class Scenario(Model):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
     label: str = ""
     description: str = ""
+    licence: str = ""
     data: Data
     task: Annotated[tuple[Classes, ...], Field(strict=False, min_length=1)]
     setting: Setting = "overlap"

@@ -8,7 +8,10 @@ results may go only when no other run uses them. A run uses
 * what it made (manifests name the run) and what its result names;
 * what these were made of: teachers, memories and data sets, and so on.
 
-What no run uses (imported models, packed data sets, results of removed runs) is nobody's to
+A version of a named model (``models/<name>/versions/``) uses what it names and what that was made
+of, as a run does; it is no run, so nothing here removes it.
+
+What neither uses (imported models, packed data sets, results of removed runs) is nobody's to
 remove here. Only leftovers of killed writers (saves, leases, parts without a manifest, uploads)
 go with any removal once they are older than a day: a writer that still works may not have said so.
 
@@ -70,6 +73,8 @@ class Survey:
         manifests: whole artifacts by ``<folder>/<key>``.
         runs: by name.
         unfinished: what killed, or working, writers have begun.
+        versions: ``<folder>/<key>`` of what each version of a model names, by how it is called
+            (``model street version 3 (in production)``).
     """
 
     root: str
@@ -77,6 +82,7 @@ class Survey:
     manifests: Mapping[str, Manifest]
     runs: Mapping[str, Run]
     unfinished: tuple[Unfinished, ...] = ()
+    versions: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def by_place(self) -> dict[str, list[Entry]]:
@@ -89,7 +95,12 @@ class Survey:
     @cached_property
     def uses(self) -> dict[str, frozenset[str]]:
         """``<folder>/<key>`` of all that each run uses, there or not."""
-        return {name: self._reached(run) for name, run in self.runs.items()}
+        return {name: self._reached(self._begun(run)) for name, run in self.runs.items()}
+
+    @cached_property
+    def held(self) -> dict[str, frozenset[str]]:
+        """``<folder>/<key>`` of all that each version of a model uses, there or not."""
+        return {name: self._reached(places) for name, places in self.versions.items()}
 
     def size(self, places: Iterable[str]) -> int:
         """Bytes of all objects there."""
@@ -99,10 +110,12 @@ class Survey:
         """When the place's newest object was written."""
         return max(entry.modified for entry in self.by_place[place])
 
-    def _reached(self, run: Run) -> frozenset[str]:
-        waiting = {*run.noted}
-        waiting |= {p for p, m in self.manifests.items() if m.metadata.get("run") == run.name}
-        reached: set[str] = set()
+    def _begun(self, run: Run) -> frozenset[str]:
+        made = {p for p, m in self.manifests.items() if m.metadata.get("run") == run.name}
+        return run.noted | made
+
+    def _reached(self, places: frozenset[str]) -> frozenset[str]:
+        waiting, reached = set(places), set[str]()
         while waiting:
             place = waiting.pop()
             reached.add(place)
@@ -129,7 +142,26 @@ def survey(root: str) -> Survey:
         found = pool.map(lambda place: artifacts.find(storage.join(root, place)), places)
         manifests = {p: m for p, m in zip(places, found, strict=True) if m is not None}
         runs = dict(zip(by_run, pool.map(lambda n: _run(root, n, by_run[n]), by_run), strict=True))
-    return Survey(root, objects, manifests, runs, tuple(storage.unfinished(root)))
+    unfinished = tuple(storage.unfinished(root))
+    return Survey(root, objects, manifests, runs, unfinished, _versions(root, objects))
+
+
+def _versions(root: str, objects: Iterable[Entry]) -> dict[str, frozenset[str]]:
+    """What the versions of models name: read as plain JSON, for what they are is known above."""
+    found, production = dict[tuple[str, int], frozenset[str]](), dict[str, int]()
+    for entry in objects:  # in the order of their names: the last entry of production counts
+        inside = entry.uri.removeprefix(root.rstrip("/") + "/").split("/")
+        if inside[0] == "models" and inside[2:3] in (["versions"], ["production"]):
+            document = json.loads(storage.read_bytes(entry.uri))
+            if inside[2] == "versions":
+                found[inside[1], document["version"]] = frozenset(_places(document))
+            else:
+                production[inside[1]] = document["version"]
+    return {
+        f"model {name} version {number}"
+        + (" (in production)" if production.get(name) == number else ""): places
+        for (name, number), places in found.items()
+    }
 
 
 def _run(root: str, name: str, entries: list[Entry]) -> Run:
@@ -257,7 +289,8 @@ class Removal:
         places: whole folders, ``<folder>/<key>``: the run's own results, its documents last.
         leftovers: folders of killed writers, of whatever run.
         unfinished: uploads and temporary files of killed writers.
-        kept: what the run uses that stays, with the names of those that use it too.
+        kept: what the run uses that stays, with the names of the runs and versions of models
+            that use it too.
     """
 
     places: tuple[str, ...]
@@ -291,6 +324,9 @@ def removal(
     for other in sorted(found.runs.keys() - {name}):
         for place in with_saves(found.uses[other]):
             users.setdefault(place, []).append(other)
+    for version, places in found.held.items():
+        for place in places:
+            users.setdefault(place, []).append(version)
     here = {place for place in mine if place in found.by_place}
     kept = {place: tuple(users[place]) for place in sorted(here & users.keys())}
     going = sorted(here - users.keys())

@@ -402,7 +402,7 @@ def _claim(root: str, run: str) -> str:
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
     """The scenario without what changes no result."""
-    left_out = {"description", "gate", "speed", "launch", "variants"}
+    left_out = {"description", "licence", "gate", "speed", "launch", "variants"}
     if not scenario.method_options:  # as before there were any
         left_out.add("method_options")
     return scenario.model_dump(mode="json", exclude=left_out)

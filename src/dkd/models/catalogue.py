@@ -1,0 +1,275 @@
+"""The models under an artifact root: adding a version, and moving what is in production."""
+
+import getpass
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dkd import storage
+from dkd.errors import UserError
+from dkd.models.version import Classes, Promotion, Version
+from dkd.report.model import ArtifactRef
+from dkd.scenario.names import check_model_name
+from dkd.storage import artifacts
+from dkd.storage.store import NotFound
+
+FOLDER = "models"
+_TRIES = 100
+
+
+def user() -> str:
+    """Who does something: ``$DKD_USER``, else the account and the machine."""
+    if given := os.environ.get("DKD_USER"):
+        return given
+    try:
+        account = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without an entry
+        account = str(os.getuid())
+    return f"{account}@{platform.node()}"
+
+
+def now() -> str:
+    """The present, as documents write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def names(root: str) -> list[str]:
+    """The models' names."""
+    folder = storage.join(root, FOLDER)
+    found = storage.list_objects(folder)
+    start = folder.rstrip("/") + "/"
+    return sorted({entry.uri.removeprefix(start).split("/")[0] for entry in found})
+
+
+def versions(root: str, name: str) -> list[Version]:
+    """A model's versions, the first one first.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    uris = _documents(root, name, "versions")
+    if not uris:
+        known = ", ".join(names(root)) or "none"
+        raise UserError(f"{root}: no model {name!r}; there are: {known}")
+    return [Version.from_json(storage.read_bytes(uri), uri) for uri in uris]
+
+
+def version(root: str, name: str, number: int) -> Version:
+    """A version of a model.
+
+    Raises:
+        UserError: there is none.
+    """
+    uri = _place(root, name, "versions", number)
+    try:
+        return Version.from_json(storage.read_bytes(uri), uri)
+    except NotFound:
+        numbers = ", ".join(str(each.version) for each in versions(root, name))
+        raise UserError(f"model {name}: no version {number}; there are: {numbers}") from None
+
+
+def history(root: str, name: str) -> list[Promotion]:
+    """What was in production, the first promotion first."""
+    uris = _documents(root, name, "production")
+    return [Promotion.from_json(storage.read_bytes(uri), uri) for uri in uris]
+
+
+def in_production(root: str, name: str) -> Version:
+    """The version that is in production.
+
+    Raises:
+        UserError: none is, or there is no such model.
+    """
+    promotions = history(root, name)
+    if not promotions:
+        last = versions(root, name)[-1].version
+        raise UserError(
+            f"model {name}: no version is in production; dkd models promote {name} {last}"
+        )
+    return version(root, name, promotions[-1].version)
+
+
+def require_task(root: str, name: str, classes: Sequence[str]) -> None:
+    """Checks that a model of this name may know these classes.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        classes: in channel order.
+
+    Raises:
+        UserError: it is no name, or the model exists with another task: its first version's
+            classes are not the first ones of these.
+    """
+    try:
+        first = storage.read_bytes(_classes(root, name))
+    except NotFound:
+        return
+    known = Classes.from_json(first, _classes(root, name)).classes
+    if tuple(classes[: len(known)]) != known:
+        raise UserError(
+            f"model {name}: exists with another task: its classes begin with "
+            f"{_brief(known)}, these with {_brief(classes)}; give the new model another name"
+        )
+
+
+def add(root: str, made: Version) -> Version:
+    """Adds a version to its model, under the next free number.
+
+    Returns:
+        The version; one that is there already if it is the same result of the same run.
+
+    Raises:
+        UserError: the model exists with another task.
+    """
+    name = made.model
+    classes = Classes(classes=made.classes)
+    storage.write_bytes(_classes(root, name), classes.to_json(), if_absent=True)
+    require_task(root, name, made.classes)
+    for _ in range(_TRIES):
+        uris = _documents(root, name, "versions")
+        there = [Version.from_json(storage.read_bytes(uri), uri) for uri in uris]
+        if same := next((each for each in there if each.is_same(made)), None):
+            return same
+        number = there[-1].version + 1 if there else 1
+        numbered = made.model_copy(update={"version": number})
+        uri = _place(root, name, "versions", number)
+        if storage.write_bytes(uri, numbered.to_json(), if_absent=True):
+            return numbered
+    raise UserError(f"model {name}: others add versions all the time; try again")
+
+
+def promote(root: str, name: str, number: int, *, by: str, despite_gate: str = "") -> Promotion:
+    """Puts a version into production.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        number: the version's.
+        by: who does it.
+        despite_gate: why, where its gate was not passed; kept with the promotion.
+
+    Raises:
+        UserError: its gate failed or is open and no reason is given; an artifact of it is gone or
+            changed; it is in production already; somebody else moved what is in production
+            meanwhile.
+    """
+    chosen = version(root, name, number)
+    if chosen.state in ("failed", "open") and not despite_gate.strip():
+        raise UserError(
+            f"model {name} version {number}: {chosen.verdict}; to put it into production all the "
+            "same, say why: --despite-gate REASON"
+        )
+    promotions = history(root, name)
+    was = promotions[-1].version if promotions else None
+    if was == number:
+        raise UserError(f"model {name}: version {number} is in production already")
+    return _move(root, chosen, promotions, by, despite_gate.strip())
+
+
+def roll_back(root: str, name: str, *, by: str) -> Promotion:
+    """Puts the version into production that was there before the present one was promoted.
+
+    Raises:
+        UserError: there was none before; otherwise as for :func:`promote`.
+    """
+    promotions = history(root, name)
+    before = before_present(promotions)
+    if before is None:
+        present = in_production(root, name).version
+        raise UserError(f"model {name}: nothing was in production before version {present}")
+    return _move(root, version(root, name, before), promotions, by, "", back=True)
+
+
+def before_present(promotions: Sequence[Promotion]) -> int | None:
+    """Number of the version that was in production before the present one was promoted.
+
+    Steps back are no promotions: after one, it is what was before the version stepped back to.
+    """
+    stack: list[int] = []
+    for each in promotions:
+        if each.back:
+            stack.pop()
+        else:
+            stack.append(each.version)
+    return stack[-2] if len(stack) > 1 else None
+
+
+def _move(
+    root: str,
+    chosen: Version,
+    promotions: Sequence[Promotion],
+    by: str,
+    despite_gate: str,
+    *,
+    back: bool = False,
+) -> Promotion:
+    require_whole(chosen)
+    number = promotions[-1].number + 1 if promotions else 1
+    entry = Promotion(
+        number=number,
+        version=chosen.version,
+        was=promotions[-1].version if promotions else None,
+        created=now(),
+        by=by,
+        back=back,
+        gate=chosen.state,
+        despite_gate=despite_gate,
+    )
+    uri = _place(root, chosen.model, "production", number)
+    if not storage.write_bytes(uri, entry.to_json(), if_absent=True):
+        theirs = Promotion.from_json(storage.read_bytes(uri), uri)
+        raise UserError(
+            f"model {chosen.model}: {theirs.by} has just put version {theirs.version} into "
+            f"production; look (dkd models show {chosen.model}), then try again"
+        )
+    return entry
+
+
+def require_whole(chosen: Version) -> None:
+    """Checks that a version's checkpoint is what it was.
+
+    Raises:
+        UserError: it is gone, or another one is in its place.
+    """
+    found = artifacts.find(chosen.checkpoint.uri)
+    if found is None or found.digest != chosen.checkpoint.digest:
+        what = "is gone" if found is None else "is another one now"
+        raise UserError(
+            f"model {chosen.model} version {chosen.version}: its checkpoint {what}: "
+            f"{chosen.checkpoint.uri}"
+        )
+
+
+def memory_of(chosen: Version) -> tuple[str, str]:
+    """URI of the exemplar memory that goes with a version, empty if there is none, and what a
+    person must know of it: that images were taken out since, or that it is gone.
+    """
+    held: ArtifactRef | None = chosen.memory
+    if held is None:
+        return "", ""
+    found = artifacts.find(held.uri)
+    if found is None:
+        return "", f"its exemplar memory {held.uri} is gone; going on without"
+    changed = found.digest != held.digest
+    return held.uri, f"images were taken out of its memory {held.uri} since" if changed else ""
+
+
+def _documents(root: str, name: str, kind: str) -> list[str]:
+    """URIs of a model's documents of a kind, in their order."""
+    folder = storage.join(root, FOLDER, check_model_name(name), kind)
+    return sorted(entry.uri for entry in storage.list_objects(folder))
+
+
+def _place(root: str, name: str, kind: str, number: int) -> str:
+    return storage.join(root, FOLDER, check_model_name(name), kind, f"{number:06d}.json")
+
+
+def _classes(root: str, name: str) -> str:
+    return storage.join(root, FOLDER, check_model_name(name), "classes.json")
+
+
+def _brief(classes: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(classes) - most} more" if len(classes) > most else ""
+    return ", ".join(classes[:most]) + more

@@ -1,0 +1,76 @@
+"""What differs between two versions of a model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dkd.models.version import Version
+from dkd.report.changes import points
+from dkd.scenario.names import BACKGROUND_NAME
+
+Row = tuple[str, str, str, str]
+"""What it is, in the one version, in the other, the difference."""
+
+
+def figures(one: Version, other: Version) -> list[Row]:
+    """IoU of every class of either, and the means, in percent; below the columns' names.
+
+    The two may have been scored on different test images: :func:`facts` says so.
+    """
+    rows: list[Row] = [("class", f"version {one.version}", f"version {other.version}", "points")]
+    before, after = _iou(one), _iou(other)
+    rows += [
+        (name, _cell(before, name), _cell(after, name), _change(before.get(name), after.get(name)))
+        for name in {**before, **after}
+    ]
+    return rows
+
+
+def facts(one: Version, other: Version) -> list[tuple[str, str, str]]:
+    """Everything else that differs: what it is, in the one, in the other."""
+    return [(name, a, b) for name, a, b in _pairs(_facts(one), _facts(other)) if a != b]
+
+
+def _pairs(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for name in {**a, **b}:
+        yield name, a.get(name, "–"), b.get(name, "–")
+
+
+def _facts(version: Version) -> dict[str, str]:
+    def digest(reference: Any) -> str:
+        return reference.digest[:16] if reference else "none"
+
+    return {
+        "classes": str(len(version.classes)),
+        "steps": str(len(version.task)),
+        "gate": version.verdict,
+        "checkpoint": digest(version.checkpoint),
+        "memory": digest(version.memory),
+        "data set": f"{version.dataset.name} {digest(version.dataset)}",
+        "training images of the last step": str(version.images),
+        "run": version.run,
+        "made from version": str(version.extends or "–"),
+        "scenario": version.scenario,
+        "method": version.method,
+        "seed": str(version.seed),
+        **dict(version.software),
+    }
+
+
+def _iou(version: Version) -> dict[str, float | None]:
+    scores = version.scores
+    names = (BACKGROUND_NAME, *version.classes)
+    found: dict[str, float | None] = dict(zip(names, scores.iou, strict=True))
+    return found | {"mIoU of all classes": scores.miou_all}
+
+
+def _cell(figures: Mapping[str, float | None], name: str) -> str:
+    if name not in figures:
+        return ""
+    value = figures[name]
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return ""
+    return points(after - before)

@@ -1,0 +1,167 @@
+"""What a version of a model is, and what a promotion is: documents that never change."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from dkd.errors import UserError
+from dkd.report.gate import State, state, verdict
+from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, Part, RunResult, Scores
+
+Number = Annotated[int, Field(ge=1)]
+
+
+class Document(Part):
+    """A document of its own: JSON with sorted keys, equal for equal contents."""
+
+    def to_json(self) -> bytes:
+        """The document's bytes."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, source: str) -> Self:
+        """The document that :meth:`to_json` wrote.
+
+        Raises:
+            UserError: it is something else.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"{source}: not a model's document: {where}: {first['msg']}") from None
+
+
+class Classes(Document):
+    """The classes of a model's first version, in channel order: what its name stands for.
+
+    Later versions begin with the same, so that a mask's values keep their meaning.
+    """
+
+    format: Literal[1] = 1
+    classes: tuple[str, ...]
+
+
+class Version(Document):
+    """A version of a model.
+
+    Attributes:
+        model, version: its name and number.
+        created, by: when it was added (ISO 8601, UTC) and by whom.
+        run: that made it.
+        kubeflow_run: the Kubeflow Pipelines run's id; empty where there was none.
+        extends: number of the version that it was made from by adding classes; None otherwise.
+        task: class names by step.
+        checkpoint, memory, evaluation: its artifacts.
+        dataset: that its last step learned from.
+        scenario, method, seed: of the run.
+        images: training images of the last step.
+        scores: on the test images.
+        gate: what the run's gate asked of it, and whether it was reached.
+        software: versions by package.
+    """
+
+    format: Literal[1] = 1
+    model: str
+    version: Number
+    created: str
+    by: str
+    run: str
+    kubeflow_run: str = ""
+    extends: Number | None = None
+    task: tuple[tuple[str, ...], ...]
+    checkpoint: ArtifactRef
+    memory: ArtifactRef | None = None
+    evaluation: ArtifactRef | None = None
+    dataset: DatasetRef
+    scenario: str
+    method: str
+    seed: int
+    images: int = 0
+    scores: Scores
+    gate: tuple[GateCheck, ...] = ()
+    software: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In channel order, without background."""
+        return tuple(name for names in self.task for name in names)
+
+    @property
+    def state(self) -> State:
+        """What its gate came to."""
+        return state(self.gate)
+
+    @property
+    def verdict(self) -> str:
+        """Likewise, in words."""
+        return verdict(self.gate) or "Gate: nothing asked"
+
+    def is_same(self, other: "Version") -> bool:
+        """Whether it is the same result of the same run, and not a new version."""
+        left_out = {"version", "created", "by", "kubeflow_run", "extends"}
+        return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
+
+
+class Promotion(Document):
+    """A version went into production.
+
+    Attributes:
+        number: of this entry; the highest one says what is in production.
+        version: that is in production now.
+        was: that was before; None at first.
+        created, by: when (ISO 8601, UTC) and by whom.
+        back: it is a step back to an earlier state.
+        gate: what the version's gate came to.
+        despite_gate: why it went into production though its gate was not passed.
+    """
+
+    format: Literal[1] = 1
+    number: Number
+    version: Number
+    was: Number | None = None
+    created: str
+    by: str
+    back: bool = False
+    gate: State
+    despite_gate: str = ""
+
+
+def of_run(
+    result: RunResult, *, model: str, run: str, by: str, created: str, kubeflow_run: str = ""
+) -> Version:
+    """The version that a finished run made: its last step's model. Its number is not settled yet.
+
+    Raises:
+        UserError: the run's result does not name its model, as those of older programs.
+    """
+    last = result.steps[-1]
+    if last.checkpoint is None:
+        raise UserError(
+            f"run {run!r}: its result names no checkpoint; run it again, it trains nothing"
+        )
+    task = (result.classes,) if result.is_joint else result.task[: last.step + 1]
+    return Version(
+        model=model,
+        version=1,
+        created=created,
+        by=by,
+        run=run,
+        kubeflow_run=kubeflow_run,
+        task=task,
+        checkpoint=last.checkpoint,
+        memory=last.chosen,
+        evaluation=last.evaluation,
+        dataset=result.dataset,
+        scenario=result.scenario,
+        method=result.method,
+        seed=result.seed,
+        images=last.images,
+        scores=last.scores,
+        gate=last.gate,
+        software=result.provenance.versions,
+    )

@@ -1,0 +1,58 @@
+"""``dkd models``, from the first version to the way back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from made_results import FAILED, finished
+
+from dkd.cli import main
+
+
+@pytest.fixture
+def dkd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DKD_USER", "Ada")
+    monkeypatch.delenv("DKD_MODEL_REGISTRY", raising=False)
+    words = ("--root", str(tmp_path / "root"), "--workspace", str(tmp_path / "workspace"))
+    finished(str(tmp_path / "root"), "one", "road", "car")
+
+    def call(*given: str) -> Result:
+        return CliRunner().invoke(main, ["models", *given, *words])
+
+    return call
+
+
+def test_from_a_run_to_production_and_back(dkd, tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    assert "no models" in dkd("list").output
+    assert "street version 1: Gate: passed" in dkd("add", "street", "one").output
+    assert "version 1 in production" in dkd("promote", "street", "1").output
+    first = json.loads(dkd("show", "street", "--json").output)
+    assert first["by"] == "Ada"
+    second = finished(root, "two", "road", "car", "sheep", gate=(FAILED,))
+    assert second.steps[-1].checkpoint is not None
+    dkd("add", "street", "two")
+    listed = dkd("list", "street").output.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [
+        ["1", "production"],
+        ["2", listed[2].split()[1]],
+    ]
+    assert listed[2].split()[-1] == "failed"
+    differs = dkd("diff", "street").output
+    assert "sheep" in differs
+    assert "Gate: failed, sheep 12.3 < 20" in differs
+    refused = dkd("promote", "street", "2")
+    assert refused.exit_code == 2
+    assert "--despite-gate REASON" in refused.output
+    done = dkd("promote", "street", "2", "--despite-gate", "sheep are rare")
+    assert "version 2 in production instead of version 1" in done.output
+    shown = dkd("show", "street").output
+    assert shown.startswith("street version 2, in production")
+    assert "despite that: sheep are rare" in shown
+    assert "| sheep |" in shown
+    page = tmp_path / "card.html"
+    assert dkd("show", "street", "--card", str(page)).exit_code == 0
+    assert "<h2>Limits</h2>" in page.read_text()
+    assert "version 1 back in production instead of version 2" in dkd("rollback", "street").output
+    assert [line.split() for line in dkd("list").output.splitlines()][1][:3] == ["street", "1", "2"]
