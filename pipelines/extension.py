@@ -1,7 +1,8 @@
 """The everyday pipeline: add classes to a model that exists.
 
-Teacher, new class names, new data and, if there is one, an exemplar memory go in; the next
-checkpoint and memory come out, and a report of what was gained and forgotten.
+A model's name, new class names and new data go in; its next version comes out, and a report of what
+was gained and forgotten. A model that has no name goes in as a checkpoint and, if there is one, an
+exemplar memory.
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
 
     def add_classes(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
-        secret, teacher = given["s3_secret"], given["add_to_teacher_uri"]
+        secret = given["s3_secret"]
         prepared = prepare_extension(
             workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "", **given
         )
@@ -41,6 +42,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
             "artifact_root": given["artifact_root"],
             "run_name": prepared.outputs["run_name"],
         }
+        teacher = prepared.outputs["teacher"]
         before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
         place(before, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
             "Evaluate the teacher"
@@ -48,7 +50,7 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         step = learn_step(
             step=prepared.outputs["step"],
             teacher=teacher,
-            memory=given["add_with_memory_uri"],
+            memory=prepared.outputs["memory"],
             **common,
         )
         place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name("Add the classes")
@@ -56,6 +58,9 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
             checkpoints=[teacher, step.outputs["checkpoint"]],
             evaluations=[before.outputs["Output"], step.outputs["evaluation"]],
             memories=["", step.outputs["memory"]],
+            model_name=given["add_to_model"],
+            model_registry_url=given["model_registry_url"],
+            kubeflow_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER if on_cluster else "",
             **common,
         )
         place(reported, REPORTING, secret, on_cluster=on_cluster).set_display_name("Report")

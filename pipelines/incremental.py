@@ -70,7 +70,13 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
             evaluations.append(step.outputs["evaluation"])
             memories.append(memory)
         reported = report(
-            checkpoints=checkpoints, evaluations=evaluations, memories=memories, **common
+            checkpoints=checkpoints,
+            evaluations=evaluations,
+            memories=memories,
+            model_name=given["model_name"],
+            model_registry_url=given["model_registry_url"],
+            kubeflow_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER if on_cluster else "",
+            **common,
         )
         place(reported, REPORTING, secret, on_cluster=on_cluster).set_display_name("Report")
 

@@ -40,12 +40,14 @@ PREPARING = Policy(hours=12, retries=0)
 LAUNCHING = Policy(hours=30 * 24, retries=2)
 REPORTING = Policy(hours=1, retries=2)
 
-# Variables of the S3 connection, from the ConfigMap that k8s/ brings; what it lacks stays unset.
+# Variables of the S3 connection and of the model registry, from the ConfigMap that k8s/ brings;
+# what it lacks stays unset.
 CONFIG = "dkd-s3"
 VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
     "DKD_MINIO_ENDPOINT",
+    "DKD_MODEL_REGISTRY",
     "DKD_S3_CHECKSUM",
     "DKD_S3_SSE",
     "DKD_S3_SSE_KMS_KEY_ID",

@@ -18,6 +18,8 @@ def prepare_data(
     initial_weights: str,
     learning_rate_first_step: float,
     learning_rate_later_steps: float,
+    model_name: str,
+    model_registry_url: str,
     other_settings: dict,  # type: ignore[type-arg]
     protocol: str,
     s3_secret: str,
@@ -50,6 +52,8 @@ def prepare_data(
         initial_weights: "imagenet", "none", or a file of weights; the scenario's if empty.
         learning_rate_first_step: the backbone's at the start of step 0.
         learning_rate_later_steps: likewise for every later step.
+        model_name: of the model whose next version the result is; empty for none.
+        model_registry_url: of a Kubeflow Model Registry; the last task tells it.
         other_settings: values by dotted field of the scenario, e.g. {"training.crop": 128}.
         protocol: how labels are used and results scored.
         s3_secret: secret with the S3 keys; "none" where pods have credentials otherwise.
@@ -75,6 +79,7 @@ def prepare_data(
 
     from dkd import methods
     from dkd.errors import told
+    from dkd.models import catalogue
     from dkd.scenario import form
     from dkd.steps import stages
 
@@ -85,6 +90,8 @@ def prepare_data(
         run = run_name or workflow
         with stages.claimed(artifact_root, run, resolved):
             prepared = stages.prepare(resolved, artifact_root)
+            if model_name:
+                catalogue.require_task(artifact_root, model_name, prepared.task.classes)
     Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "run_name"])
     task = [list(names) for names in prepared.task.steps]
     return Prepared(prepared.scenario.model_dump_json(), prepared.dataset, task, run)

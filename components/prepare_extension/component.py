@@ -9,6 +9,7 @@ from dkd.components import component
 def prepare_extension(
     workflow: str,
     add_classes: list,  # type: ignore[type-arg]
+    add_to_model: str,
     add_to_teacher_uri: str,
     add_with_memory_uri: str,
     artifact_root: str,
@@ -16,6 +17,7 @@ def prepare_extension(
     epochs: str,
     exemplar_memory_size: str,
     learning_rate: str,
+    model_registry_url: str,
     other_settings: dict,  # type: ignore[type-arg]
     run_name: str,
     s3_secret: str,
@@ -34,6 +36,8 @@ def prepare_extension(
     "Prepared",
     [
         ("scenario", str),
+        ("teacher", str),
+        ("memory", str),
         ("dataset", str),
         ("task", list),
         ("step", int),
@@ -46,13 +50,16 @@ def prepare_extension(
     Args:
         workflow: name of the workflow that runs this.
         add_classes: names of the new classes.
-        add_to_teacher_uri: checkpoint that knows the old classes.
+        add_to_model: name of the model; its version in production is the teacher, with that
+            version's memory. The result is its next version.
+        add_to_teacher_uri: checkpoint that knows the old classes, where no model is named.
         add_with_memory_uri: exemplar memory that goes with it; empty without.
         artifact_root: where every result lies.
         data_set_uri: the new data, a packed data set unless other_settings say otherwise.
         epochs: passes over the new images. This and the next three: empty for the teacher's.
         exemplar_memory_size: images kept for the step after; 0 keeps none.
         learning_rate: the backbone's at the start.
+        model_registry_url: of a Kubeflow Model Registry; the last task tells it.
         other_settings: values by dotted field of the scenario, e.g. {"training.crop": 128}.
         run_name: the workflow's name if empty.
         s3_secret: secret with the S3 keys; "none" where pods have credentials otherwise.
@@ -69,8 +76,8 @@ def prepare_extension(
         training_tolerations: as in a pod.
 
     Returns:
-        How the new step is trained, the data's URI, class names by step, the step's number and
-        its teacher's, the run's name.
+        How the new step is trained, the teacher and its memory, the data's URI, class names by
+        step, the step's number and its teacher's, the run's name.
     """
     values = dict(locals())
     import os
@@ -78,6 +85,7 @@ def prepare_extension(
 
     from dkd import methods
     from dkd.errors import told
+    from dkd.models import catalogue
     from dkd.scenario import form
     from dkd.scenario.schema import Scenario
     from dkd.steps import stages
@@ -88,22 +96,38 @@ def prepare_extension(
 
     with told():
         form.require_secret(s3_secret, os.environ)
+        teacher, memory = add_to_teacher_uri, add_with_memory_uri
+        if add_to_model:
+            form.require_no_uris(add_to_model, teacher, memory)
+            teacher, memory = catalogue.start_of_extension(artifact_root, add_to_model, print)
         made = stages.prepare_extension(
-            add_to_teacher_uri,
+            teacher,
             add_classes,
             form.new_data(data_set_uri, other_settings),
             settle,
             artifact_root,
-            memory=add_with_memory_uri,
+            memory=memory,
         )
         run = run_name or workflow
-        inputs = {"teacher": add_to_teacher_uri, "memory": add_with_memory_uri}
+        inputs = {"teacher": teacher, "memory": memory}
         stages.claim_run(artifact_root, run, made.scenario, inputs)
     Prepared = namedtuple(
-        "Prepared", ["scenario", "dataset", "task", "step", "teacher_step", "run_name"]
+        "Prepared",
+        [
+            "scenario",
+            "teacher",
+            "memory",
+            "dataset",
+            "task",
+            "step",
+            "teacher_step",
+            "run_name",
+        ],
     )
     return Prepared(
         made.scenario.model_dump_json(),
+        teacher,
+        memory,
         made.dataset,
         [list(names) for names in made.task.steps],
         made.step,

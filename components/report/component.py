@@ -1,5 +1,7 @@
 """Writes the report of a run."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from dkd.components import component
@@ -15,9 +17,13 @@ def report(
     checkpoints: list,  # type: ignore[type-arg]
     evaluations: list,  # type: ignore[type-arg]
     memories: list,  # type: ignore[type-arg]
+    model_name: str,
+    model_registry_url: str,
+    kubeflow_run: str,
     report_page: dsl.Output[dsl.HTML],
-) -> str:
-    """Gathers every step's results into one page and one document.
+) -> NamedTuple("Reported", [("result", str), ("gate", str)]):  # type: ignore[valid-type]
+    """Gathers every step's results into one page and one document, writes each model's card, and
+    adds a version to the model that the run is for.
 
     Args:
         scenario: the resolved scenario, as JSON.
@@ -28,15 +34,23 @@ def report(
         checkpoints: URI of every step's model, in order.
         evaluations: URI of every step's evaluation, empty where there was nothing to score it on.
         memories: URI of every step's memory, empty where there is none.
+        model_name: of the model whose next version the last step's is; empty for none.
+        model_registry_url: of a Kubeflow Model Registry that is told of the version; empty for
+            that which DKD_MODEL_REGISTRY names, if any.
+        kubeflow_run: id of the run; empty under the local runner.
         report_page: the report.
 
     Returns:
-        URI of the run's result document.
+        URI of the run's result document, and the last step's gate in words, such as "Gate: failed,
+        sheep 12.3 (8.0 to 15.1) < 20".
     """
+    import os
+    from collections import namedtuple
     from pathlib import Path
 
     from dkd.errors import told
-    from dkd.report import collect
+    from dkd.models import adding, cards
+    from dkd.report import collect, gate
     from dkd.steps import stages
 
     with told():
@@ -46,4 +60,18 @@ def report(
         )
         uri = collect.publish(result, artifact_root, run_name)
         Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
-    return uri
+        cards.write(result)
+        verdict = gate.verdict(result.steps[-1].gate) or "Gate: nothing asked"
+        print(verdict)
+        if model_name:
+            adding.add_result(
+                artifact_root,
+                model_name,
+                run_name,
+                result,
+                registry=model_registry_url or os.environ.get(adding.REGISTRY, ""),
+                say=print,
+                kubeflow_run=kubeflow_run,
+            )
+    Reported = namedtuple("Reported", ["result", "gate"])
+    return Reported(uri, verdict)

@@ -154,6 +154,8 @@ def test_the_form_of_a_published_scenario() -> None:
         "initial_weights": "imagenet",
         "learning_rate_first_step": 0.001,
         "learning_rate_later_steps": 0.0001,
+        "model_name": "",
+        "model_registry_url": "",
         "other_settings": {},
         "protocol": "paper",
         "run_name": "",

@@ -10,7 +10,15 @@ from dkd.cli.progress import training_progress
 
 
 @click.command("extend")
-@click.option("--teacher", required=True, metavar="URI", help="Checkpoint of the model to extend.")
+@click.option(
+    "--model",
+    default="",
+    metavar="NAME",
+    help="Model to extend: from its version in production, whose memory is found.",
+)
+@click.option(
+    "--teacher", default="", metavar="URI", help="Or the checkpoint of one that has no name."
+)
 @click.option(
     "--classes",
     required=True,
@@ -32,6 +40,7 @@ from dkd.cli.progress import training_progress
 )
 @options.assignments
 @options.gate
+@options.model_registry
 @options.root
 @options.workspace
 @click.option(
@@ -44,6 +53,7 @@ from dkd.cli.progress import training_progress
     help="Where to write the report. Default: extension.html in the workspace.",
 )
 def command(
+    model: str,
     teacher: str,
     classes: str,
     data: str,
@@ -51,6 +61,7 @@ def command(
     memory: str,
     assignments: Sequence[str],
     gate: str | None,
+    registry: str,
     root: str | None,
     workspace: Path,
     run_name: str | None,
@@ -64,20 +75,36 @@ def command(
     lose 5 points on average, unless the teacher's scenario has a gate of its own; whether they
     did stands in the report, and with --gate stop the run fails if they lost more.
 
+    With --model the result is the model's next version, whatever its gate says; dkd models promote
+    puts it into production.
+
     \b
+    dkd extend --model street --classes sheep --data new-images/
     dkd extend --teacher s3://dkd/checkpoints/1f... --classes sheep --data new-images/
     """
+    from dkd.errors import UserError
     from dkd.kubeflow import local_runner
+    from dkd.models import catalogue
     from dkd.scenario.parsing import parse_assignments, parse_names
     from dkd.scenario.schema import Data, parse_part
 
     described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
     names = parse_names(classes, "--classes")
     values = parse_assignments(assignments) | ({"gate.on_failure": gate} if gate else {})
-    planned = local_runner.plan_extension(teacher, names, described, memory, values, run_name)
+    if bool(model) == bool(teacher) or (model and memory):
+        raise UserError(
+            "name the model that is to be extended: --model NAME, or --teacher URI with its "
+            "--memory URI"
+        )
     report = report_file or workspace / "extension.html"
-    with training_progress(planned.steps):
-        finished = local_runner.run([planned], root, workspace, report, click.echo)
+    with local_runner.artifact_root(root, workspace, click.echo) as place:
+        if model:
+            teacher = catalogue.in_production(place, model).checkpoint.uri
+        planned = local_runner.plan_extension(
+            teacher, names, described, memory, values, run_name, model, registry
+        )
+        with training_progress(planned.steps):
+            finished = local_runner.run([planned], place, workspace, report, click.echo)
     for result in finished:
         click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")
 

@@ -11,25 +11,18 @@ import click
 from dkd.cli import options, tables
 
 if TYPE_CHECKING:
-    from dkd.models.version import Promotion, Version
+    from dkd.models.version import ModelVersion, Promotion
 
 _name = click.argument("name", metavar="NAME")
-_registry = click.option(
-    "--registry",
-    envvar="DKD_MODEL_REGISTRY",
-    default="",
-    metavar="URL",
-    help="Kubeflow Model Registry that is told too.",
-)
 
 
 @click.group("models")
 def command() -> None:
     """Models with names and versions, and which version is in production.
 
-    dkd run --model NAME and dkd extend --model NAME add a version; a version never changes. What is
-    in production is what dkd extend --model NAME goes on from, and what services should serve.
-    Which runs, checkpoints and memories a version names, dkd runs rm leaves alone.
+    A run, or an extension, that is given --model NAME adds a version, which never changes. The one
+    in production is what the model's next extension goes on from, and what services should serve.
+    Checkpoints and memories that a version names stay when their run is removed.
     """
 
 
@@ -158,7 +151,7 @@ def show(
 @command.command("add")
 @_name
 @click.argument("run", metavar="RUN")
-@_registry
+@options.model_registry
 @_placed
 def add(name: str, run: str, registry: str, root: str | None, workspace: Path) -> None:
     """Add the model of the finished run RUN as the next version of NAME.
@@ -182,7 +175,7 @@ def add(name: str, run: str, registry: str, root: str | None, workspace: Path) -
     metavar="REASON",
     help="Put it into production though its gate was not passed; the reason is kept.",
 )
-@_registry
+@options.model_registry
 @_placed
 def promote(
     name: str,
@@ -211,7 +204,7 @@ def promote(
 
 @command.command("rollback")
 @_name
-@_registry
+@options.model_registry
 @_placed
 def rollback(name: str, registry: str, root: str | None, workspace: Path) -> None:
     """Put the version of NAME into production that was there before the present one.
@@ -259,12 +252,12 @@ def diff(name: str, one: int | None, other: int | None, root: str | None, worksp
         click.echo(line)
 
 
-def _present(promotions: "list[Promotion]", found: "list[Version]") -> "Version | None":
+def _present(promotions: "list[Promotion]", found: "list[ModelVersion]") -> "ModelVersion | None":
     numbers = {each.version: each for each in found}
     return numbers[promotions[-1].version] if promotions else None
 
 
-def _facts(version: "Version") -> list[tuple[str, str]]:
+def _facts(version: "ModelVersion") -> list[tuple[str, str]]:
     rows = [
         ("gate", version.verdict.removeprefix("Gate: ")),
         ("checkpoint", version.checkpoint.uri),

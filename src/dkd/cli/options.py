@@ -32,6 +32,13 @@ gate = click.option(
     type=click.Choice(["mark", "stop"]),
     help="What happens when a step fails the scenario's gate: gate.on_failure.",
 )
+model_registry = click.option(
+    "--registry",
+    envvar="DKD_MODEL_REGISTRY",
+    default="",
+    metavar="URL",
+    help="Kubeflow Model Registry that is told too.",
+)
 root = click.option(
     "--root",
     envvar="DKD_ROOT",

@@ -39,6 +39,10 @@ from dkd.cli.progress import training_progress
     "Default: from the scenario's name, variant and seed.",
 )
 @click.option(
+    "--model", default="", metavar="NAME", help="Make the next version of this model (dkd models)."
+)
+@options.model_registry
+@click.option(
     "--report",
     "report_file",
     type=click.Path(path_type=Path),
@@ -56,6 +60,8 @@ def command(
     grids: Sequence[str],
     seeds: str | None,
     run_name: str | None,
+    model: str,
+    registry: str,
     report_file: Path | None,
 ) -> None:
     """Run a scenario on this machine, step by step.
@@ -68,6 +74,7 @@ def command(
     \b
     dkd run demo --all-variants
     dkd run voc-15-1 --data ~/VOC2012 --set training.precision=fp32 --seeds 1,2,3
+    dkd run my-scenario.yaml --data FOLDER --model street
     dkd run demo --grid method=dkd,star --grid training.lr.later=1e-3,2e-3
     """
     from dkd.kubeflow import local_runner
@@ -77,7 +84,14 @@ def command(
     if gate:
         chosen = chosen.override({"gate.on_failure": gate})
     plan = local_runner.plan(
-        chosen, variants, all_variants, options.seeds(seeds), run_name, parse_grid(grids)
+        chosen,
+        variants,
+        all_variants,
+        options.seeds(seeds),
+        run_name,
+        parse_grid(grids),
+        model,
+        registry,
     )
     report = report_file or workspace / "report.html"
     with training_progress(sum(each.steps for each in plan)):

@@ -22,7 +22,7 @@ from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
 from dkd.scenario import grid
-from dkd.scenario.names import check_run_name, of_extension, slug
+from dkd.scenario.names import check_model_name, check_run_name, of_extension, slug
 from dkd.scenario.schema import Data, Scenario
 from dkd.steps.initial_weights import WORKSPACE
 from dkd.steps.stages import RESULT
@@ -54,6 +54,8 @@ def plan(
     seeds: Sequence[int],
     name: str | None,
     values: Mapping[str, Sequence[Any]] | None = None,
+    model: str = "",
+    registry: str = "",
 ) -> list[Planned]:
     """The runs that a command asks for: every variant with all values of a grid and every seed.
 
@@ -66,10 +68,16 @@ def plan(
         seeds: the scenario's own if none is given.
         name: prefix of the runs' names; the scenario's name by default.
         values: by dotted field name (:mod:`dkd.scenario.grid`).
+        model: name of the model whose next version the run makes; empty for none.
+        registry: URL of a Kubeflow Model Registry that is told of it.
 
     Raises:
-        UserError: an unknown variant, or a combination that cannot be.
+        UserError: an unknown variant, a combination that cannot be, or several runs for a model.
     """
+    arguments = {
+        "model_name": check_model_name(model) if model else "",
+        "model_registry_url": registry,
+    }
     chosen = tuple(scenario.variants) if all_variants else tuple(variants)
     varied = [(v, scenario.variant(v)) for v in chosen] or [
         ("", scenario.override({"variants": {}}))
@@ -82,7 +90,13 @@ def plan(
                 of_seed = f"seed{seed}" if seeds else ""
                 run = check_run_name(slug(name or scenario.name, variant, told, of_seed))
                 seeded = one.override({"seed": seed})
-                runs.append(Planned(run, partial(_incremental, seeded), {}, methods.steps(seeded)))
+                build = partial(_incremental, seeded)
+                runs.append(Planned(run, build, arguments, methods.steps(seeded)))
+    if model and len(runs) > 1:
+        raise UserError(
+            f"--model {model}: a version is one run's, and these are {len(runs)}; choose one, or "
+            f"add the best of them afterwards (dkd models add {model} RUN)"
+        )
     return runs
 
 
@@ -99,8 +113,21 @@ def plan_extension(
     memory: str,
     overrides: Mapping[str, Any],
     name: str | None,
+    model: str = "",
+    registry: str = "",
 ) -> Planned:
-    """The run that adds classes to a model; see :func:`dkd.steps.stages.prepare_extension`."""
+    """The run that adds classes to a model; see :func:`dkd.steps.stages.prepare_extension`.
+
+    Args:
+        teacher: URI of its checkpoint.
+        classes: names of the new classes.
+        data: images in which these are labelled.
+        memory: URI of the memory that goes with the teacher; empty without.
+        overrides: values by dotted field of the scenario.
+        name: of the run.
+        model: name of the model, which finds memory and the same teacher itself.
+        registry: URL of a Kubeflow Model Registry that is told of the model's new version.
+    """
 
     def build() -> Any:
         from dkd.pipelines.extension import build
@@ -109,9 +136,11 @@ def plan_extension(
 
     described = data.model_dump(mode="json", exclude_none=True)
     arguments = {
-        "add_to_teacher_uri": teacher,
+        "add_to_model": model,
+        "add_to_teacher_uri": "" if model else teacher,
         "add_classes": list(classes),
         "add_with_memory_uri": memory,
+        "model_registry_url": registry,
         "data_set_uri": data.root,
         "other_settings": {f"data.{name}": value for name, value in described.items()}
         | dict(overrides),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dkd import storage
 from dkd.errors import UserError
 from dkd.models import catalogue
-from dkd.models.version import Promotion, Version, of_run
+from dkd.models.version import ModelVersion, Promotion, of_run
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.steps.stages import RESULT
@@ -17,7 +17,7 @@ REGISTRY = "DKD_MODEL_REGISTRY"
 
 def add_run(
     root: str, name: str, run: str, *, registry: str, say: Callable[[str], None]
-) -> Version:
+) -> ModelVersion:
     """Adds the model of a finished run to a model's versions.
 
     Raises:
@@ -40,7 +40,7 @@ def add_result(
     registry: str,
     say: Callable[[str], None],
     kubeflow_run: str = "",
-) -> Version:
+) -> ModelVersion:
     """Adds a run's model to a model's versions.
 
     Args:

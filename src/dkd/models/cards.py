@@ -28,7 +28,7 @@ _NAMED = 12  # classes that a sentence names
 
 
 @dataclass(frozen=True)
-class Row:
+class CardRow:
     """A class: its step (empty for background), name, IoU, its interval, test images with it."""
 
     step: str
@@ -56,7 +56,7 @@ class Card:
     title: str
     method: str
     facts: tuple[tuple[str, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[CardRow, ...]
     means: tuple[str, ...]
     steps: tuple[Learned, ...]
     limits: tuple[str, ...]
@@ -150,13 +150,13 @@ def read(checkpoint: str, suffix: str) -> bytes:
         ) from None
 
 
-def _rows(result: RunResult, step: StepResult) -> tuple[Row, ...]:
+def _rows(result: RunResult, step: StepResult) -> tuple[CardRow, ...]:
     within = step.scores.intervals
     numbers = [""] + [str(n) for n, names in enumerate(result.task) for _ in names]
     rows = []
     for channel, iou in enumerate(step.scores.iou):
         rows.append(
-            Row(
+            CardRow(
                 numbers[channel],
                 result.channels[channel],
                 iou,
@@ -219,7 +219,7 @@ def _steps(result: RunResult, until: Sequence[StepResult]) -> Sequence[Learned]:
     return told
 
 
-def _limits(result: RunResult, step: StepResult, rows: Sequence[Row]) -> Sequence[str]:
+def _limits(result: RunResult, step: StepResult, rows: Sequence[CardRow]) -> Sequence[str]:
     told = [
         f"The figures are those of the test images of {result.dataset.name}; other photographs may "
         "give others.",

@@ -3,18 +3,18 @@
 import getpass
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.models.version import Classes, Promotion, Version
+from dkd.models.version import FirstClasses, ModelVersion, Promotion
 from dkd.report.model import ArtifactRef
 from dkd.scenario.names import check_model_name
 from dkd.storage import artifacts
 from dkd.storage.store import NotFound
 
-FOLDER = "models"
+_FOLDER = "models"
 _TRIES = 100
 
 
@@ -36,13 +36,13 @@ def now() -> str:
 
 def names(root: str) -> list[str]:
     """The models' names."""
-    folder = storage.join(root, FOLDER)
+    folder = storage.join(root, _FOLDER)
     found = storage.list_objects(folder)
     start = folder.rstrip("/") + "/"
     return sorted({entry.uri.removeprefix(start).split("/")[0] for entry in found})
 
 
-def versions(root: str, name: str) -> list[Version]:
+def versions(root: str, name: str) -> list[ModelVersion]:
     """A model's versions, the first one first.
 
     Raises:
@@ -52,10 +52,10 @@ def versions(root: str, name: str) -> list[Version]:
     if not uris:
         known = ", ".join(names(root)) or "none"
         raise UserError(f"{root}: no model {name!r}; there are: {known}")
-    return [Version.from_json(storage.read_bytes(uri), uri) for uri in uris]
+    return [ModelVersion.from_json(storage.read_bytes(uri), uri) for uri in uris]
 
 
-def version(root: str, name: str, number: int) -> Version:
+def version(root: str, name: str, number: int) -> ModelVersion:
     """A version of a model.
 
     Raises:
@@ -63,7 +63,7 @@ def version(root: str, name: str, number: int) -> Version:
     """
     uri = _place(root, name, "versions", number)
     try:
-        return Version.from_json(storage.read_bytes(uri), uri)
+        return ModelVersion.from_json(storage.read_bytes(uri), uri)
     except NotFound:
         numbers = ", ".join(str(each.version) for each in versions(root, name))
         raise UserError(f"model {name}: no version {number}; there are: {numbers}") from None
@@ -75,7 +75,7 @@ def history(root: str, name: str) -> list[Promotion]:
     return [Promotion.from_json(storage.read_bytes(uri), uri) for uri in uris]
 
 
-def in_production(root: str, name: str) -> Version:
+def in_production(root: str, name: str) -> ModelVersion:
     """The version that is in production.
 
     Raises:
@@ -106,7 +106,7 @@ def require_task(root: str, name: str, classes: Sequence[str]) -> None:
         first = storage.read_bytes(_classes(root, name))
     except NotFound:
         return
-    known = Classes.from_json(first, _classes(root, name)).classes
+    known = FirstClasses.from_json(first, _classes(root, name)).classes
     if tuple(classes[: len(known)]) != known:
         raise UserError(
             f"model {name}: exists with another task: its classes begin with "
@@ -114,7 +114,7 @@ def require_task(root: str, name: str, classes: Sequence[str]) -> None:
         )
 
 
-def add(root: str, made: Version) -> Version:
+def add(root: str, made: ModelVersion) -> ModelVersion:
     """Adds a version to its model, under the next free number.
 
     Returns:
@@ -124,12 +124,12 @@ def add(root: str, made: Version) -> Version:
         UserError: the model exists with another task.
     """
     name = made.model
-    classes = Classes(classes=made.classes)
+    classes = FirstClasses(classes=made.classes)
     storage.write_bytes(_classes(root, name), classes.to_json(), if_absent=True)
     require_task(root, name, made.classes)
     for _ in range(_TRIES):
         uris = _documents(root, name, "versions")
-        there = [Version.from_json(storage.read_bytes(uri), uri) for uri in uris]
+        there = [ModelVersion.from_json(storage.read_bytes(uri), uri) for uri in uris]
         if same := next((each for each in there if each.is_same(made)), None):
             return same
         number = there[-1].version + 1 if there else 1
@@ -198,7 +198,7 @@ def before_present(promotions: Sequence[Promotion]) -> int | None:
 
 def _move(
     root: str,
-    chosen: Version,
+    chosen: ModelVersion,
     promotions: Sequence[Promotion],
     by: str,
     despite_gate: str,
@@ -227,7 +227,7 @@ def _move(
     return entry
 
 
-def require_whole(chosen: Version) -> None:
+def require_whole(chosen: ModelVersion) -> None:
     """Checks that a version's checkpoint is what it was.
 
     Raises:
@@ -242,7 +242,29 @@ def require_whole(chosen: Version) -> None:
         )
 
 
-def memory_of(chosen: Version) -> tuple[str, str]:
+def start_of_extension(root: str, name: str, say: Callable[[str], None]) -> tuple[str, str]:
+    """What a model's next version is made from: URIs of the checkpoint of the version in
+    production, which holds the method's statistics too, and of its memory, empty if there is none.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        say: prints a line.
+
+    Raises:
+        UserError: there is no such model, none of its versions is in production, or its checkpoint
+            is gone.
+    """
+    chosen = in_production(root, name)
+    require_whole(chosen)
+    memory, told = memory_of(chosen)
+    say(f"model {name}: from version {chosen.version}, {chosen.checkpoint.uri}")
+    if told:
+        say(f"note: {told}")
+    return chosen.checkpoint.uri, memory
+
+
+def memory_of(chosen: ModelVersion) -> tuple[str, str]:
     """URI of the exemplar memory that goes with a version, empty if there is none, and what a
     person must know of it: that images were taken out since, or that it is gone.
     """
@@ -258,16 +280,16 @@ def memory_of(chosen: Version) -> tuple[str, str]:
 
 def _documents(root: str, name: str, kind: str) -> list[str]:
     """URIs of a model's documents of a kind, in their order."""
-    folder = storage.join(root, FOLDER, check_model_name(name), kind)
+    folder = storage.join(root, _FOLDER, check_model_name(name), kind)
     return sorted(entry.uri for entry in storage.list_objects(folder))
 
 
 def _place(root: str, name: str, kind: str, number: int) -> str:
-    return storage.join(root, FOLDER, check_model_name(name), kind, f"{number:06d}.json")
+    return storage.join(root, _FOLDER, check_model_name(name), kind, f"{number:06d}.json")
 
 
 def _classes(root: str, name: str) -> str:
-    return storage.join(root, FOLDER, check_model_name(name), "classes.json")
+    return storage.join(root, _FOLDER, check_model_name(name), "classes.json")
 
 
 def _brief(classes: Sequence[str], most: int = 6) -> str:

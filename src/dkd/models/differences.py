@@ -3,20 +3,20 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dkd.models.version import Version
+from dkd.models.version import ModelVersion
 from dkd.report.changes import points
 from dkd.scenario.names import BACKGROUND_NAME
 
-Row = tuple[str, str, str, str]
+_Row = tuple[str, str, str, str]
 """What it is, in the one version, in the other, the difference."""
 
 
-def figures(one: Version, other: Version) -> list[Row]:
+def figures(one: ModelVersion, other: ModelVersion) -> list[_Row]:
     """IoU of every class of either, and the means, in percent; below the columns' names.
 
     The two may have been scored on different test images: :func:`facts` says so.
     """
-    rows: list[Row] = [("class", f"version {one.version}", f"version {other.version}", "points")]
+    rows: list[_Row] = [("class", f"version {one.version}", f"version {other.version}", "points")]
     before, after = _iou(one), _iou(other)
     rows += [
         (name, _cell(before, name), _cell(after, name), _change(before.get(name), after.get(name)))
@@ -25,7 +25,7 @@ def figures(one: Version, other: Version) -> list[Row]:
     return rows
 
 
-def facts(one: Version, other: Version) -> list[tuple[str, str, str]]:
+def facts(one: ModelVersion, other: ModelVersion) -> list[tuple[str, str, str]]:
     """Everything else that differs: what it is, in the one, in the other."""
     return [(name, a, b) for name, a, b in _pairs(_facts(one), _facts(other)) if a != b]
 
@@ -35,7 +35,7 @@ def _pairs(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[tuple[str, st
         yield name, a.get(name, "–"), b.get(name, "–")
 
 
-def _facts(version: Version) -> dict[str, str]:
+def _facts(version: ModelVersion) -> dict[str, str]:
     def digest(reference: Any) -> str:
         return reference.digest[:16] if reference else "none"
 
@@ -56,7 +56,7 @@ def _facts(version: Version) -> dict[str, str]:
     }
 
 
-def _iou(version: Version) -> dict[str, float | None]:
+def _iou(version: ModelVersion) -> dict[str, float | None]:
     scores = version.scores
     names = (BACKGROUND_NAME, *version.classes)
     found: dict[str, float | None] = dict(zip(names, scores.iou, strict=True))

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from dkd.models.version import Promotion, Version
+from dkd.models.version import ModelVersion, Promotion
 
 SECONDS = 20
 """For each request: a registry that is away must not hold up a run."""
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 T = TypeVar("T")
 
 
-def tell_version(version: Version, endpoint: str, say: Say) -> None:
+def tell_version(version: ModelVersion, endpoint: str, say: Say) -> None:
     """Registers a version; one that is registered already stays as it is.
 
     Args:
@@ -60,7 +60,7 @@ def tell_version(version: Version, endpoint: str, say: Say) -> None:
     _tell(endpoint, version.by, register, say)
 
 
-def tell_production(version: Version, done: Promotion, endpoint: str, say: Say) -> None:
+def tell_production(version: ModelVersion, done: Promotion, endpoint: str, say: Say) -> None:
     """Says which version of a model is in production, there as here.
 
     Args:
@@ -84,7 +84,7 @@ def tell_production(version: Version, done: Promotion, endpoint: str, say: Say) 
     _tell(endpoint, done.by, move, say)
 
 
-def _metadata(version: Version) -> dict[str, str | int | float | bool]:
+def _metadata(version: ModelVersion) -> dict[str, str | int | float | bool]:
     scores = version.scores
     names = ("miou_all", "miou_old", "miou_new", "hiou", "pixel_accuracy")
     figures = {name: value for name in names if (value := getattr(scores, name)) is not None}

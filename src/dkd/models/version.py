@@ -4,17 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dkd.errors import UserError
-from dkd.report.gate import State, state, verdict
-from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, Part, RunResult, Scores
+from dkd.report.gate import GateState, state, verdict
+from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, RunResult, Scores
 
 Number = Annotated[int, Field(ge=1)]
 
 
-class Document(Part):
-    """A document of its own: JSON with sorted keys, equal for equal contents."""
+class _Document(BaseModel):
+    """JSON with sorted keys, equal for equal contents; unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_json(self) -> bytes:
         """The document's bytes."""
@@ -36,7 +38,7 @@ class Document(Part):
             raise UserError(f"{source}: not a model's document: {where}: {first['msg']}") from None
 
 
-class Classes(Document):
+class FirstClasses(_Document):
     """The classes of a model's first version, in channel order: what its name stands for.
 
     Later versions begin with the same, so that a mask's values keep their meaning.
@@ -46,7 +48,7 @@ class Classes(Document):
     classes: tuple[str, ...]
 
 
-class Version(Document):
+class ModelVersion(_Document):
     """A version of a model.
 
     Attributes:
@@ -92,7 +94,7 @@ class Version(Document):
         return tuple(name for names in self.task for name in names)
 
     @property
-    def state(self) -> State:
+    def state(self) -> GateState:
         """What its gate came to."""
         return state(self.gate)
 
@@ -101,13 +103,13 @@ class Version(Document):
         """Likewise, in words."""
         return verdict(self.gate) or "Gate: nothing asked"
 
-    def is_same(self, other: "Version") -> bool:
+    def is_same(self, other: "ModelVersion") -> bool:
         """Whether it is the same result of the same run, and not a new version."""
         left_out = {"version", "created", "by", "kubeflow_run", "extends"}
         return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
 
 
-class Promotion(Document):
+class Promotion(_Document):
     """A version went into production.
 
     Attributes:
@@ -127,13 +129,13 @@ class Promotion(Document):
     created: str
     by: str
     back: bool = False
-    gate: State
+    gate: GateState
     despite_gate: str = ""
 
 
 def of_run(
     result: RunResult, *, model: str, run: str, by: str, created: str, kubeflow_run: str = ""
-) -> Version:
+) -> ModelVersion:
     """The version that a finished run made: its last step's model. Its number is not settled yet.
 
     Raises:
@@ -145,7 +147,7 @@ def of_run(
             f"run {run!r}: its result names no checkpoint; run it again, it trains nothing"
         )
     task = (result.classes,) if result.is_joint else result.task[: last.step + 1]
-    return Version(
+    return ModelVersion(
         model=model,
         version=1,
         created=created,

@@ -61,11 +61,13 @@ LAUNCH_FIELDS = (
 
 RUN = (
     Field("artifact_root", "", str),
+    Field("model_registry_url", "", str),
     Field("run_name", "", str),
     Field("other_settings", "", dict),
 )
-"""Where all results go, the run's name there (empty: the workflow's), and values by dotted field
-of the scenario for whatever the form has no field of its own for.
+"""Where all results go, a Kubeflow Model Registry that is told of a model's new version, the run's
+name (empty: the workflow's), and values by dotted field of the scenario for whatever the form has
+no field of its own for.
 """
 
 INCREMENTAL = (
@@ -77,6 +79,7 @@ INCREMENTAL = (
     Field("initial_weights", "network.weights", str),
     Field("learning_rate_first_step", "training.lr.first", float),
     Field("learning_rate_later_steps", "training.lr.later", float),
+    Field("model_name", "", str),
     Field("protocol", "protocol", str, tuple(PROTOCOLS)),
     Field("seed", "seed", int),
     *LAUNCH_FIELDS,
@@ -87,6 +90,7 @@ INCREMENTAL = (
 EXTENSION = (
     *RUN,
     Field("add_classes", "", list),
+    Field("add_to_model", "", str),
     Field("add_to_teacher_uri", "", str),
     Field("add_with_memory_uri", "", str),
     Field("data_set_uri", "", str),
@@ -96,7 +100,9 @@ EXTENSION = (
     Field("seed", "seed", str, number=True),
     *LAUNCH_FIELDS,
 )
-"""The form of the pipeline that adds classes to a model."""
+"""The form of the pipeline that adds classes to a model: to a named one's version in production,
+whose memory is found; else to a checkpoint by URI, with the memory that goes with it.
+"""
 
 
 def defaults(fields: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +162,19 @@ def require_secret(name: str, environment: Mapping[str, str]) -> None:
             f"namespace; kubectl get secret {name} shows it, and 'none' is for pods that have "
             "credentials otherwise"
         )
+
+
+def require_no_uris(model: str, teacher: str, memory: str) -> None:
+    """Checks that a form names a model, or a checkpoint and its memory, and not both.
+
+    Raises:
+        UserError: both.
+    """
+    for field, uri in (("add_to_teacher_uri", teacher), ("add_with_memory_uri", memory)):
+        if uri:
+            raise UserError(
+                f"add_to_model: {model} finds its checkpoint and memory itself; leave {field} empty"
+            )
 
 
 def fill_in(
