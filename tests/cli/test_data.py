@@ -136,3 +136,21 @@ def test_a_corrupt_image_is_one_line(folder: Path) -> None:
     assert (
         last_line(result) == f"dkd: {folder}/images/train/1.png: not a JPEG or PNG file; replace it"
     )
+
+
+def test_view_and_convert_take_folders_and_what_was_packed(tmp_path: Path) -> None:
+    scenes, packed = tmp_path / "scenes", str(tmp_path / "packed")
+    assert dkd("digits", str(scenes), "--train", "10", "--validation", "5").exit_code == 0
+    assert dkd("pack", str(scenes), packed).exit_code == 0
+    for source in (str(scenes), packed):
+        plain, page = tmp_path / f"plain-{len(source)}", tmp_path / f"{len(source)}.html"
+        result = dkd("convert", source, str(plain))
+        assert result.exit_code == 0, result.output
+        assert "10 train, 5 validation, 10 classes" in result.output
+        result = dkd("view", source, "--output", str(page), "--images", "6")
+        assert result.exit_code == 0, result.output
+        assert page.read_text().count("<figure>") == 6
+    first, second = sorted(tmp_path.glob("plain-*"))
+    names = sorted(p.relative_to(first) for p in first.rglob("*.png"))
+    assert len(names) == 30
+    assert all((first / n).read_bytes() == (second / n).read_bytes() for n in names)

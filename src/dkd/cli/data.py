@@ -1,6 +1,6 @@
-"""``dkd data``: check, index, pack, make or remove a data set."""
+"""``dkd data``: check, view, convert, index, pack, make or remove a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from dkd.cli.progress import progress
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.data.index import Dataset
+    from dkd.data.index import Dataset, Record
     from dkd.scenario.schema import Data
 
 _layout = click.option(
@@ -48,7 +48,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("data")
 def command() -> None:
-    """Check, index, pack, make or remove a data set.
+    """Check, view, convert, index, pack, make or remove a data set.
 
     Images are JPEG or PNG. Masks beside them are PNG files of one 8-bit channel (grey or with
     a palette) whose values are label values; 0 is background, 255 void. Where annotations are
@@ -210,6 +210,72 @@ def pack(
     click.echo(f"{uri}: {_counts(manifest.metadata)}, {shards} shards, {size:.0f} MiB")
 
 
+@command.command("convert")
+@click.argument("source", metavar="ROOT")
+@click.argument("target", type=click.Path(path_type=Path))
+@_options
+def convert(source: str, target: Path, **reading: str | None) -> None:
+    """Write the data set at ROOT, a folder of any format or packed, as the format folder in TARGET.
+
+    Images are copied as they are; masks become upright PNG files with a palette. dkd data pack
+    takes any format as it is.
+
+    \b
+    dkd data convert ~/cvat-export ~/my-images
+    dkd data convert s3://bucket/datasets/voc ~/voc
+    """
+    from dkd.data import converting
+
+    dataset, folder_of = _opened(source, reading)
+    records = [record for split in dataset.splits.values() for record in split]
+    converting.to_folder(dataset, folder_of(records), target, progress("writing"))
+    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
+    click.echo(f"{target}: {counts}, {len(dataset.classes)} classes")
+    if dataset.future_is_void:
+        click.echo(
+            "note: in a test of the format folder, classes not learned yet are background; "
+            f"in {dataset.format} they are void",
+            err=True,
+        )
+
+
+@command.command("view")
+@click.argument("source", metavar="ROOT")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("labels.html"),
+    show_default=True,
+    help="The page.",
+)
+@click.option("--images", type=click.IntRange(1, 500), default=48, show_default=True)
+@click.option("--scenario", metavar="NAME", help="Count labels for this scenario's steps too.")
+@_options
+def view(
+    source: str, output: Path, images: int, scenario: str | None, **reading: str | None
+) -> None:
+    """Write a page that shows images of the data set at ROOT with their masks, and counts labels.
+
+    The page is one file, needs no network, and shows every class that is there.
+
+    \b
+    dkd data view ~/cvat-export
+    dkd data view ~/VOC2012 --scenario voc-15-1
+    """
+    from dkd.report import labels
+    from dkd.scenario.tasks import Task
+    from dkd.storage.files import placed
+
+    dataset, folder_of = _opened(source, reading)
+    task = None
+    if scenario:
+        task = Task.of(options.load_scenario(scenario, source, ()).task, dataset.classes)
+    page = labels.render(dataset, folder_of, images, task)
+    with placed(output, durable=False) as partial:
+        partial.write_text(page, encoding="utf-8")
+    click.echo(f"{output}: {len(page) / 2**20:.1f} MiB; open it in a browser")
+
+
 @command.command("rm")
 @click.argument("uri")
 @click.option("--yes", is_flag=True, help="Remove it. Without this, only say what would go.")
@@ -260,6 +326,26 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
     settings = Data.Digits(train=train, validation=validation, size=size, seed=seed)
     digits.make(folder, settings)
     click.echo(f"{folder}: {train} training and {validation} validation scenes of {size} pixels")
+
+
+def _opened(
+    source: str, reading: dict[str, str | None]
+) -> "tuple[Dataset, Callable[[Sequence[Record]], Path]]":
+    """A data set, and what gives the folder in which records of it lie."""
+    from dkd.data import packed
+    from dkd.storage.cache import artifact_cache
+
+    if "://" in source or Path(source, packed.INDEX).is_file():
+        dataset, manifest = packed.open_dataset(source)
+    else:
+        dataset, manifest = _index(_data(Path(source), **reading)), None
+
+    def folder_of(records: Sequence["Record"]) -> Path:
+        if manifest is None:
+            return Path(dataset.root)
+        return packed.materialise(dataset, manifest, records, artifact_cache())
+
+    return dataset, folder_of
 
 
 def _data(root: Path, format_: str | None, **fields: str | None) -> "Data":
