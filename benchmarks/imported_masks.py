@@ -5,7 +5,7 @@
 Trains torchvision's and segmentation_models_pytorch's DeepLabV3 a little on photographs of VOC,
 from random weights, saves each as its program does, imports it, and predicts further photographs
 with both. On a CPU, in float32. A pixel that differs is a tie where the two highest logits of the
-program's own network are closer than ``TIE``.
+program's own network are closer than ``TIE`` times the image's largest logit.
 """
 
 import argparse
@@ -71,11 +71,15 @@ def train(network: nn.Module, images: Tensor, labels: Tensor, iterations: int) -
         F.cross_entropy(logits_of(network, small), target, weights, ignore_index=255).backward()
         optimiser.step()
     network.eval()
-    # So little training leaves one class that is seen everywhere: all begin level.
+    # So little training leaves one class that is seen everywhere: all begin level, and background
+    # with half of the pixels.
     heads = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
     (head,) = [h for h in heads if h.out_channels == CLASSES and h is not aux_of(network)]
     with torch.no_grad():
-        head.bias -= logits_of(network, images[:8]).mean((0, 2, 3))
+        logits = logits_of(network, images[:8])
+        logits -= (middle := logits.mean((0, 2, 3), keepdim=True))
+        head.bias -= middle.flatten()
+        head.bias[0] += (logits[:, 1:].amax(1) - logits[:, 0]).median()
 
 
 def aux_of(network: nn.Module) -> nn.Module | None:
@@ -106,6 +110,7 @@ def main() -> None:
             found = foreign.recognise(Path(folder) / "model.pth")
         ours = found.converted(CLASSES - 1).model([CLASSES - 1]).eval()
         pixels = foreground = different = ties = 0
+        widest = 0.0
         seen = set[int]()
         for number, (image, _) in enumerate(photographs(given.data, size)):
             if number == given.photographs:
@@ -118,12 +123,14 @@ def main() -> None:
             pixels += wrong.numel()
             foreground += int((expected > 0).sum())
             different += int(wrong.sum())
-            ties += int((wrong & (first - second < TIE)).sum())
+            gap = (first - second) / logits.abs().max()
+            ties += int((wrong & (gap < TIE)).sum())
+            widest = max(widest, float(gap[wrong].max()) if wrong.any() else 0.0)
             seen |= set(expected.unique().tolist())
         print(
             f"{name}: {pixels} pixels of {given.photographs} photographs, "
             f"{foreground / pixels:.0%} of them in a class, {len(seen)} channels seen; "
-            f"{different} pixels differ, {ties} of them ties; "
+            f"{different} pixels differ, {ties} of them ties (widest {widest:.0e}); "
             f"{time.monotonic() - started:.0f} s",
             flush=True,
         )

@@ -82,6 +82,15 @@ def test_edits_change_masks_as_they_say(dkd: Command, balanced: str, place: Path
         assert np.array_equal(less.predict(image).mask, expected)
 
 
+def test_a_checkpoint_in_this_folder_has_the_new_one_beside_it(
+    dkd: Command, balanced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(balanced).parent)
+    result = dkd("classes", "published", "--rename", "red=rose")
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.split()[-1]).resolve().parent == Path(balanced).parent
+
+
 BAD = {
     "unknown": (["--drop", "green"], "class 'green': the model knows blue, red, pink"),
     "twice": (["--drop", "red", "--rename", "red=x"], "class 'red': is named twice"),

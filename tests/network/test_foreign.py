@@ -284,7 +284,7 @@ def test_a_head_of_another_number_of_channels(smps: torch.nn.Module, tmp_path: P
 
 def test_torchvisions_script_saves_what_is_no_tensor(tmp_path: Path) -> None:
     content = {"model": {"a": torch.zeros(1)}, "args": argparse.Namespace(lr=0.1)}
-    message = r"holds a argparse\.Namespace, and nothing.*save content\['model'\] alone"
+    message = r"holds argparse\.Namespace, and nothing.*save content\['model'\] alone"
     with pytest.raises(UserError, match=message):
         foreign.read_state(save(content, tmp_path))
     with pytest.raises(UserError, match=r"Linear, and nothing.*save model\.state_dict\(\) alone"):

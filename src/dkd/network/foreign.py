@@ -323,8 +323,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: no tensors by name in it")
     else:
         raise UserError(
-            f"{path}: neither .safetensors nor a whole zip-format .pth file (not a zip-format "
-            "file); copy it again, or save it anew with torch.save"
+            f"{path}: not a zip-format .pth file, nor .safetensors: cut short, or older; copy "
+            "it again, or save it anew with torch.save"
         )
     for wrapper in ("module.", "_orig_mod.", "model."):
         if all(name.startswith(wrapper) for name in state):

@@ -31,7 +31,7 @@ def read(path: Path, name: str = "") -> Any:
             # torchvision's training script saves its arguments beside the model.
             alone = "content['model']" if kind[1] == "argparse.Namespace" else "model.state_dict()"
             raise UserError(
-                f"{name or path}: not a checkpoint of plain tensors: it holds a {kind[1]}, and "
+                f"{name or path}: not a checkpoint of plain tensors: it holds {kind[1]}, and "
                 "nothing in it was run; in the program that wrote it, or where you trust it with "
                 f"torch.load(..., weights_only=False), save {alone} alone with torch.save"
             ) from None

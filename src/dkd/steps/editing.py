@@ -113,7 +113,8 @@ def publish(
         "scenario": _with_task(old.metadata.get("scenario"), classes),
         "versions": {"dkd": __version__},
     }
-    beside = str(uri).rstrip("/").rpartition("/")[0]
+    folder, slash, _ = uri.rstrip("/").rpartition("/")
+    beside = folder or slash or "."
     target = output or storage.join(beside, digest(identity)[:32])
     with tempfile.TemporaryDirectory(prefix="dkd-classes-") as work:
         parts = checkpoint.write(Path(work), deeplab.rearranged(model, parts_of), description)
