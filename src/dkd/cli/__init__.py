@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": "Score a checkpoint on a data set.",
     "memory": "Choose, look at or edit an exemplar memory.",
     "predict": "Segment images: coloured masks and overlays.",
+    "export": "Write a model as one file for other programs: ONNX, pt2.",
+    "serve": "Serve a model on this machine: a page, curl, gRPC.",
     "report": "Tables and one HTML page from finished runs.",
     "models": "Models with names and versions: list, show, promote, roll back, compare.",
     "runs": "List the runs of an artifact root, or remove one.",

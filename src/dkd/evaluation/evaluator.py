@@ -65,7 +65,7 @@ def evaluated(
             share, speed.evaluation_batch or 1, workers, device, bool(speed.prefetch)
         ):
             features = model.features(prepare_images(batch["image"], model, speed))
-            logits = model.logits(features, (features.shape[-2], features.shape[-1]))
+            logits = model.logits(features)
             indices = batch["index"].tolist()
             records = [share.records[index] for index in indices]
             places = [share.places[index] for index in indices]

@@ -140,7 +140,7 @@ class Segmenter:
         size = (images[0].height, images[0].width)
         inputs = torch.stack([_scaled(image, self._short_side) for image in images])
         features = self._model.features(inputs.to(self._device))
-        logits = self._model.logits(features, (features.shape[-2], features.shape[-1]))
+        logits = self._model.logits(features)
         reading = self._model.reading
         masks = predict(logits, size, reading=reading).cpu().numpy()
         if not probabilities:

@@ -205,10 +205,11 @@ class SegmentationModel(nn.Module):
         features = cast(Tensor, self.aspp(self.backbone(self.normalised(images))))
         return features.to(cast(nn.Conv2d, self.cls[0]).weight.dtype)
 
-    def logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+    def logits(self, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Logits ``N x (1 + K) x H x W`` at ``size`` (H, W), bilinear between the features.
 
-        One of every channel, whatever is merged: the largest is taken where they are read.
+        At the features' own resolution if that is None. One of every channel, whatever is
+        merged: the largest is taken where they are read.
         As they are read (:mod:`dkd.network.prediction`): of a softmax, how much more likely each
         class is than background. Then the likeliest channel is a class where its logit is above
         0, whose sigmoid is above one half.
@@ -216,7 +217,7 @@ class SegmentationModel(nn.Module):
         logits = self._heads(features)
         if self.background_channel:
             logits = logits - logits[:, :1]
-        return upsample(logits, size, self.reading)
+        return logits if size is None else upsample(logits, size, self.reading)
 
     def forward(self, images: Tensor, decomposed: int = 0) -> Output:
         """Everything the losses need, so that a wrapper like DDP sees every use of a parameter.

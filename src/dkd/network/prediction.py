@@ -46,9 +46,17 @@ def likeliest(
         reading: the model's.
     """
     height, width = size or (logits.shape[-2], logits.shape[-1])
-    logit = logits.new_full((len(logits), height, width), -torch.inf)
+    plane = len(logits) * height * width * logits.element_size()
+    return in_turns(logits, size, max(1, most_bytes // plane), reading)
+
+
+def in_turns(
+    logits: Tensor, size: tuple[int, int] | None, classes: int, reading: Reading = USUAL
+) -> Likeliest:
+    """As :func:`likeliest`, with so many classes at a time: nothing here depends on a size."""
+    height, width = size or (logits.shape[-2], logits.shape[-1])
+    logit = logits.new_full((logits.shape[0], height, width), -torch.inf)
     channel = torch.zeros(logit.shape, dtype=torch.uint8, device=logits.device)
-    classes = max(1, most_bytes // (logit.numel() * logit.element_size()))
     for first in range(1, logits.shape[1], classes):
         part = logits[:, first : first + classes]
         highest, place = (part if size is None else upsample(part, size, reading)).max(dim=1)
@@ -84,7 +92,11 @@ def predict(
     Classes whose probabilities both round to 1 are told apart by their logits. Arguments as
     :func:`likeliest` takes them.
     """
-    found = likeliest(logits, size, most_bytes, reading)
+    return read(likeliest(logits, size, most_bytes, reading))
+
+
+def read(found: Likeliest) -> Tensor:
+    """Channel numbers ``N x H x W``, uint8: the likeliest class where it is likely, else 0."""
     return torch.where(found.logit.sigmoid() > 0.5, found.channel, 0)
 
 
@@ -104,5 +116,5 @@ def segment(
         most_bytes: of enlarged logits at a time.
     """
     features = model.features(images)
-    logits = model.logits(features, (features.shape[-2], features.shape[-1]))
+    logits = model.logits(features)
     return predict(logits, size, most_bytes, model.reading)

@@ -1,0 +1,41 @@
+"""The graph of an exported model, before it is written."""
+
+import numpy as np
+import pytest
+import torch
+from small_segmenter import DESCRIPTION, model, segmenter
+
+from dkd.data import transforms
+from dkd.export.graph import Graph, by_matrices, natively
+
+
+@pytest.mark.parametrize(
+    "size", [(33, 50), (64, 64), (17, 90), (200, 301), (47, 61), (12, 16), (3, 200)]
+)
+@pytest.mark.parametrize("kind", ["noise", "smooth"])
+def test_matrices_resize_to_the_same_pixels(size: tuple[int, int], kind: str) -> None:
+    generator = np.random.default_rng(1)
+    pixels = generator.integers(0, 256, (2, 3, 47, 61), dtype=np.uint8)
+    if kind == "smooth":
+        pixels = np.sort(np.sort(pixels, axis=2), axis=3)
+    image = torch.from_numpy(pixels)
+    assert torch.equal(by_matrices(image, *size), natively(image, *size))
+    one = transforms.resize(image[0], *size)
+    assert torch.equal(natively(image, *size)[0], one)
+
+
+def test_an_image_that_shrinks_much_is_resized_to_within_a_level() -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (1, 3, 300, 1300), dtype=np.uint8)
+    image = torch.from_numpy(pixels)
+    found, expected = by_matrices(image, 31, 40).int(), natively(image, 31, 40).int()
+    assert (found - expected).abs().max() <= 1
+    assert (found != expected).float().mean() < 0.001
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (70, 33), (32, 32), (31, 90)])
+def test_masks_are_those_of_the_segmenter(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    side = int(DESCRIPTION["training"]["crop"])  # type: ignore[index]
+    graph = Graph(model(), side, mask=True, half=False, resize=by_matrices).eval()
+    expected = segmenter().predict(pixels).mask
+    assert np.array_equal(graph(torch.from_numpy(pixels)[None])[0].numpy(), expected)
