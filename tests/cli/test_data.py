@@ -143,7 +143,7 @@ def test_view_and_convert_take_folders_and_what_was_packed(tmp_path: Path) -> No
     assert dkd("digits", str(scenes), "--train", "10", "--validation", "5").exit_code == 0
     assert dkd("pack", str(scenes), packed).exit_code == 0
     for source in (str(scenes), packed):
-        plain, page = tmp_path / f"plain-{len(source)}", tmp_path / f"{len(source)}.html"
+        plain, page = tmp_path / f"plain-{Path(source).name}", tmp_path / "labels.html"
         result = dkd("convert", source, str(plain))
         assert result.exit_code == 0, result.output
         assert "10 train, 5 validation, 10 classes" in result.output

@@ -333,9 +333,10 @@ def _opened(
 ) -> "tuple[Dataset, Callable[[Sequence[Record]], Path]]":
     """A data set, and what gives the folder in which records of it lie."""
     from dkd.data import packed
+    from dkd.storage import artifacts
     from dkd.storage.cache import artifact_cache
 
-    if "://" in source or Path(source, packed.INDEX).is_file():
+    if "://" in source or artifacts.find(source) is not None:
         dataset, manifest = packed.open_dataset(source)
     else:
         dataset, manifest = _index(_data(Path(source), **reading)), None
