@@ -20,6 +20,7 @@ ELSEWHERE = {
     "cli/extend.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),
     "cli/kubeflow.py": ("kubeflow/test_client.py", "options of the commands that are tested there"),
     "cli/run.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),
+    "data/making.py": ("data/formats/test_coco.py", "writes the masks that such formats draw"),
     "evaluation/any_dataset.py": ("cli/test_evaluate.py", "all that the command does"),
     "evaluation/stage.py": ("memory/test_exemplars.py", "takes a step with its model"),
     "launching/kubernetes/operators.py": (
@@ -39,6 +40,7 @@ ELSEWHERE = {
 """Modules without a test module of their own: where they are tested, and why there."""
 
 SEVERAL = {
+    "data/formats/test_datumaro.py": "several formats, as another program writes them",
     "methods/test_documented_method.py": "a page of docs/",
 }
 """Test modules that are of no one module: what they are of."""
