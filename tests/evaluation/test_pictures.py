@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dkd.evaluation.pictures import SIDE, _within, jpeg, png
+from dkd.evaluation.pictures import PICTURE_SIDE, _within, jpeg, png
 
 
 def test_a_map_of_channels_is_kept_exactly() -> None:
@@ -25,7 +25,11 @@ def test_a_photograph_is_nearly_kept() -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((100, 50), (100, 50)), ((SIDE * 2, 30), (SIDE, 15)), ((1, SIDE * 10), (1, SIDE))],
+    [
+        ((100, 50), (100, 50)),
+        ((PICTURE_SIDE * 2, 30), (PICTURE_SIDE, 15)),
+        ((1, PICTURE_SIDE * 10), (1, PICTURE_SIDE)),
+    ],
 )
 def test_pictures_are_shrunk_and_never_enlarged(
     size: tuple[int, int], expected: tuple[int, int]

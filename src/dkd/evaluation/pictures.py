@@ -14,7 +14,7 @@ from dkd.network.deeplab import SegmentationModel
 from dkd.network.prediction import segment
 from dkd.steps.step import Step
 
-SIDE = 256
+PICTURE_SIDE = 256
 """Most pixels of a picture's longer side."""
 
 
@@ -67,7 +67,7 @@ def jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _within(height: int, width: int, side: int = SIDE) -> tuple[int, int]:
+def _within(height: int, width: int, side: int = PICTURE_SIDE) -> tuple[int, int]:
     """The size, shrunk if needed so that the longer side is at most ``side`` pixels."""
     scale = min(1.0, side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
