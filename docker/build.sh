@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds both images, pushes them and writes their names by digest to build/images/.
+# Builds the images, pushes them and writes their names by digest to build/images/.
 #
 #     docker/build.sh REGISTRY [argument of the build...]
 #
@@ -16,7 +16,7 @@ if [ "$tool" != docker ]; then
   case $registry in localhost*|127.*) options+=(--tls-verify=false) insecure=(--tls-verify=false) ;; esac
 fi
 mkdir -p build/images
-for image in training launcher; do
+for image in training launcher serving; do
   name=$registry/dkd-$image:$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/dkd/__init__.py)
   $tool build -f docker/$image/Dockerfile -t "$name" "${options[@]}" \
     --build-arg VERSION="${name##*:}" --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IMAGES = ("training", "launcher")
+IMAGES = ("training", "launcher", "serving")
 
 
 @pytest.fixture(params=IMAGES)
@@ -58,6 +58,11 @@ def test_training_has_torch_and_no_cluster_client() -> None:
 def test_launcher_has_the_cluster_client_and_no_torch() -> None:
     assert {"kfp", "kubernetes", "boto3", "numpy"} <= packages("launcher")
     assert not {"torch", "torchvision"} & packages("launcher")
+
+
+def test_serving_has_no_torch_and_no_cluster_client() -> None:
+    assert {"onnxruntime", "fastapi", "grpcio", "boto3"} <= packages("serving")
+    assert not {"torch", "torchvision", "kfp", "kubernetes", "onnx"} & packages("serving")
 
 
 def test_images_and_development_use_the_same_versions(image: str) -> None:

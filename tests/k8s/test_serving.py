@@ -1,0 +1,73 @@
+"""The component that serves a model: it builds, fits the schemas, and is restricted."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_schemas import VERSIONS, check_core, restricted_violations
+
+K8S = Path(__file__).parents[2] / "k8s"
+Object = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
+    """Those of serving, by kind, in an overlay such as an administrator writes."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    folder = tmp_path_factory.mktemp("overlay").resolve()
+    overlay = {
+        "namespace": "street",
+        "resources": [os.path.relpath(K8S / "base", folder)],
+        "components": [os.path.relpath(K8S / "components/serving", folder)],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
+    built = subprocess.run(
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True
+    ).stdout
+    found = [
+        each for each in yaml.safe_load_all(built) if each["metadata"]["name"] == "dkd-serving"
+    ]
+    return {each["kind"]: each for each in found}
+
+
+def test_everything_is_there(objects: dict[str, Object]) -> None:
+    assert set(objects) == {
+        "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_objects_fit_every_kubernetes(objects: dict[str, Object], version: str) -> None:
+    for each in objects.values():
+        check_core(each, version)
+
+
+def test_pods_are_restricted_and_chosen(objects: dict[str, Object]) -> None:
+    template = objects["Deployment"]["spec"]["template"]
+    assert restricted_violations(template["spec"]) == []
+    (container,) = template["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    labels = template["metadata"]["labels"].items()
+    assert objects["Service"]["spec"]["selector"].items() <= labels
+    for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert objects[kind]["spec"][field]["matchLabels"].items() <= labels
+
+
+def test_kserves_variant_has_a_restricted_pod() -> None:
+    service = yaml.safe_load((K8S / "kserve.example.yaml").read_text())
+    assert (service["apiVersion"], service["kind"]) == (
+        "serving.kserve.io/v1beta1",
+        "InferenceService",
+    )
+    predictor = service["spec"]["predictor"]
+    pod = {k: v for k, v in predictor.items() if k not in ("minReplicas", "maxReplicas")}
+    assert restricted_violations(pod) == []
+    for version in VERSIONS:
+        check_core({"apiVersion": "v1", "kind": "Pod", "spec": pod}, version)
