@@ -38,6 +38,17 @@ def test_what_was_forgotten_and_where_it_ends(tmp_path: Path) -> None:
     assert len(first.steps) == 1
 
 
+def test_a_teachers_card_stays_its_own(tmp_path: Path) -> None:
+    result = finished(str(tmp_path), "one", "road", "car")
+    reference = result.steps[-1].checkpoint
+    assert reference is not None
+    before = cards.read(reference.uri, ".md")
+    found = result.steps[-1].model_copy(update={"origin": "found"})
+    cards.write(result.model_copy(update={"scenario": "another", "steps": (found,)}))
+    assert cards.read(reference.uri, ".md") == before
+    assert "learned in 2 steps" in before.decode()
+
+
 def test_names_from_outside_are_only_text(tmp_path: Path) -> None:
     nasty = "<script>|*x*"
     result = finished(str(tmp_path), "one", nasty)

@@ -55,6 +55,7 @@ class Card:
 
     title: str
     method: str
+    count: int
     facts: tuple[tuple[str, str], ...]
     rows: tuple[CardRow, ...]
     means: tuple[str, ...]
@@ -83,6 +84,7 @@ def card(result: RunResult, index: int = -1) -> Card:
     return Card(
         title=f"{result.scenario}, step {step.step}" if step.step else result.scenario,
         method=result.method,
+        count=1 if result.is_joint else step.step + 1,
         facts=tuple(_facts(result, step)),
         rows=rows,
         means=tuple(_means(step)),
@@ -113,19 +115,25 @@ def rendered(what: Card) -> dict[str, bytes]:
 
 
 def write(result: RunResult) -> None:
-    """Puts the card of each model of a run beside it; of models that learned here, or were found.
-
-    The teacher of an extension, which learned from other data, keeps its own card.
+    """Puts the card of each model that the run trained beside it, and of those it found that have
+    none. The teacher of an extension keeps its own.
 
     Raises:
         UserError: storage failed.
     """
-    learned = [i for i, step in enumerate(result.steps) if step.checkpoint and not step.elsewhere]
-    for index in learned:
-        checkpoint = result.steps[index].checkpoint
-        assert checkpoint is not None
+    for index, step in enumerate(result.steps):
+        checkpoint = step.checkpoint
+        if checkpoint is None or not (step.origin == "trained" or _lacks_card(step, index)):
+            continue
         for name, content in rendered(card(result, index)).items():
             storage.write_bytes(storage.join(checkpoint.uri, name), content)
+
+
+def _lacks_card(step: StepResult, index: int) -> bool:
+    """Whether a model that was found has no card, and the result knows all its steps."""
+    if step.checkpoint is None or step.elsewhere or step.step != index:
+        return False
+    return not storage.exists(storage.join(step.checkpoint.uri, "card.md"))
 
 
 def read(checkpoint: str, suffix: str) -> bytes:
