@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint lock bench clean pipelines
+.PHONY: help setup demo test test-cluster test-kfp lint lock bench clean pipelines
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ REGISTRY ?= localhost:5000
 test-cluster: $(READY) ## Tests on the cluster of KUBECONFIG, with images pushed to REGISTRY
 	@$(BIN)/kubectl version >/dev/null 2>&1 || { echo "skipped: KUBECONFIG names no cluster that answers"; exit 0; }; \
 	docker/build.sh $(REGISTRY) $(BUILD_ARGUMENTS) && DKD_TEST_IMAGES=build/images $(BIN)/pytest -v -rs tests/cluster $(ONLY)
+
+test-kfp: $(READY) ## Tests on the Kubeflow Pipelines of DKD_KFP_ENDPOINT, with the images that test-cluster pushed
+	DKD_TEST_IMAGES=build/images $(BIN)/pytest -v -rs tests/kfp $(ONLY)
 
 bench: $(READY) ## Every figure of speed beside its baseline, in build/bench.json too (about 10 minutes)
 	$(BIN)/python -m benchmarks

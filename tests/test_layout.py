@@ -13,8 +13,8 @@ import pytest
 REPO = Path(__file__).parents[1]
 SRC, TESTS = REPO / "src" / "dkd", REPO / "tests"
 FEW_LINES = 40
-SUITES = ("benchmarks", "cluster", "docker", "k8s", "pipelines")
-"""Folders of tests of what lies outside ``src``; cluster needs one, the others name a folder."""
+SUITES = ("benchmarks", "cluster", "docker", "k8s", "kfp", "pipelines")
+"""Folders of tests of what lies outside ``src``: each names a folder there, or what it needs."""
 
 ELSEWHERE = {
     "cli/extend.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),

@@ -185,5 +185,7 @@ def fixed_variables(*, keys: bool) -> list[Object]:
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
         "DKD_TERMINATION_LOG": "/dev/termination-log",
         **({"DKD_S3_CREDENTIALS_DIR": KEYS} if keys else {}),
+        # PyTorch warns of names of pods that no name server knows, in every job.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
     return [{"name": name, "value": value} for name, value in values.items()]

@@ -1,0 +1,76 @@
+"""A Kubeflow Pipelines to run on: whatever ``DKD_KFP_ENDPOINT`` names, and the S3 store that its
+pods and this machine reach (``AWS_ENDPOINT_URL_S3`` and keys, as this machine reaches it).
+"""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from commands import dkd
+
+from dkd.scenario.parsing import dump
+from dkd.scenario.schema import parse
+
+NEEDED = ("DKD_KFP_ENDPOINT", "DKD_TEST_IMAGES", "AWS_ENDPOINT_URL_S3")
+BUCKET = "mlpipeline"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(1800))
+            if missing:
+                why = f"no Kubeflow Pipelines: {', '.join(missing)} not set; see `make test-kfp`"
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def image(name: str) -> str:
+    return (Path(os.environ["DKD_TEST_IMAGES"]) / name).read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def prefix() -> str:
+    """A fresh prefix in the store, and the beginning of this session's runs' names."""
+    return f"dkd-kfp-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def pipeline(prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of three steps with a memory, each a TrainJob of two nodes, compiled to a file."""
+    folder = tmp_path_factory.mktemp("kfp")
+    dkd("data", "digits", str(folder / "scenes"), "--train", "160", "--validation", "40")
+    uri = f"s3://{BUCKET}/{prefix}/digits"
+    dkd("data", "pack", str(folder / "scenes"), uri, "--format", "folder")
+    document = {
+        "name": "kfp-suite",
+        "data": {"format": "packed", "root": uri},
+        "task": [["zero", "one", "two", "three"], ["four", "five"], ["six", "seven"]],
+        "memory_size": 12,
+        "network": {"backbone": "demo", "aspp_channels": 16},
+        "training": {
+            "epochs": {"first": 2, "later": 2},
+            "batch_size": 8,
+            "crop": 64,
+            "lr": {"first": 0.015, "later": 0.0006},
+            "precision": "fp32",
+            "loader_workers": 1,
+            "save_interval": 5,
+        },
+        "launch": {
+            "backend": "trainjob",
+            "image": image("training"),
+            "nodes": 2,
+            "cpu": "100m",
+            "memory": "3Gi",
+            "shared_memory": "256Mi",
+        },
+    }
+    scenario = folder / "scenario.yaml"
+    scenario.write_text(dump(parse(document, source="tests/kfp")))
+    file = folder / "pipeline.yaml"
+    root = f"s3://{BUCKET}/{prefix}/root"
+    images = ("--launcher-image", image("launcher"))
+    dkd("compile", str(scenario), "--root", root, *images, "-o", str(file))
+    return file
