@@ -20,9 +20,12 @@ ELSEWHERE = {
     "cli/extend.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),
     "cli/kubeflow.py": ("kubeflow/test_client.py", "options of the commands that are tested there"),
     "cli/run.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),
+    "cli/export.py": ("export/test_export.py", "all that the command does"),
+    "cli/serve.py": ("serving/test_server.py", "starts the same server"),
     "data/making.py": ("data/formats/test_coco.py", "writes the masks that such formats draw"),
     "evaluation/any_dataset.py": ("cli/test_evaluate.py", "all that the command does"),
     "evaluation/stage.py": ("memory/test_exemplars.py", "takes a step with its model"),
+    "export/files.py": ("export/test_export.py", "writes and runs every file"),
     "launching/kubernetes/operators.py": (
         "launching/kubernetes/test_cluster.py",
         "an interface: each test there runs with both operators",
@@ -35,6 +38,10 @@ ELSEWHERE = {
     "methods/plop.py": ("methods/test_mib.py", "trains the same small steps as MiB"),
     "network/layer_normalised.py": ("network/test_backbones.py", "every backbone is tested there"),
     "scenario/backbones.py": ("network/test_backbones.py", "a table of those backbones"),
+    "serving/__main__.py": ("serving/test_server.py", "is started there"),
+    "serving/model.py": ("serving/test_rest.py", "every request asks it"),
+    "serving/open_inference_pb2.py": ("serving/test_grpc_service.py", "made from the protocol"),
+    "serving/service.py": ("serving/test_rest.py", "every request passes it"),
     "steps/importing.py": ("cli/test_import_.py", "all that the command does"),
 }
 """Modules without a test module of their own: where they are tested, and why there."""

@@ -16,11 +16,11 @@ KEY = "dkd"
 FORMAT = 1
 INPUT = "image"
 Gives = Literal["mask", "logits"]
-Precision = Literal["fp32", "fp16"]
+ExportPrecision = Literal["fp32", "fp16"]
 
 
 @dataclass(frozen=True)
-class Class:
+class MaskValue:
     """A value of the mask.
 
     Attributes:
@@ -57,13 +57,13 @@ class Description:
     """
 
     gives: Gives
-    classes: tuple[Class, ...]
+    classes: tuple[MaskValue, ...]
     dataset: str
     checkpoint: str
     short_side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    precision: Precision
+    precision: ExportPrecision
     stride: int
     align_corners: bool = False
 
@@ -108,7 +108,7 @@ def describe(
     short_side: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    precision: Precision,
+    precision: ExportPrecision,
     stride: int,
     align_corners: bool = False,
 ) -> Description:
@@ -116,9 +116,9 @@ def describe(
     names = [name for each in steps for name in each]
     learned = [number for number, each in enumerate(steps) for _ in each]
     colours = palette(names, dataset)
-    classes = [Class(0, BACKGROUND_NAME, None, colours[0])]
+    classes = [MaskValue(0, BACKGROUND_NAME, None, colours[0])]
     for value, (name, step) in enumerate(zip(names, learned, strict=True), start=1):
-        classes.append(Class(value, name, step, colours[value]))
+        classes.append(MaskValue(value, name, step, colours[value]))
     return Description(
         gives,
         tuple(classes),
@@ -150,7 +150,7 @@ def from_json(text: str, source: str) -> Description:
         if document["gives"] not in ("mask", "logits"):
             raise ValueError(f"gives {document['gives']!r}")
         classes = tuple(
-            Class(int(each["value"]), str(each["name"]), each["step"], _colour(each["colour"]))
+            MaskValue(int(each["value"]), str(each["name"]), each["step"], _colour(each["colour"]))
             for each in document["classes"]
         )
         if [each.value for each in classes] != list(range(len(classes))) or len(classes) < 2:

@@ -22,22 +22,22 @@ from dkd.data.images import read_image
 from dkd.errors import UserError
 from dkd.evaluation.segmenter import Segmenter
 from dkd.export import files
-from dkd.export.description import Description, Gives, Precision, describe
+from dkd.export.description import Description, ExportPrecision, Gives, describe
 from dkd.export.graph import Graph, by_matrices, natively
 from dkd.network.checkpoint import Fetched
 from dkd.network.deeplab import Reading, SegmentationModel
 from dkd.network.folding import fold_teacher
 from dkd.network.prediction import predict
 
-Format = Literal["onnx", "pt2"]
-LEAST_EQUAL: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.99}
+ExportFormat = Literal["onnx", "pt2"]
+LEAST_EQUAL: dict[ExportPrecision, float] = {"fp32": 0.9999, "fp16": 0.99}
 """Share of pixels in which masks must be equal."""
 
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """A photograph segmented by the checkpoint and by what was exported.
 
     Attributes:
@@ -76,7 +76,7 @@ class Exported:
     sha256: str
     size: int
     description: Description
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Agreement, ...]
 
     @property
     def equal(self) -> float:
@@ -95,10 +95,10 @@ def export(
     checkpoint: Fetched,
     target: str,
     *,
-    form: Format,
+    form: ExportFormat,
     photographs: Sequence[Path],
     gives: Gives = "mask",
-    precision: Precision = "fp32",
+    precision: ExportPrecision = "fp32",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Exported:
     """Writes a model as one file, unless it does not do what the checkpoint does.
@@ -172,7 +172,9 @@ def bundled_photographs() -> tuple[Path, ...]:
     return tuple(folder / name for name in ("china.jpg", "flower.jpg"))
 
 
-def _write(model: SegmentationModel, description: Description, form: Format, path: Path) -> None:
+def _write(
+    model: SegmentationModel, description: Description, form: ExportFormat, path: Path
+) -> None:
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     fold_teacher(folded)
     for module in folded.modules():
@@ -188,7 +190,7 @@ def _write(model: SegmentationModel, description: Description, form: Format, pat
     (files.write_onnx if form == "onnx" else files.write_pt2)(graph, description, path)
 
 
-def _description(checkpoint: Fetched, gives: Gives, precision: Precision) -> Description:
+def _description(checkpoint: Fetched, gives: Gives, precision: ExportPrecision) -> Description:
     said = checkpoint.description
     network = checkpoint.model.network
     mean, std = network.normalisation
@@ -209,10 +211,10 @@ def _description(checkpoint: Fetched, gives: Gives, precision: Precision) -> Des
 def compare(
     checkpoint: Fetched,
     description: Description,
-    form: Format,
+    form: ExportFormat,
     path: Path,
     pictures: Sequence[tuple[str, Image.Image]],
-) -> list[Comparison]:
+) -> list[Agreement]:
     """Segments photographs with both, on one thread.
 
     Args:
@@ -233,7 +235,7 @@ def compare(
             expected, seconds = _timed(partial(_mask, segmenter, pixels))
             mask, exported = _timed(partial(mask_of, run, description, pixels))
             differ = int((expected != mask).sum())
-            found.append(Comparison(name, picture.size, differ, seconds, exported))
+            found.append(Agreement(name, picture.size, differ, seconds, exported))
         return found
     finally:
         torch.set_num_threads(before)
@@ -244,7 +246,7 @@ def _mask(segmenter: Segmenter, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np
 
 
 def mask_of(
-    run: files.Run, description: Description, pixels: npt.NDArray[np.uint8]
+    run: files.Running, description: Description, pixels: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
     """The mask H x W of an image H x W x 3, also where the exported model gives logits."""
     if description.gives == "mask":

@@ -22,7 +22,7 @@ OPSET = 18
 EXTRA = f"{KEY}.json"
 _DIMENSIONS = ("batch", "height", "width")
 
-Run = Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]
+Running = Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]
 
 
 def write_onnx(graph: Graph, description: Description, path: Path) -> None:
@@ -58,7 +58,7 @@ def write_pt2(graph: Graph, description: Description, path: Path) -> None:
         torch.export.save(_program(graph), path, extra_files={EXTRA: description.to_json()})
 
 
-def run_onnx(path: Path, threads: int) -> Run:
+def run_onnx(path: Path, threads: int) -> Running:
     """An ONNX file on ONNX Runtime's CPU.
 
     Raises:
@@ -80,7 +80,7 @@ def run_onnx(path: Path, threads: int) -> Run:
     return run
 
 
-def run_pt2(path: Path, threads: int) -> Run:
+def run_pt2(path: Path, threads: int) -> Running:
     """Likewise a program of ``torch.export``, in PyTorch."""
     torch.set_num_threads(threads)
     with _quietly():

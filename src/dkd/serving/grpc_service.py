@@ -11,7 +11,7 @@ import numpy as np
 from dkd import __version__
 from dkd.export.description import INPUT
 from dkd.serving import open_inference_pb2
-from dkd.serving.model import Pixels, Refused, tensor_of
+from dkd.serving.model import Pixels, RequestRefused, tensor_of
 from dkd.serving.service import Service
 
 messages: Any = open_inference_pb2
@@ -24,7 +24,7 @@ _CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-Method = Callable[[Service, Any], Awaitable[Any]]
+Procedure = Callable[[Service, Any], Awaitable[Any]]
 
 
 def server(service: Service, address: str) -> tuple[Any, int]:
@@ -45,14 +45,14 @@ def server(service: Service, address: str) -> tuple[Any, int]:
     return made, made.add_insecure_port(address)
 
 
-def _handler(service: Service, name: str, method: Method) -> Any:
+def _handler(service: Service, name: str, method: Procedure) -> Any:
     async def answer(request: Any, context: Any) -> Any:
         started, status = time.perf_counter(), "INTERNAL"
         try:
             response = await method(service, request)
             status = "OK"
             return response
-        except Refused as refused:
+        except RequestRefused as refused:
             code = _CODES[refused.status]
             status = code.name
             return await context.abort(code, refused.message)
@@ -97,11 +97,11 @@ async def _model(service: Service, request: Any) -> Any:
 async def _infer(service: Service, request: Any) -> Any:
     service.require(request.model_name, request.model_version)
     if unknown := [each.name for each in request.outputs if each.name != "mask"]:
-        raise Refused(400, f"output {json.dumps(unknown[0])}; there is 'mask' alone")
+        raise RequestRefused(400, f"output {json.dumps(unknown[0])}; there is 'mask' alone")
 
     def work() -> Pixels:
         if len(request.inputs) != 1:
-            raise Refused(400, f"{len(request.inputs)} inputs; give one, {INPUT!r}")
+            raise RequestRefused(400, f"{len(request.inputs)} inputs; give one, {INPUT!r}")
         (tensor,) = request.inputs
         raw = request.raw_input_contents
         values = raw[0] if len(raw) == 1 else np.array(tensor.contents.uint_contents, np.int64)
@@ -123,7 +123,7 @@ async def _infer(service: Service, request: Any) -> Any:
     )
 
 
-_METHODS: dict[str, Method] = {
+_METHODS: dict[str, Procedure] = {
     "ServerLive": _live,
     "ServerReady": _ready,
     "ModelReady": _model_ready,

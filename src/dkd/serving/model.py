@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
-class Refused(Exception):  # noqa: N818 - read as a sentence where it is raised
+class RequestRefused(Exception):  # noqa: N818 - read as a sentence where it is raised
     """A request that is not served: an HTTP status and one line for whoever sent it."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -28,7 +28,7 @@ class Refused(Exception):  # noqa: N818 - read as a sentence where it is raised
         self.status, self.message = status, message
 
 
-class Model:
+class ExportedModel:
     """An exported model in ONNX Runtime.
 
     Args:
@@ -70,20 +70,20 @@ class Model:
         return masks
 
 
-def load(uri: str, sha256: str | None, threads: int) -> Model:
+def load(uri: str, sha256: str | None, threads: int) -> ExportedModel:
     """The model at a URI, verified, downloaded once per machine.
 
     Args:
         uri: of the file.
         sha256: what its digest must be; None takes what is there.
-        threads: as for :class:`Model`.
+        threads: as for :class:`ExportedModel`.
 
     Raises:
-        UserError: nothing is there, or it has another digest, or as :class:`Model`.
+        UserError: nothing is there, or it has another digest, or as :class:`ExportedModel`.
     """
     kept = None if sha256 is None else artifact_cache() / "models" / sha256
     if kept is not None and kept.is_file() and storage.file_sha256(kept) == sha256:
-        return Model(kept.read_bytes(), uri, threads)
+        return ExportedModel(kept.read_bytes(), uri, threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         storage.download(uri, path, sha256=sha256)
@@ -91,28 +91,28 @@ def load(uri: str, sha256: str | None, threads: int) -> Model:
     if kept is not None:
         with placed(kept, durable=False) as partial:
             partial.write_bytes(data)
-    return Model(data, uri, threads)
+    return ExportedModel(data, uri, threads)
 
 
 def pixels_of(data: bytes, most_pixels: int) -> Pixels:
     """An image file as RGB ``H x W x 3``, upright. Its size is known before it is decoded.
 
     Raises:
-        Refused: it is no JPEG or PNG file (415), too large (413), or damaged (400).
+        RequestRefused: it is no JPEG or PNG file (415), too large (413), or damaged (400).
     """
     name = Path("image")
     if not data.startswith(_SIGNATURES):
-        raise Refused(415, "not a JPEG or PNG file; send one")
+        raise RequestRefused(415, "not a JPEG or PNG file; send one")
     try:
         width, height = open_image(data, name).size
     except UserError as error:
-        raise Refused(413 if "megapixels" in str(error) else 400, str(error)) from None
+        raise RequestRefused(413 if "megapixels" in str(error) else 400, str(error)) from None
     if width * height > most_pixels:
-        raise Refused(413, f"{width}x{height} pixels; at most {most_pixels} are served")
+        raise RequestRefused(413, f"{width}x{height} pixels; at most {most_pixels} are served")
     try:
         return np.asarray(decode_image(data, name))
     except UserError as error:
-        raise Refused(400, str(error)) from None
+        raise RequestRefused(400, str(error)) from None
 
 
 def tensor_of(name: Any, datatype: Any, shape: Any, values: Any, most_pixels: int) -> Pixels:
@@ -126,18 +126,20 @@ def tensor_of(name: Any, datatype: Any, shape: Any, values: Any, most_pixels: in
         most_pixels: of all images together.
 
     Raises:
-        Refused: it is not what the model takes (400), or too large (413).
+        RequestRefused: it is not what the model takes (400), or too large (413).
     """
     if name != INPUT or datatype != "UINT8":
-        raise Refused(400, f"input {name!r} of {datatype!r}; give {INPUT!r} of 'UINT8'")
+        raise RequestRefused(400, f"input {name!r} of {datatype!r}; give {INPUT!r} of 'UINT8'")
     sides = list(shape) if isinstance(shape, list | tuple) else []
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
     if len(sides) != 4 or not whole or sides[3] != 3 or min(sides) < 1:
-        raise Refused(400, f"shape {sides}; give [images, height, width, 3]")
+        raise RequestRefused(400, f"shape {sides}; give [images, height, width, 3]")
     pixels = sides[0] * sides[1] * sides[2]
     long, short = max(sides[1:3]), min(sides[1:3])
     if pixels > most_pixels or long > 100 * short:
-        raise Refused(413, f"shape {sides}; at most {most_pixels} pixels are served, 100 by 1")
+        raise RequestRefused(
+            413, f"shape {sides}; at most {most_pixels} pixels are served, 100 by 1"
+        )
     if isinstance(values, bytes):
         flat = np.frombuffer(values, np.uint8)
     else:
@@ -147,7 +149,9 @@ def tensor_of(name: Any, datatype: Any, shape: Any, values: Any, most_pixels: in
                 raise ValueError
             flat = numbers.reshape(-1).astype(np.uint8)
         except (ValueError, TypeError, OverflowError):
-            raise Refused(400, f"data of {INPUT!r}: give whole numbers from 0 to 255") from None
+            raise RequestRefused(
+                400, f"data of {INPUT!r}: give whole numbers from 0 to 255"
+            ) from None
     if flat.size != pixels * 3:
-        raise Refused(400, f"data of {INPUT!r}: {flat.size} values for shape {sides}")
+        raise RequestRefused(400, f"data of {INPUT!r}: {flat.size} values for shape {sides}")
     return flat.reshape(sides)

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from dkd import __version__
 from dkd.evaluation.colouring import indexed
 from dkd.export.description import INPUT
-from dkd.serving.model import Pixels, Refused, pixels_of, tensor_of
+from dkd.serving.model import Pixels, RequestRefused, pixels_of, tensor_of
 from dkd.serving.service import Service
 
 
@@ -28,8 +28,8 @@ def application(service: Service) -> FastAPI:
     app = FastAPI(title="dkd", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     model = "/v2/models/{name}"
 
-    @app.exception_handler(Refused)
-    async def _refused(_: Request, error: Refused) -> JSONResponse:
+    @app.exception_handler(RequestRefused)
+    async def _refused(_: Request, error: RequestRefused) -> JSONResponse:
         headers = {"Retry-After": "1"} if error.status == 503 else None
         return JSONResponse({"error": error.message}, error.status, headers)
 
@@ -107,7 +107,7 @@ async def _noted(
         response = await answer(service, request)
         status = str(response.status_code)
         return response
-    except Refused as refused:
+    except RequestRefused as refused:
         status = str(refused.status)
         raise
     finally:
@@ -139,14 +139,14 @@ def _read_request(body: bytes, most_pixels: int) -> tuple[Pixels, bool, dict[str
         wanted = [each["name"] for each in document.get("outputs", [{"name": "mask"}])]
         own = {"id": str(document["id"])} if "id" in document else {}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Refused(
+        raise RequestRefused(
             400,
             "not an inference request; send JSON with one input: "
             '{"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, H, W, 3], '
             '"data": [...]}]}',
         ) from None
     if unknown := [each for each in wanted if each != "mask"]:
-        raise Refused(400, f"output {unknown[0]!r}; there is 'mask' alone")
+        raise RequestRefused(400, f"output {unknown[0]!r}; there is 'mask' alone")
     return tensor_of(name, datatype, shape, values, most_pixels), bool(wanted), own
 
 
@@ -168,7 +168,7 @@ def _wanted(request: Request) -> str:
     accepted = request.headers.get("accept", "")
     kind = given or ("json" if "application/json" in accepted else "png")
     if kind not in ("png", "json"):
-        raise Refused(400, f"format={kind!r}; ask for png or json")
+        raise RequestRefused(400, f"format={kind!r}; ask for png or json")
     return kind
 
 
@@ -203,19 +203,21 @@ async def _body(request: Request, most: int) -> bytes:
     """The request's body; no more of it is read than is accepted.
 
     Raises:
-        Refused: it is too large (413) or empty (400).
+        RequestRefused: it is too large (413) or empty (400).
     """
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > most:
-        raise Refused(413, f"{told} bytes; at most {most} are accepted")
+        raise RequestRefused(413, f"{told} bytes; at most {most} are accepted")
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise Refused(413, f"more than {most} bytes; no more are accepted")
+            raise RequestRefused(413, f"more than {most} bytes; no more are accepted")
         parts.append(part)
     if not size:
-        raise Refused(400, "an empty body; send an image: curl --data-binary @photograph.jpg")
+        raise RequestRefused(
+            400, "an empty body; send an image: curl --data-binary @photograph.jpg"
+        )
     return b"".join(parts)
 
 
@@ -223,7 +225,7 @@ def _file_in(body: bytes, content_type: str) -> bytes:
     """The image of a form's first file, or the body itself.
 
     Raises:
-        Refused: the form cannot be read, or holds no file (400).
+        RequestRefused: the form cannot be read, or holds no file (400).
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
@@ -242,7 +244,9 @@ def _file_in(body: bytes, content_type: str) -> bytes:
         parser.write(body)
         parser.finalize()
     except FormParserError:
-        raise Refused(400, "a form that cannot be read; curl -F image=@photograph.jpg") from None
+        raise RequestRefused(
+            400, "a form that cannot be read; curl -F image=@photograph.jpg"
+        ) from None
     if not found:
-        raise Refused(400, "a form without a file; curl -F image=@photograph.jpg")
+        raise RequestRefused(400, "a form without a file; curl -F image=@photograph.jpg")
     return found[0]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import prometheus_client as prometheus
 
 from dkd import __version__
-from dkd.serving.model import Model, Refused
+from dkd.serving.model import ExportedModel, RequestRefused
 
 T = TypeVar("T")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -46,7 +46,7 @@ class Service:
         draining: the server is going: it is not ready, and finishes what it has.
     """
 
-    def __init__(self, model: Model, name: str, limits: Limits) -> None:
+    def __init__(self, model: ExportedModel, name: str, limits: Limits) -> None:
         self.model, self.name, self.limits = model, name, limits
         self.draining = False
         self._pool = ThreadPoolExecutor(limits.at_once, "model")
@@ -83,20 +83,20 @@ class Service:
         """Checks that it is this model which is asked for.
 
         Raises:
-            Refused: it is another one (404).
+            RequestRefused: it is another one (404).
         """
         if name != self.name or version not in ("", self.version):
             asked = f"{name} {version}".strip()
-            raise Refused(404, f"no model {asked!r} here, only {self.name!r} {self.version}")
+            raise RequestRefused(404, f"no model {asked!r} here, only {self.name!r} {self.version}")
 
     async def work(self, job: Callable[[], T]) -> T:
         """Does what is to be computed in its turn, on a thread.
 
         Raises:
-            Refused: too many wait already (503).
+            RequestRefused: too many wait already (503).
         """
         if self._inside >= self.limits.at_once + self.limits.waiting:
-            raise Refused(503, f"{self._inside} requests are waiting; try again in a second")
+            raise RequestRefused(503, f"{self._inside} requests are waiting; try again in a second")
         self._inside += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, job)
