@@ -200,13 +200,21 @@ def _shown(service: Service, mask: Pixels, kind: str) -> Response:
 
 
 async def _body(request: Request, most: int) -> bytes:
-    """The request's body; no more of it is read than is accepted.
+    """The request's body; no more of it is kept than is accepted.
+
+    Of one that is somewhat too large the rest is read and dropped: a client that still sends
+    would see its connection end, and not the answer.
 
     Raises:
         RequestRefused: it is too large (413) or empty (400).
     """
     told = request.headers.get("content-length", "")
     if told.isdigit() and int(told) > most:
+        dropped = 0
+        async for part in request.stream():
+            dropped += len(part)
+            if dropped > 4 * most:
+                break
         raise RequestRefused(413, f"{told} bytes; at most {most} are accepted")
     parts, size = [], 0
     async for part in request.stream():
