@@ -82,6 +82,40 @@ def test_an_order_can_be_taken_up_anywhere(n: int, per_rank: int, world: int, st
     assert first == list(batches.iterations((epoch + 1) * batches.per_epoch, start))
 
 
+@given(
+    n=st.integers(1, 30),
+    exemplars=st.integers(1, 30),
+    size=st.integers(2, 12),
+    share=st.floats(0.01, 0.99),
+)
+def test_exemplars_have_their_share_of_every_batch(
+    n: int, exemplars: int, size: int, share: float
+) -> None:
+    order = StepBatches(n, size, 3, exemplars=exemplars, share=share)
+    drawn = min(max(1, round(share * size)), size - 1)
+    assert order.per_epoch == max(1, n // (size - drawn))
+    own, kept = list[int](), list[int]()
+    for number, batch in enumerate(order.batches(2)):
+        images = [d.image for d in batch]
+        assert [d.position for d in batch] == [number * size + k for k in range(size)]
+        assert all(image < n for image in images[:-drawn])
+        assert all(n <= image < n + exemplars for image in images[-drawn:])
+        own, kept = own + images[:-drawn], kept + images[-drawn:]
+    plain = [d.image for batch in StepBatches(n, size - drawn, 3).batches(2) for d in batch]
+    assert own == plain
+    times = np.bincount(np.array(kept) - n, minlength=exemplars)
+    assert times.max() - times.min() <= 1
+    halves = [StepBatches(n, 2 * size, 3, r, 2, exemplars, share).batches(2) for r in range(2)]
+    whole = StepBatches(n, 2 * size, 3, exemplars=exemplars, share=share).batches(2)
+    for together, *parts in zip(whole, *halves, strict=True):
+        assert [d for pair in zip(*parts, strict=True) for d in pair] == together
+
+
+def test_a_share_of_no_exemplars_is_nothing() -> None:
+    plain, shared = StepBatches(20, 6, 1), StepBatches(20, 6, 1, share=0.5)
+    assert list(plain.batches(1)) == list(shared.batches(1))
+
+
 def test_epochs_and_seeds_differ() -> None:
     orders = {
         tuple(d.image for d in next(StepBatches(50, 50, seed).batches(epoch)))
@@ -99,6 +133,8 @@ def test_order_is_uniform() -> None:
 def test_batches_that_cannot_be() -> None:
     with pytest.raises(UserError, match=r"training\.batch_size: 6 images .* 4 ranks"):
         StepBatches(20, 6, 1, 0, 4)
+    with pytest.raises(UserError, match=r"memory_share: a batch of 1 image cannot be shared"):
+        StepBatches(20, 1, 1, exemplars=3, share=0.5)
     with pytest.raises(UserError, match="no training image"):
         StepBatches(0, 6, 1)
 

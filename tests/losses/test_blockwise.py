@@ -147,12 +147,14 @@ def by_definition(
     label: Tensor,
     weights: LossWeights,
     covered: Tensor,
-    pos_weight: float,
+    pos_weight: float | Tensor,
     void_is_negative: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The definition as loops over classes and images, targets written out; slow and plain."""
     x = upsample(student.logits, label.shape[-2:])
     valid = torch.ones_like(label, dtype=torch.bool) if void_is_negative else label != VOID
+
+    positive = torch.ones(x.shape[1]) * pos_weight
 
     def mean(values: list[Tensor]) -> Tensor:
         together = torch.cat([v.flatten() for v in values]) if values else x.new_zeros(0)
@@ -165,7 +167,7 @@ def by_definition(
         "mbce": sum(
             mean(
                 [
-                    bce(x[n, k], (label[n] == k).to(x), pos_weight)[valid[n]]
+                    bce(x[n, k], (label[n] == k).to(x), positive[k])[valid[n]]
                     for n in range(len(x))
                     if covered[n, k - 1]
                 ]
@@ -212,7 +214,7 @@ def agree(
     weights: LossWeights,
     covers: range,
     covered: Tensor | None,
-    pos_weight: float,
+    pos_weight: float | Tensor,
     void_is_negative: bool,
 ) -> None:
     """Asserts that both forms' values and all gradients are those of :func:`by_definition`."""
@@ -281,7 +283,7 @@ def test_any_case_is_as_defined(data: st.DataObject) -> None:
         weights,
         draw(st.sampled_from([range(1 + old, 1 + classes), range(1, 1 + classes)])),
         covered,
-        draw(st.sampled_from([1.0, 35.0])),
+        draw(st.sampled_from([1.0, 35.0, torch.linspace(0.5, 9, 1 + classes)])),
         draw(st.booleans()),
     )
 

@@ -59,13 +59,13 @@ def test_values_and_gradient_are_those_of_blocks(
     agree(student, teacher, labels(2, 5, size[1], torch.uint8), void_is_negative=void_is_negative)
 
 
-@pytest.mark.parametrize("pos_weight", [1.0, 35.0])
+@pytest.mark.parametrize("pos_weight", [1.0, 35.0, torch.linspace(0.5, 9, 6, device=DEVICE)])
 @pytest.mark.parametrize(
     "weights",
     [FULL, replace(FULL, kd=0), replace(FULL, ac=0), replace(FULL, mbce=0)],
     ids=["all", "no kd", "no ac", "no mbce"],
 )
-def test_every_term_alone_and_together(weights: LossWeights, pos_weight: float) -> None:
+def test_every_term_alone_and_together(weights: LossWeights, pos_weight: float | Tensor) -> None:
     student, teacher = outputs(2, 5, 3, (3, 3))
     label = labels(2, 5, (12, 12), torch.uint8)
     agree(student, teacher, label, weights=weights, pos_weight=pos_weight)

@@ -1,9 +1,13 @@
 """What DKD and its two bounds optimise, against the released program's settings."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from learning import learn
 from step_runs import scenario
 
+from dkd.errors import UserError
 from dkd.methods import METHODS, Method
 from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
@@ -22,16 +26,18 @@ def later() -> SegmentationModel:
     return student
 
 
-def method(name: str, student: SegmentationModel, step: int) -> Method:
-    given = scenario(**{"training.lr.first": 0.1, "training.lr.later": 0.01})
+def method(name: str, student: SegmentationModel, step: int, **values: object) -> Method:
+    given = scenario(**{"training.lr.first": 0.1, "training.lr.later": 0.01, **values})
     speed = decided(given.speed, gpu=False)
     told = Circumstances(given, step, False, speed, lambda tensor: tensor, lambda value: [value])
     return METHODS[name](student, first() if step else None, told)
 
 
-def settings(name: str, model: SegmentationModel, step: int) -> dict[str, tuple[float, float]]:
+def settings(
+    name: str, model: SegmentationModel, step: int, **values: object
+) -> dict[str, tuple[float, float]]:
     """Rate and weight decay by parameter name."""
-    made = method(name, model, step)
+    made = method(name, model, step, **values)
     training = made.given.scenario.training
     optimiser = optimisers.optimiser(made.groups(), training, step)
     optimisers.set_rates(optimiser, training, step, iteration=0, total=10)
@@ -86,3 +92,73 @@ def test_step_0_has_the_weights_of_what_it_learns() -> None:
         assert weights == {"mbce": 1.0, "kd": 0.0, "dkd_pos": 0.0, "dkd_neg": 0.0, "ac": 0.5}
     later = METHODS["dkd"].weights_at(1, {"kd": 3, "ac": 0.5})
     assert later == {"mbce": 1.0, "kd": 3.0, "dkd_pos": 5.0, "dkd_neg": 5.0, "ac": 0.5}
+
+
+@pytest.mark.parametrize("name", ["dkd", "star", "finetune"])
+def test_a_scenario_says_how_fast_a_part_learns_at_later_steps(name: str) -> None:
+    usual, model = settings(name, later(), 1), later()
+    found = settings(name, model, 1, **{"training.rates": {"new_head": 30, "backbone": 0}})
+    assert found.keys() == usual.keys()
+    for parameter, (rate, decay) in found.items():
+        factor = 30 if parameter.startswith("cls.2.") else 0 if "backbone" in parameter else None
+        expected = usual[parameter][0] if factor is None else 0.01 * factor
+        assert (rate, decay) == pytest.approx((expected, usual[parameter][1]))
+    first_rates = settings(name, first(), 0, **{"training.rates": {"new_head": 30}})
+    assert first_rates["cls.1.weight"][0] == pytest.approx(1.0)
+
+
+def test_softmax_methods_have_one_rate() -> None:
+    model = later()
+    found = settings("mib", model, 1, **{"training.rates.all": 3})
+    assert [rate for rate, _ in found.values()] == pytest.approx([0.03] * len(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "known"),
+    [("star", "head", "backbone, aspp, auxiliary, old_heads, new_head"), ("mib", "aspp", "all")],
+)
+def test_a_part_that_there_is_not(name: str, part: str, known: str) -> None:
+    given = scenario(method=name, **{f"training.rates.{part}": 2})
+    with pytest.raises(UserError) as told:
+        METHODS[name].check(given)
+    assert str(told.value) == f"training.rates.{part}: no such part of {name}; there are {known}"
+
+
+@pytest.mark.parametrize("protocol", ["paper", "corrected"])
+def test_positive_weights_follow_from_the_labels(protocol: str) -> None:
+    made = method("dkd", later(), 1, protocol=protocol, **{"training.pos_weight.later": "auto"})
+    generator = torch.Generator().manual_seed(3)
+    labels = [torch.randint(0, 5, (1, 9, 9), generator=generator).byte() for _ in range(3)]
+    labels[0][0, :4] = 255
+    labels[1][labels[1] == 5] = 0
+    covered = [[0, 0, 1, 1, 1], [1, 0, 1, 1, 1], [0, 0, 1, 0, 1]]
+    batches = [
+        {"label": label, "covered": torch.tensor([row]).bool()}
+        for label, row in zip(labels, covered, strict=True)
+    ]
+    made.begin(lambda model: ((None, batch) for batch in batches if model is None))
+    for channel in range(1, 6):
+        there = lacking = 0
+        for label, row in zip(labels, covered, strict=True):
+            for value in label.flatten().tolist():
+                counts = row[channel - 1] and (protocol == "paper" or value != 255)
+                there += bool(counts and value == channel)
+                lacking += bool(counts and value != channel)
+        expected = min(100.0, max(1.0, (lacking / there) ** 0.5)) if there else 1.0
+        assert made._pos_weight[channel] == pytest.approx(expected), channel
+
+
+@pytest.mark.parametrize("block_losses", [True, False])
+def test_positive_weights_by_themselves_train(tmp_path: Path, block_losses: bool) -> None:
+    learned = learn(
+        tmp_path,
+        "dkd",
+        **{
+            "training.pos_weight.first": "auto",
+            "training.pos_weight.later": "auto",
+            "training.epochs.first": 5,
+            "training.epochs.later": 10,
+            "speed.block_losses": block_losses,
+        },
+    )
+    assert learned.last("mbce") < learned.first("mbce")

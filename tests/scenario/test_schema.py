@@ -71,6 +71,11 @@ def test_dump_and_load_are_inverse(tmp_path: Path) -> None:
         ("training.lr", {"first": 1}, "training.lr.later: "),
         ("training.precision", "fp8", "training.precision: "),
         ("network.backbone", "vgg", "network.backbone: "),
+        (
+            "training.pos_weight",
+            {"later": "much"},
+            "training.pos_weight.later: Input should be 'auto', not",
+        ),
         ("network.weights", " ", "network: weights: empty; write imagenet, none, or a file's"),
         ("network.weights", "http://u:p@h/a.pth", "network: weights: an address with a key in"),
         ("network.weights", "https://h/a.pth?key=1", "network: weights: an address with a key in"),

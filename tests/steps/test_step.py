@@ -86,6 +86,7 @@ def test_step_0_is_shared_by_whatever_does_not_change_it(
         ("training.lr.first", 0.02),
         ("training.batch_size", 8),
         ("training.pos_weight.first", 2.0),
+        ("training.pos_weight.first", "auto"),
         ("network.aspp_channels", 24),
         ("network.aspp_dilations", [1, 2, 3]),
         ("network.aspp_dropout", 0.5),
@@ -126,7 +127,15 @@ def test_another_program_makes_every_result_anew(
 
 
 def test_later_steps_settings_are_not_part_of_step_0(root: Path) -> None:
-    changed = scenario().override({"training.lr.later": 0.5, "training.epochs.later": 7})
+    changed = scenario(memory_size=5).override(
+        {
+            "training.lr.later": 0.5,
+            "training.epochs.later": 7,
+            "training.rates": {"new_head": 30},
+            "training.memory_share": 0.5,
+            "training.pos_weight.later": "auto",
+        }
+    )
     assert first_step(root, changed).checkpoint_uri == first_step(root, scenario()).checkpoint_uri
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "extend": "Add classes to a model that exists.",
     "train": "Train one step of a scenario.",
     "evaluate": "Score a checkpoint on a data set.",
+    "statistics": "Give a model the statistics that method star needs.",
     "memory": "Choose, look at or edit an exemplar memory.",
     "predict": "Segment images: coloured masks and overlays.",
     "export": "Write a model as one file for other programs: ONNX, pt2.",

@@ -153,9 +153,14 @@ def _hyper_parameters(scenario: "Scenario") -> tuple[str, str]:
         f"batches of {training.batch_size} crops of {training.crop}; {training.schedule} rate "
         f"{training.lr.first:g}, later {training.lr.later:g}",
         f"momentum {training.momentum:g}; weight decay {training.weight_decay:g}; pos_weight "
-        f"{training.pos_weight.first:g}, later {training.pos_weight.later:g}; memory of DKD-M "
+        f"{_weight(training.pos_weight.first)}, later {_weight(training.pos_weight.later)}; "
+        f"memory of DKD-M "
         f"{scenario.variants.get('DKD-M', {}).get('memory_size', 0)}; protocol {scenario.protocol}",
     )
+
+
+def _weight(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _classes(scenario: "Scenario") -> str:

@@ -70,6 +70,9 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
     normalised), ``label`` (uint8, crop x crop, channel numbers, 255 void), ``covered`` (bool,
     one per foreground channel) and ``id``.
 
+    Attributes:
+        exemplars: how many images are the memory's; they come behind the others.
+
     Args:
         sources: the step's own images, and the exemplar memory's.
         crop: side of the crops, in pixels.
@@ -78,6 +81,7 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
 
     def __init__(self, sources: Sequence[Source], crop: int, seed: int) -> None:
         self.crop, self.seed = crop, seed
+        self.exemplars = sum(len(source.records) for source in sources[1:])
         self._items = [(source, row) for source in sources for row in range(len(source.records))]
         # Shared with the loader workers, so that a file is verified once and not by each of them.
         verified = torch.tensor([not source.verify for source, _ in self._items])
@@ -191,11 +195,17 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         ]
 
 
+_EXEMPLARS = 3  # purpose of the words that order them (dkd.data.transforms.raw_stream)
+
+
 class StepBatches:
     """The order in which a step sees its images.
 
     Each epoch is a permutation of its own, cut into batches; an incomplete last batch is
     dropped. A step with fewer images than one batch repeats its permutation to fill one.
+
+    With exemplars, each batch begins with images of the step's own and ends with a share of
+    exemplars, which have a permutation of their own, repeated until the epoch ends.
 
     Args:
         n: number of images.
@@ -203,13 +213,25 @@ class StepBatches:
         seed: the run's.
         rank: this process; it takes every ``world_size``-th image of a batch.
         world_size: number of processes.
+        exemplars: number of exemplars that are drawn on their own; their indices come behind
+            the n images.
+        share: of a batch that is drawn from them, rounded to whole images, at least one of them
+            and of the others.
 
     Raises:
-        UserError: no image, or a batch that cannot be divided among the ranks.
+        UserError: no image, a batch that cannot be divided among the ranks, or one of a single
+            image that is to be shared.
     """
 
     def __init__(
-        self, n: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        exemplars: int = 0,
+        share: float = 0,
     ) -> None:
         if n < 1:
             raise UserError("the step has no training image")
@@ -218,7 +240,15 @@ class StepBatches:
                 f"training.batch_size: {batch_size} images cannot be divided among {world_size} "
                 f"ranks; use a multiple of {world_size}"
             )
+        if exemplars and share and batch_size < 2:
+            raise UserError(
+                "training.memory_share: a batch of 1 image cannot be shared; raise "
+                "training.batch_size"
+            )
         self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.exemplars = exemplars if share else 0
+        drawn = min(max(1, round(share * batch_size)), batch_size - 1)
+        self.own = batch_size - drawn if self.exemplars else batch_size
         self.rank, self.world_size = rank, world_size
 
     @property
@@ -229,7 +259,7 @@ class StepBatches:
     @property
     def per_epoch(self) -> int:
         """Iterations of an epoch."""
-        return max(1, self.n // self.batch_size)
+        return max(1, self.n // self.own)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[Draw]]:
         """This rank's batches of an epoch, from its iteration ``start`` on."""
@@ -254,8 +284,15 @@ class StepBatches:
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         words = transforms.raw_stream(2, self.seed, epoch, 0, self.n)
-        order = np.argsort(words, kind="stable")
-        return np.resize(order, max(self.n, self.batch_size))
+        order = np.resize(np.argsort(words, kind="stable"), max(self.n, self.own))
+        if not self.exemplars:
+            return order
+        words = transforms.raw_stream(_EXEMPLARS, self.seed, epoch, 0, self.exemplars)
+        drawn = (self.batch_size - self.own) * self.per_epoch
+        kept = self.n + np.resize(np.argsort(words, kind="stable"), drawn)
+        batches = (self.per_epoch, -1)
+        own = order[: self.own * self.per_epoch]
+        return np.hstack([own.reshape(batches), kept.reshape(batches)]).reshape(-1)
 
 
 class _Regions(torch_data.Dataset[dict[str, Any]]):

@@ -85,7 +85,7 @@ def score(
     records = _records(dataset, split, task)
     images = EvaluationImages(
         records,
-        _folder(dataset, records),
+        images_folder(dataset, records),
         labels.test_table(dataset, task, last),
         crop=int(description["training"]["crop"]),
         whole=protocol.whole_image_evaluation,
@@ -159,7 +159,8 @@ def _records(dataset: Dataset, split: str, task: Task) -> tuple[Record, ...]:
     return records
 
 
-def _folder(dataset: Dataset, records: Sequence[Record]) -> Path:
+def images_folder(dataset: Dataset, records: Sequence[Record]) -> Path:
+    """In which images of a data set lie on this machine; packed ones are fetched."""
     if dataset.format != "packed":
         return Path(dataset.root)
     return packed.materialise(dataset, artifacts.load(dataset.root), records, artifact_cache())

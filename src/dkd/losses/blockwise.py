@@ -42,7 +42,7 @@ def total(
     *,
     weights: LossWeights,
     covers: range,
-    pos_weight: float = 1.0,
+    pos_weight: float | Tensor = 1.0,
     void_is_negative: bool = False,
     covered: Tensor | None = None,
     average: Callable[[Tensor], Tensor] | None = None,
@@ -61,7 +61,7 @@ def total(
         label: ``N x H x W`` in channel numbers (0 background, 255 void), any integer type.
         weights: weights of the terms.
         covers: channels that the mBCE covers, e.g. those of the new classes.
-        pos_weight: weight of the mBCE's positive term.
+        pos_weight: weight of the mBCE's positive term; or ``1 + K``, each channel's own.
         void_is_negative: void pixels are background in the mBCE and take part in KD and AC;
             otherwise these three are means over the other pixels.
         covered: ``N x K``, whether the mBCE covers class ``k + 1`` in image ``n``, instead of
@@ -161,7 +161,7 @@ class _FullResolution(torch.autograd.Function):
         targets: _Targets,
         grid: "_Grid",
         weights: LossWeights,
-        pos_weight: float,
+        pos_weight: float | Tensor,
         fused: bool,
     ) -> tuple[Tensor, ...]:
         share, coverage, covers = targets.share, targets.coverage, targets.covers
@@ -201,14 +201,14 @@ class _PixelWeights(NamedTuple):
         hard: ``N x (1 + K)``, of what the target 1 changes.
         soft: of a mean over pixels of the sigmoid of the teacher's logit, which is subtracted.
         share: scalar, of a pixel in that mean.
-        positive: of the target 1 within ``hard``.
+        positive: of the target 1 within ``hard``; or ``1 + K``.
     """
 
     sigmoid: Tensor
     hard: Tensor
     soft: float
     share: Tensor
-    positive: float
+    positive: float | Tensor
 
 
 def _by_blocks(
@@ -244,9 +244,10 @@ def _by_blocks(
                 channels.start, channels.stop, dtype=label.dtype, device=label.device
             )
             here = torch.eq(label[images], numbers.view(-1, 1, 1), out=torch.empty_like(x))
-            sums[images, channels, 1], change = _hard_targets(
-                x, probability, here, weights.positive
-            )
+            positive = weights.positive
+            if isinstance(positive, Tensor):
+                positive = positive[channels, None, None].to(x)
+            sums[images, channels, 1], change = _hard_targets(x, probability, here, positive)
             probability += change * hard[images, channels, None, None]
         sums[images, channels, 0] = _softplus_sums(x)
         gradient[images, channels] = grid.down(probability)
@@ -289,19 +290,20 @@ def _in_one_pass(
 
 
 def _hard_targets(
-    x: Tensor, probability: Tensor, here: Tensor, pos_weight: float
+    x: Tensor, probability: Tensor, here: Tensor, pos_weight: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What the target 1 (with weight p) instead of 0 changes where ``here`` is 1.
+    """What the target 1 (with weight p, or ``c x 1 x 1``) instead of 0 changes where ``here`` is 1.
 
     Returns:
         The change of the summed cross-entropy, ``n x c``: from softplus(x) to p softplus(-x);
         and that of its gradient, ``n x c x H x W``: from sigmoid(x) to p (sigmoid(x) - 1).
     """
-    change = -pos_weight * torch.einsum("nchw,nchw->nc", x, here)
-    if pos_weight == 1:
+    of_channel = pos_weight.flatten() if isinstance(pos_weight, Tensor) else pos_weight
+    change = -of_channel * torch.einsum("nchw,nchw->nc", x, here)
+    if not isinstance(pos_weight, Tensor) and pos_weight == 1:
         return change, -here
     softplus = x.clamp(min=0) - x.abs().sigmoid_().log_()
-    change += (pos_weight - 1) * torch.einsum("nchw,nchw->nc", softplus, here)
+    change += (of_channel - 1) * torch.einsum("nchw,nchw->nc", softplus, here)
     return change, here * (probability * (pos_weight - 1) - pos_weight)
 
 

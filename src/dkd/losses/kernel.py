@@ -51,8 +51,8 @@ def _store(
 # One kernel: what it shares lives in registers, and Triton inlines functions without saving any.
 @triton.jit
 def _terms(
-    logits, teacher, label, rows, columns, weight, hard, kd, sums, values,
-    first, channels, taught, H, W, h, w, pos_weight,
+    logits, teacher, label, rows, columns, weight, hard, kd, positives, sums, values,
+    first, channels, taught, H, W, h, w,
     KD: tl.constexpr, HARD: tl.constexpr, VOID_COUNTS: tl.constexpr,
     CELLS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -85,6 +85,7 @@ def _terms(
     of_sigmoid = tl.load(weight + plane)
     of_teacher = tl.load(kd)
     of_target = tl.load(hard + plane)
+    pos_weight = tl.load(positives + channel)
 
     softplus = tl.zeros((COLUMNS,), tl.float32)
     product = tl.full((COLUMNS,), 1.0, tl.float32)
@@ -161,7 +162,7 @@ def terms(
     *,
     covers: range,
     needed: list[int],
-    pos_weight: float,
+    pos_weight: float | Tensor,
     void_counts: bool,
 ) -> tuple[Tensor, Tensor]:
     """Sums over pixels and their gradient, on a GPU.
@@ -180,7 +181,7 @@ def terms(
         kd: scalar.
         covers: channels that have hard targets.
         needed: channels that anything is computed for, ascending.
-        pos_weight: weight of the target 1.
+        pos_weight: weight of the target 1; or ``C``, each channel's.
         void_counts: whether pixels with the label 255 count, as of no class.
 
     Returns:
@@ -194,12 +195,15 @@ def terms(
     sums = logits.new_zeros(images, channels, 3, 3, h, w)
     values = logits.new_zeros(images, channels, h * blocks, 3)
 
+    positives = pos_weight
+    if not isinstance(positives, Tensor):
+        positives = logits.new_full((channels,), positives)
     # Without soft targets always with hard ones, if of no weight: a kernel less to compile.
     soft = range(1, 1 + taught)
     for some, is_soft, is_hard in _alike(needed, soft, covers):
         _terms[(h * blocks, len(some), images)](
-            logits, teacher, label, *grid, weight, hard, kd, sums, values,
-            some.start, channels, taught, height, width, h, w, float(pos_weight),
+            logits, teacher, label, *grid, weight, hard, kd, positives, sums, values,
+            some.start, channels, taught, height, width, h, w,
             KD=is_soft, HARD=is_hard or not is_soft, VOID_COUNTS=void_counts,
             CELLS=cells, COLUMNS=cells * triton.next_power_of_2(-(-width // w)),
             num_warps=_WARPS, enable_fp_fusion=True,

@@ -24,7 +24,7 @@ def total(
     *,
     weights: LossWeights,
     covers: range,
-    pos_weight: float = 1.0,
+    pos_weight: float | Tensor = 1.0,
     void_is_negative: bool = False,
     covered: Tensor | None = None,
     average: Callable[[Tensor], Tensor] | None = None,
@@ -60,7 +60,8 @@ def total(
         if weights.mbce:
             here = torch.arange(1, 1 + classes, device=label.device)[:, None, None]
             target = ((label[:, None].long() == here) & ~void).to(x.dtype)
-            weight = torch.full_like(here, 1, dtype=x.dtype) * pos_weight
+            weight = torch.full_like(here, 1, dtype=x.dtype)
+            weight *= pos_weight[1:, None, None] if isinstance(pos_weight, Tensor) else pos_weight
             each = F.binary_cross_entropy_with_logits(
                 x[:, 1:], target, pos_weight=weight, reduction="none"
             )

@@ -26,7 +26,7 @@ from dkd.report import collect
 from dkd.report.page import shows
 from dkd.steps.retention import LEFTOVER_AGE, Survey, place_of
 from dkd.steps.stages import RESULT
-from dkd.steps.step import EVALUATION, MEMORY, read_json
+from dkd.steps.step import EVALUATION, MEMORY, keeps_statistics, read_json
 from dkd.storage import artifacts
 from dkd.storage.artifacts import MANIFEST, Manifest
 from dkd.storage.cache import artifact_caches
@@ -40,6 +40,9 @@ NOT_REACHED = (
     "Pipelines keeps, other machines' caches (the same command there), old versions that a bucket "
     "keeps"
 )
+
+
+_OF_STATISTICS = "; so did its statistics, sums over all images of a class that none leaves"
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class Plan:
             yield (
                 f"model       {model.uri} (run {model.metadata.get('run', 'unknown')}, "
                 f"{model.created}) saw it: {'; '.join(seen.how)}"
+                f"{_OF_STATISTICS if keeps_statistics(model) else ''}"
             )
         if not self.models:
             yield "no model under this root saw it"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dkd.losses.terms import Losses
-    from dkd.network.deeplab import Output, SegmentationModel
+    from dkd.network.deeplab import SegmentationModel
 
 HEAD_FACTOR = 10.0
 """ASPP and the heads learn this many times as fast as the backbone, as in the released program."""
@@ -67,11 +67,12 @@ numbers (0 background, 255 void), ``covered`` bool N x K, ``id`` N names; on the
 training ``iteration`` too, counted from 0: what is drawn at random follows from it.
 """
 
-Walk = Callable[["SegmentationModel"], "Iterator[tuple[Output, Batch]]"]
+Walk = Callable[["SegmentationModel | None"], "Iterator[tuple[Any, Batch]]"]
 """One pass over an epoch of the step's images (augmented crops, this rank's share), one image at a
-time: what the model gives for it, in eval mode, without gradients and in training's precision, and
-a batch of it alone. What a model gives for an image of a larger batch depends in its last bits on
-the batch's size, and so on the number of ranks.
+time: the :class:`~dkd.network.deeplab.Output` that the model gives for it, in eval mode, without
+gradients and in training's precision, and a batch of it alone; None where no model is named. What
+a model gives for an image of a larger batch depends in its last bits on the batch's size, and so on
+the number of ranks.
 """
 
 
@@ -102,6 +103,8 @@ class Method(ABC):
             of the auxiliary classifier.
         remembers: :meth:`finish` gives statistics, and a later step cannot begin without them.
         options: what ``method_options`` of a scenario may say; fields that change the result.
+        rates: how many times the backbone's rate a part learns at steps > 0, by the name of its
+            group; ``training.rates`` of a scenario replaces them.
         student: model of this step, on its device and prepared when training begins.
         teacher: the previous step's model, frozen; None at step 0.
         given: what else it is told.
@@ -117,6 +120,7 @@ class Method(ABC):
     background_channel: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
+    rates: ClassVar[Mapping[str, float]] = {}
 
     # ---- what is known before anything is trained: no torch
 
@@ -125,12 +129,17 @@ class Method(ABC):
         """Refuses what this method cannot do; called before anything runs.
 
         Raises:
-            UserError: an unknown loss term, or a bad option.
+            UserError: an unknown loss term or part, or a bad option.
         """
         terms = cls.weights.keys() | cls.first_weights.keys()
         if unknown := scenario.losses.keys() - terms:
             known = ", ".join([*cls.weights, *(cls.first_weights.keys() - cls.weights.keys())])
             raise UserError(f"losses.{min(unknown)}: no such loss; there are {known}")
+        if unknown := scenario.training.rates.keys() - cls.rates.keys():
+            known = ", ".join(cls.rates) or "none"
+            raise UserError(
+                f"training.rates.{min(unknown)}: no such part of {cls.name}; there are {known}"
+            )
         fields = cls.options.model_fields
         if unknown := scenario.method_options.keys() - fields.keys():
             known = ", ".join(fields) or "none"
@@ -241,6 +250,10 @@ class Method(ABC):
         in that order. Empty if it needs more of a pass than backbone, ASPP and heads give.
         """
         return [self.student, *self.frozen]
+
+    def factor(self, name: str) -> float:
+        """How many times the backbone's rate a part of :attr:`rates` learns at this step > 0."""
+        return self.given.scenario.training.rates.get(name, self.rates[name])
 
     @abstractmethod
     def groups(self) -> list[dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dkd.losses.terms import LossWeights
-from dkd.methods.base import HEAD_FACTOR, Batch, Circumstances, Method, group
+from dkd.methods.base import HEAD_FACTOR, Batch, Circumstances, Method, Walk, group, summed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,6 +31,14 @@ class DKD(Method):
         LossWeights(kd=0.0, dkd_pos=0.0, dkd_neg=0.0)
     )
 
+    rates: ClassVar[Mapping[str, float]] = {
+        "backbone": 1.0,
+        "aspp": HEAD_FACTOR,
+        "auxiliary": HEAD_FACTOR,
+        "old_heads": HEAD_FACTOR,
+        "new_head": HEAD_FACTOR,
+    }
+
     @classmethod
     def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
         """Options alone: loss weights and covered classes say it all, and step 0 is shared."""
@@ -44,6 +52,8 @@ class DKD(Method):
         self._old = 0 if teacher is None else teacher.classes
         first = 1 if given.step == 0 or self.covers_seen_classes else 1 + self._old
         self._covers = range(first, 1 + student.classes)
+        weight = given.scenario.training.pos_weight.at(given.step)
+        self._pos_weight: float | Tensor | None = None if weight == "auto" else weight
 
     @property
     def played(self) -> Sequence[SegmentationModel]:
@@ -57,13 +67,46 @@ class DKD(Method):
         model, decay = self.student, self.given.scenario.training.weight_decay
         kept = 0.0 if self.given.step else decay
         auxiliary, *old, new = model.cls
+        parts: dict[str, list[nn.Module]] = {
+            "backbone": [model.backbone],
+            "aspp": [model.aspp],
+            "auxiliary": [auxiliary] if self._weights.ac else [],
+            "old_heads": old,
+            "new_head": [new],
+        }
         return [
-            group("backbone", [model.backbone], 1.0, kept),
-            group("aspp", [model.aspp], HEAD_FACTOR, kept),
-            group("auxiliary", [auxiliary] if self._weights.ac else [], HEAD_FACTOR, kept),
-            group("old_heads", old, HEAD_FACTOR, kept),
-            group("new_head", [new], HEAD_FACTOR, decay),
+            group(
+                name,
+                modules,
+                self.factor(name) if self.given.step else DKD.rates[name],
+                decay if name == "new_head" else kept,
+            )
+            for name, modules in parts.items()
         ]
+
+    def begin(self, walk: Walk) -> None:
+        """Counts the labels' pixels where ``pos_weight`` is to follow from them."""
+        if self.given.scenario.training.pos_weight.at(self.given.step) == "auto":
+            self._pos_weight = self._balance(walk)
+
+    def _balance(self, walk: Walk) -> Tensor:
+        """The weight of each channel's positive term, ``1 + K``, on the device."""
+        import torch
+
+        channels = 1 + self.student.classes
+
+        def each() -> Iterator[tuple[Tensor, Tensor]]:
+            for _, batch in walk(None):
+                label, covered = batch["label"].flatten(), batch["covered"][0]
+                every = self.given.protocol.void_is_negative
+                pixels = label.numel() if every else label.lt(255).sum()
+                shown = label.long().bincount(minlength=256)[1:channels]
+                yield shown * covered, pixels * covered.long()
+
+        shown, pixels = (counts.double() for counts in summed(each(), self.given.gather))
+        weights = torch.ones(channels)
+        weights[1:] = torch.where(shown > 0, (pixels - shown) / shown, 1).sqrt().clamp(1, 100)
+        return weights.to(self.student.head(0).weight)
 
     def outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
         """What student and teacher give, decomposed for the classes that are distilled."""
@@ -85,11 +128,12 @@ class DKD(Method):
         from dkd.losses import blockwise, reference
 
         given, speed = self.given, self.given.speed
+        assert self._pos_weight is not None, "begin, which finds it, was called"
         common: dict[str, Any] = {
             "weights": weights,
             "covers": self._covers,
             "covered": batch["covered"] if given.images_differ else None,
-            "pos_weight": given.scenario.training.pos_weight.at(given.step),
+            "pos_weight": self._pos_weight,
             "void_is_negative": given.protocol.void_is_negative,
             "average": given.average,
             "reading": self.student.reading,

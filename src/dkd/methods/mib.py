@@ -25,6 +25,7 @@ class MiB(Method):
     weights: ClassVar[Mapping[str, float]] = {"ce": 1.0, "kd": 10.0}
     first_weights: ClassVar[Mapping[str, float]] = {"ce": 1.0}
     background_channel = True
+    rates: ClassVar[Mapping[str, float]] = {"all": 1.0}
 
     @classmethod
     def grow(cls, teacher: SegmentationModel, new: int) -> SegmentationModel:
@@ -54,7 +55,8 @@ class MiB(Method):
 
     def groups(self) -> list[dict[str, Any]]:
         decay = self.given.scenario.training.weight_decay
-        return [group("all", [self.student], 1.0, decay)]
+        factor = self.factor("all") if self.given.step else 1.0
+        return [group("all", [self.student], factor, decay)]
 
     def outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
         """What student and teacher give."""

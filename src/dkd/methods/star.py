@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from dkd.errors import UserError
 from dkd.losses.terms import LossWeights
 from dkd.methods import base
-from dkd.methods.base import HEAD_FACTOR, Batch, Walk, group, summed
+from dkd.methods.base import Batch, Walk, summed
 from dkd.methods.dkd import DKD
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from dkd.losses.terms import Losses
     from dkd.network.deeplab import Output, Reading, SegmentationModel
     from dkd.scenario.schema import Scenario
-
-NEW_HEAD_FACTOR = 100.0
-"""The new head learns this many times as fast as the backbone."""
 
 _NO_TERM = LossWeights(mbce=0.0, kd=0.0, dkd_pos=0.0, dkd_neg=0.0, ac=0.0)
 
@@ -78,6 +75,7 @@ class STAR(DKD):
     }
     remembers = True
     options = Options
+    rates: ClassVar[Mapping[str, float]] = {**DKD.rates, "new_head": 100.0}
 
     @classmethod
     def key(cls, scenario: Scenario, step: int) -> dict[str, Any]:
@@ -94,8 +92,13 @@ class STAR(DKD):
                 f"class {min(merged)!r} is merged of several, for which STAR has no prototype; "
                 "take another method, e.g. --set method=dkd"
             )
-        derives = cls.chosen(scenario).variant == "lite"
-        super().check_teacher(scenario, description, statistics or derives)
+        super().check_teacher(scenario, description, statistics=True)
+        if not statistics and cls.chosen(scenario).variant != "lite":
+            raise UserError(
+                f"was trained by {description.get('method') or 'another program'} and keeps no "
+                f"statistics, which method {cls.name} needs; compute them from its images (dkd "
+                "statistics), or derive them from its heads (method_options.variant=lite)"
+            )
 
     @classmethod
     def grow(cls, teacher: SegmentationModel, new: int) -> SegmentationModel:
@@ -125,22 +128,14 @@ class STAR(DKD):
 
     def groups(self) -> list[dict[str, Any]]:
         """The new head learns 100 times as fast as the backbone; all weights decay."""
-        if not self.given.step:
-            return super().groups()
-        model, decay = self.student, self.given.scenario.training.weight_decay
-        auxiliary, *old, new = model.cls
-        return [
-            group("backbone", [model.backbone], 1.0, decay),
-            group("aspp", [model.aspp], HEAD_FACTOR, decay),
-            group("auxiliary", [auxiliary] if self._weights.ac else [], HEAD_FACTOR, decay),
-            group("old_heads", old, HEAD_FACTOR, decay),
-            group("new_head", [new], NEW_HEAD_FACTOR, decay),
-        ]
+        decay = self.given.scenario.training.weight_decay
+        return [{**each, "weight_decay": decay} for each in super().groups()]
 
     # ---- before the first iteration: what is replayed
 
     def begin(self, walk: Walk) -> None:
         """Counts what the teacher sees in the new images, and from that what to replay."""
+        super().begin(walk)
         if self.teacher is None:
             return
         from dkd.losses import star

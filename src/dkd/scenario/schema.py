@@ -16,7 +16,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -102,6 +104,23 @@ class FirstLater(Model):
     later: Weight
 
     def at(self, step: int) -> float:
+        return self.first if step == 0 else self.later
+
+
+_NUMBER, _WORD = "a number", "a word"
+PositiveWeight = Annotated[
+    Annotated[Weight, Tag(_NUMBER)] | Annotated[Literal["auto"], Tag(_WORD)],
+    Discriminator(lambda value: _WORD if isinstance(value, str) else _NUMBER),
+]
+
+
+class FirstLaterPositive(Model):
+    """As :class:`FirstLater`, for the weight of what is there."""
+
+    first: PositiveWeight = 1
+    later: PositiveWeight = 1
+
+    def at(self, step: int) -> float | Literal["auto"]:
         return self.first if step == 0 else self.later
 
 
@@ -283,9 +302,17 @@ class Training(Model):
         epochs: passes over the step's images, at step 0 and later.
         batch_size: images of one optimiser step, over all ranks.
         crop: side of the square training crop, and of the evaluation's short side, in pixels.
-        lr: backbone's rate at the start; ASPP and heads take ten times as much.
+        lr: backbone's rate at the start; ASPP and heads take ten times as much, or what the method
+            says.
+        rates: how many times the backbone's rate a part learns at later steps, by the name of its
+            group, instead of what the method says; e.g. ``{new_head: 30}``.
         schedule: rate over the iterations of a step.
-        pos_weight: weight of the mBCE's positive term.
+        pos_weight: weight of the mBCE's positive term; ``auto`` gives each class its own, the
+            square root of how many times as many pixels of the step's crops lack it as show it,
+            from 1 to 100.
+        memory_share: share of every batch that is drawn from the exemplar memory, at steps that
+            have one; an epoch then shows each of the step's own images once, and exemplars as
+            often as that takes. Null mixes all: each image once.
         precision: autocast type on a GPU; CPU is always fp32.
         loader_workers: loader processes per rank; 0 loads in the rank itself.
         save_interval: seconds between saves of the training state for resuming.
@@ -302,10 +329,12 @@ class Training(Model):
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     crop: Annotated[int, Field(ge=16, le=4096)] = 512
     lr: FirstLater
+    rates: dict[str, Weight] = {}
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
     schedule: Schedule = "poly"
-    pos_weight: FirstLater = FirstLater(first=1, later=1)
+    pos_weight: FirstLaterPositive = FirstLaterPositive()
+    memory_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "bf16"
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
     save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
@@ -554,7 +583,8 @@ def parse_part(part: type[M], document: object, source: str, within: str = "") -
         return part.model_validate(document)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
-        where = ".".join(filter(None, [within, *map(str, first["loc"])]))
+        path = (str(name) for name in first["loc"] if name not in (_NUMBER, _WORD))
+        where = ".".join(filter(None, [within, *path]))
         message = first["msg"].removeprefix("Value error, ")
         given = first["input"]
         if first["type"] != "value_error" and isinstance(given, str | int | float | None):
@@ -593,13 +623,17 @@ def _shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+_OPEN = (["losses"], ["method_options"], ["variants"], ["training", "rates"])
+"""Fields whose own fields have any name."""
+
+
 def _assign(document: dict[str, Any], path: list[str], value: Any, key: str) -> None:
     at = document
     for part in path[:-1]:
         at = at.get(part)  # type: ignore[assignment]
         if not isinstance(at, dict):
             raise UserError(one_line(f"{key}: no such field"))
-    open_mapping = path[:-1] in (["losses"], ["method_options"], ["variants"])
+    open_mapping = path[:-1] in _OPEN
     if path[-1] not in at and not open_mapping:
         raise UserError(one_line(f"{key}: no such field; there are {', '.join(at)}"))
     inner = at.get(path[-1])

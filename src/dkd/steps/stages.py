@@ -405,4 +405,8 @@ def result_fields(scenario: Scenario) -> dict[str, Any]:
     left_out = {"description", "licence", "gate", "speed", "launch", "variants"}
     if not scenario.method_options:  # as before there were any
         left_out.add("method_options")
-    return scenario.model_dump(mode="json", exclude=left_out)
+    document = scenario.model_dump(mode="json", exclude=left_out)
+    for field in ("rates", "memory_share"):
+        if not document["training"][field]:  # likewise
+            del document["training"][field]
+    return document

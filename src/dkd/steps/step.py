@@ -128,7 +128,7 @@ class Step:
             self.method.check_teacher(
                 self.scenario,
                 described,
-                statistics="statistics.safetensors" in teacher.parts,
+                statistics=keeps_statistics(teacher),
             )
         except UserError as error:
             raise UserError(f"{teacher.uri}: {error}") from None
@@ -218,8 +218,20 @@ class Step:
                 **network.structure(),
                 "weights": self.start.digest if self.start else None,
             },
-            "training": {**training.at(number), "precision": training.precision},
+            "training": {
+                **training.at(number),
+                "precision": training.precision,
+                **self._usual_left_out,
+            },
         }
+
+    @property
+    def _usual_left_out(self) -> dict[str, Any]:
+        """Fields of the training that are in a key only where they change anything."""
+        training = self.scenario.training
+        rates = training.rates if self.number else {}
+        share = training.memory_share if self.memory else None
+        return {**({"rates": rates} if rates else {}), **({"memory_share": share} if share else {})}
 
     @cached_property
     def checkpoint_uri(self) -> str:
@@ -311,6 +323,11 @@ def place(root: str, folder: str, identity: Mapping[str, Any]) -> str:
 def read_json(manifest: Manifest, name: str) -> Any:
     """A JSON part of an artifact, verified."""
     return json.loads(artifacts.read_part(manifest, name))
+
+
+def keeps_statistics(checkpoint: Manifest) -> bool:
+    """Whether a checkpoint holds what its method keeps for the next step."""
+    return "statistics.safetensors" in checkpoint.parts
 
 
 def known_classes(manifest: Manifest, kind: str) -> list[list[str]]:

@@ -59,12 +59,15 @@ class Trainer(TrainingState):
         self.student = prepare_student(method.student.to(ranks.device), self.speed)
         for model in method.frozen:
             prepare_frozen(model.to(ranks.device), self.speed, self.autocast_type)
+        apart = images.exemplars if training.memory_share else 0
         self.batches = StepBatches(
-            n=len(images),
+            n=len(images) - apart,
             batch_size=training.batch_size,
             seed=step.scenario.seed,
             rank=ranks.rank,
             world_size=ranks.world_size,
+            exemplars=apart,
+            share=training.memory_share or 0,
         )
         self.epochs = training.epochs.at(step.number)
         self.total = self.epochs * self.batches.per_epoch
@@ -104,7 +107,7 @@ class Trainer(TrainingState):
             dkd.training.resume.Preempted: the job was asked to leave; its state is saved.
             UserError: the training diverged: a loss or a weight is not finite.
         """
-        self.method.begin(lambda model: self._walk(model, epoch=0))
+        self.method.begin(lambda model: self.walk(model, epoch=0))
         self._settle()
         saver.restore(self)
         self._report_start()
@@ -122,7 +125,7 @@ class Trainer(TrainingState):
         if not all_finite(self.student.state_dict().values()):
             raise diverged("a weight", self.iteration)
         self.method.fuse()
-        return self.method.finish(lambda model: self._walk(model, epoch=self.epochs))
+        return self.method.finish(lambda model: self.walk(model, epoch=self.epochs))
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One iteration.
@@ -155,8 +158,15 @@ class Trainer(TrainingState):
             outputs = self.method.outputs(self.model, image)
         return self.method.loss(outputs, {**batch, "image": image, "iteration": self.iteration})
 
-    def _walk(self, model: SegmentationModel, epoch: int) -> Iterator[tuple[Output, Batch]]:
+    def walk(
+        self, model: SegmentationModel | None, epoch: int
+    ) -> Iterator[tuple[Output | None, Batch]]:
         """A pass over the images as an epoch shows them (:data:`dkd.methods.base.Walk`)."""
+        if model is None:
+            for batch in self._load(self.batches.batches(epoch)):
+                for i in range(len(batch["label"])):
+                    yield None, {name: values[i : i + 1] for name, values in batch.items()}
+            return
         learning = model.training
         model.eval()
         try:

@@ -1,0 +1,76 @@
+"""``dkd statistics``."""
+
+from pathlib import Path
+
+import click
+
+from dkd.cli import options
+from dkd.cli.progress import progress
+
+
+@click.command("statistics")
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--data", required=True, metavar="PATH_OR_URI", help="Images of all its classes.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice([*options.FORMAT_NAMES, "packed"]),
+    required=True,
+    help="Their layout (dkd data --help); packed: an artifact that dkd data pack wrote.",
+)
+@click.option("--train", metavar="NAME", help="The training list, if not the format's own.")
+@click.option(
+    "--keep",
+    type=click.Choice(["full", "basic"]),
+    default="full",
+    show_default=True,
+    help="What is kept: method_options.variant of the steps that go on from it.",
+)
+@click.option("--output", "-o", required=True, metavar="URI", help="Where the new checkpoint goes.")
+@options.workspace
+def command(
+    checkpoint: str,
+    data: str,
+    format_: str,
+    train: str | None,
+    keep: str,
+    output: str,
+    workspace: Path,
+) -> None:
+    """Give a model the statistics that method star needs to go on from it.
+
+    CHECKPOINT is any model with sigmoids, whichever method trained it. The same weights are
+    published anew with statistics of every class beside them. Where its old images are gone,
+    method_options.variant=lite needs none. Under torchrun the images are shared.
+
+    \b
+    dkd statistics s3://dkd/checkpoints/1f... --data VOC2012 --format voc -o s3://dkd/mine
+    """
+    from contextlib import ExitStack
+    from functools import partial
+
+    from dkd.data import open as opening
+    from dkd.evaluation.any_dataset import images_folder
+    from dkd.kubeflow import local_runner
+    from dkd.scenario.schema import Data, parse_part
+    from dkd.storage.cache import dataset_cache
+    from dkd.training.ranks import ranks
+    from dkd.worker import statistics
+
+    named = {"format": format_, "root": data, "train": train}
+    described = parse_part(Data, named, source="--data")
+    with ExitStack() as stack:
+        tell = partial(click.echo, err=True)
+        stack.enter_context(local_runner.reachable([checkpoint, data, output], workspace, tell))
+        place = stack.enter_context(ranks())
+        quiet = not place.first
+        dataset = place.share(
+            lambda: opening.dataset(
+                described, dataset_cache(), progress("scanning", quiet), None if quiet else tell
+            )
+        )
+        folder = images_folder(dataset, dataset.train)
+        say = (lambda _line: None) if quiet else tell
+        made = statistics.publish(checkpoint, dataset, folder, described, keep, output, place, say)
+    if made is not None:
+        click.echo(f"{made.uri}: go on from it with --set method=star")
