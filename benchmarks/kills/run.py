@@ -197,5 +197,6 @@ def leftovers() -> list[str]:
             manifest = artifacts.find(uri)
             used = {manifest.part_uri(name) for name in manifest.parts} if manifest else set()
             objects = {entry.uri for entry in storage.list_objects(uri)}
-            found += sorted(objects - used - {storage.join(uri, artifacts.MANIFEST)})
+            beside = (artifacts.MANIFEST, "card.md", "card.html")  # a model's card is no part
+            found += sorted(objects - used - {storage.join(uri, name) for name in beside})
     return found

@@ -168,11 +168,11 @@ def test_bad_files_leave_nothing(
     state["features.0.0.weight"] = state["features.0.0.weight"] * torch.inf
     for name, content, message in (
         ("resnet18.pth", saved(resnet18().state_dict()), "no weights of mobilenet_v2: tensor "),
-        ("code.pth", saved({"a": Harmful()}), "not a checkpoint of plain tensors, and nothing in"),
+        ("code.pth", saved({"a": Harmful()}), "not a checkpoint of plain tensors"),
         (
             "code.pkl",
             pickle.dumps(Harmful(), protocol=2),
-            "not a checkpoint of plain tensors, and nothing in",
+            "not a checkpoint of plain tensors",
         ),
         ("cut.pth", mobilenet[:-5000], "not a checkpoint of plain tensors"),
         ("text.pth", b"<html>not found</html>", "not a readable safetensors file, nor a .pth"),

@@ -68,7 +68,7 @@ class ConfusionMatrix:
         images, channels = len(label), len(self.counts)
         cells = channels * channels + 1  # the last one takes the void
         cell = label.long() * channels + prediction
-        cell = torch.where(label == VOID, cells - 1, cell).view(images, -1)
+        cell = torch.where(label == VOID, cells - 1, cell).reshape(images, -1)
         cell = cell + cells * torch.arange(images, device=cell.device)[:, None]
         counts = self.counts.new_zeros(images * cells)
         # Unlike bincount, this need not ask the device for the largest number first.
