@@ -18,7 +18,8 @@ from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
 from dkd.network.normalisation import synchronise
 from dkd.network.speed import decided
-from dkd.scenario.schema import Network, parse
+from dkd.scenario.network import Network
+from dkd.scenario.schema import parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
 from dkd.training.loop import Trainer

@@ -31,7 +31,7 @@ from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 GROUP = "evaluation"
 LIMIT = 10.0  # times, on a GPU

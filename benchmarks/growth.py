@@ -24,7 +24,7 @@ from dkd.evaluation.evaluator import evaluated
 from dkd.memory.selection import Candidate, choose
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 GROUP = "growth"
 FACTORS = (1, 2, 4, 8)

@@ -12,8 +12,9 @@ from dkd.components import LAUNCHER_IMAGE
 from dkd.pipelines import extension, incremental
 from dkd.pipelines.policy import outliving_kills
 from dkd.scenario import form
+from dkd.scenario.launch import Launch
 from dkd.scenario.names import slug
-from dkd.scenario.schema import Launch, Scenario
+from dkd.scenario.schema import Scenario
 
 
 def pipeline_name(scenario: Scenario) -> str:

@@ -15,7 +15,7 @@ from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
 from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
 from dkd.scenario import form
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 NAME = "dkd-add-classes"
 

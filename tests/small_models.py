@@ -3,7 +3,7 @@
 import torch
 
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 
 
 def model_of(backbone: str) -> SegmentationModel:

@@ -25,9 +25,10 @@ from dkd.data import formats, images, index
 from dkd.errors import UserError
 from dkd.kubeflow import uploads
 from dkd.scenario import catalogue, form
+from dkd.scenario.data import Data
 from dkd.scenario.names import check_run_name, slug
 from dkd.scenario.parsing import dump, load, parse_assignments, parse_names
-from dkd.scenario.schema import Data, Scenario, parse
+from dkd.scenario.schema import Scenario, parse
 from dkd.scenario.tasks import Task
 
 ASKED = os.environ.get("DKD_FUZZ_EXAMPLES")

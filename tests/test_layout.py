@@ -38,6 +38,7 @@ ELSEWHERE = {
     "methods/plop.py": ("methods/test_mib.py", "trains the same small steps as MiB"),
     "network/layer_normalised.py": ("network/test_backbones.py", "every backbone is tested there"),
     "scenario/backbones.py": ("network/test_backbones.py", "a table of those backbones"),
+    "scenario/speed.py": ("network/test_preparation.py", "every switch is turned there"),
     "serving/__main__.py": ("serving/test_server.py", "is started there"),
     "serving/model.py": ("serving/test_rest.py", "every request asks it"),
     "serving/open_inference_pb2.py": ("serving/test_grpc_service.py", "made from the protocol"),

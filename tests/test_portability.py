@@ -15,7 +15,7 @@ from PIL import Image
 from dkd import storage
 from dkd.network import checkpoint, deeplab
 from dkd.report.model import DatasetRef, RunResult, Scores, StepResult
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.storage import artifacts
 
 HERE = Path(__file__).parent

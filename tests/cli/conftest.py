@@ -12,7 +12,7 @@ from fixtures.data_sets import make_squares
 
 from dkd.cli import main
 from dkd.network import checkpoint, deeplab
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.storage import artifacts
 
 SCENARIO = {

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dkd.cli import main
 from dkd.data import scan
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 @pytest.fixture(autouse=True)

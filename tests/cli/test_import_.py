@@ -10,7 +10,8 @@ import torch
 from click.testing import Result
 
 from dkd.network import checkpoint
-from dkd.scenario.schema import Data, Network
+from dkd.scenario.data import Data
+from dkd.scenario.network import Network
 from dkd.steps import stages
 from dkd.steps.step import StepSpec
 from dkd.storage import artifacts

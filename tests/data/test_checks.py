@@ -9,7 +9,7 @@ from dkd.data import checks, formats
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
 from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 

@@ -10,7 +10,7 @@ from PIL import Image
 from dkd.data import index, labels
 from dkd.data.loading import Draw, EvaluationImages, Source, StepImages, load
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from dkd.data import contents, converting, index
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 @pytest.fixture

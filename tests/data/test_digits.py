@@ -6,7 +6,7 @@ from PIL import Image
 
 from dkd.data import digits, index
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 SMALL = Data.Digits(train=30, validation=10, size=48)
 

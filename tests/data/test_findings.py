@@ -9,7 +9,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def told(root: Path, format_: str = "folder") -> list[str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from dkd.data import index, scan
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def brute_force(root: Path, image: str, mask: str) -> tuple[int, int, tuple[int, ...], str]:

@@ -10,7 +10,7 @@ from dkd.data import index, labels
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
 

@@ -14,7 +14,7 @@ from dkd.data.index import Dataset
 from dkd.data.loading import Draw, EvaluationImages, Source, StepBatches, StepImages, load
 from dkd.data.transforms import SCALE
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
 

@@ -15,7 +15,7 @@ from dkd.data import open as opening
 from dkd.data import packed as packing
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 from dkd.storage import artifacts
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def refuse(root: Path, *words: str, **fields: str) -> None:

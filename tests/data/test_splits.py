@@ -16,7 +16,8 @@ from dkd.data import index, splits
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
-from dkd.scenario.schema import Data, Setting
+from dkd.scenario.data import Data
+from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
 
 SETTINGS: tuple[Setting, ...] = get_args(Setting)

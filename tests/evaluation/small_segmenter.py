@@ -8,7 +8,7 @@ from PIL import Image
 
 from dkd.evaluation.segmenter import Segmenter
 from dkd.network import checkpoint, deeplab
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.storage import artifacts
 
 NETWORK = Network(backbone="demo", aspp_channels=16)

@@ -15,7 +15,8 @@ from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel, build
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.scenario.schema import Network, Speed
+from dkd.scenario.network import Network
+from dkd.scenario.speed import Speed
 
 TABLE = np.arange(256, dtype=np.uint8)
 

@@ -24,7 +24,7 @@ from dkd.export.description import KEY, from_json
 from dkd.export.export import bundled_photographs, export, mask_of
 from dkd.network import deeplab
 from dkd.network.checkpoint import Fetched
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 
 
 def fetched(backbone: str, counts: Sequence[int]) -> Fetched:

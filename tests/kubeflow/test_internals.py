@@ -14,7 +14,7 @@ import yaml
 from dkd.kubeflow import internals
 from dkd.kubeflow.internals import started
 from dkd.pipelines import compiled
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 Object = dict[str, Any]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dkd.launching import launcher
 from dkd.launching.interface import Job
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -16,7 +16,7 @@ from waiting import wait_until
 from dkd.errors import UserError
 from dkd.launching import launcher, local
 from dkd.launching.interface import Interrupted, Job, JobFailed
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 from dkd.storage import artifacts
 
 HERE = Path(__file__).parent

@@ -20,7 +20,7 @@ from dkd.errors import UserError
 from dkd.memory import erasure
 from dkd.memory.exemplars import Memory
 from dkd.report import collect
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.steps import retention, stages
 from dkd.steps.step import Step, StepSpec, read_json
 from dkd.storage import artifacts

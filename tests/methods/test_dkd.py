@@ -12,7 +12,7 @@ from dkd.methods import METHODS, Method
 from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow
 from dkd.network.speed import decided
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.training import optimiser as optimisers
 
 

@@ -14,7 +14,7 @@ from dkd.methods.mib import MiB
 from dkd.network import checkpoint
 from dkd.network.deeplab import build
 from dkd.network.prediction import predict
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.steps.step import Step
 
 RATES: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job
 from dkd.methods.star import STAR
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 from dkd.steps.step import Step
 from dkd.storage import artifacts
 from dkd.training.loop import Trainer

@@ -24,7 +24,9 @@ from dkd.network.layer_normalised import at_every_place
 from dkd.network.normalisation import BatchNorm2d
 from dkd.network.preparation import prepare_frozen, prepare_images, prepare_student
 from dkd.scenario.backbones import OUTPUT_STRIDES
-from dkd.scenario.schema import Network, Speed, parse_part
+from dkd.scenario.network import Network
+from dkd.scenario.speed import Speed
+from dkd.scenario.strict_model import parse_part
 
 PAGE = Path(__file__).parents[2] / "docs" / "backbones.md"
 LAYERED = ["swin_t", "swin_v2_t", "convnext_tiny"]

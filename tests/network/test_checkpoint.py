@@ -10,7 +10,7 @@ from torch import nn
 from dkd.errors import UserError
 from dkd.network import checkpoint, deeplab
 from dkd.network.checkpoint import require_fit
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.storage import artifacts
 
 NETWORK = Network(backbone="demo", aspp_channels=8)

@@ -22,7 +22,8 @@ from dkd.network.deeplab import (
 from dkd.network.prediction import predict
 from dkd.network.preparation import prepare_frozen, prepare_images
 from dkd.network.speed import decided
-from dkd.scenario.schema import Network, Speed
+from dkd.scenario.network import Network
+from dkd.scenario.speed import Speed
 
 BATCH_NORMALISED = [name for name in BACKBONES if not name.startswith(("swin", "convnext"))]
 DEMO = Network(backbone="demo", aspp_channels=16)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dkd.network.deeplab import build, freeze_for_later_step
 from dkd.network.normalisation import BatchNorm2d, synchronise
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 
 NETWORK = Network(backbone="demo", aspp_channels=8)
 

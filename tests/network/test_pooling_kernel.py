@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dkd.network import triton_support
 from dkd.network.pooling_kernel import pooled
 from dkd.network.speed import decided
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

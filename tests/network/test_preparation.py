@@ -19,7 +19,8 @@ from dkd.methods.base import Circumstances
 from dkd.methods.dkd import DKD
 from dkd.network import triton_support
 from dkd.network.speed import decided
-from dkd.scenario.schema import Scenario, Speed, parse
+from dkd.scenario.schema import Scenario, parse
+from dkd.scenario.speed import Speed
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
 from dkd.training.loop import Trainer
@@ -45,9 +46,6 @@ def _one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
-
-
-# ---- folding
 
 
 # ---- a whole step

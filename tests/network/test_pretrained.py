@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import normalize, pil_to_tensor, resiz
 from dkd.errors import UserError
 from dkd.network import pretrained
 from dkd.network.deeplab import SegmentationModel, build
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 
 TORCHVISION = {
     "resnet18": torchvision.models.resnet18,

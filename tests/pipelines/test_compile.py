@@ -20,7 +20,8 @@ from dkd.launching.kubernetes import nodes
 from dkd.pipelines import compiled
 from dkd.pipelines.incremental import step_title
 from dkd.scenario import catalogue, form
-from dkd.scenario.schema import Launch, Scenario
+from dkd.scenario.launch import Launch
+from dkd.scenario.schema import Scenario
 
 DAGS = Path(__file__).with_name("dags.yaml")
 NAMES = [name for name in catalogue.documents() if name != "demo"]

@@ -13,7 +13,8 @@ from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.scenario import catalogue, form
-from dkd.scenario.schema import Launch, parse
+from dkd.scenario.launch import Launch
+from dkd.scenario.schema import parse
 from dkd.steps import stages
 from dkd.storage import artifacts
 

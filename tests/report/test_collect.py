@@ -10,7 +10,7 @@ from PIL import Image
 from dkd.report import collect
 from dkd.report.gate import failed, verdict
 from dkd.report.tables import markdown_table, table
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.steps import stages
 from dkd.steps.step import Step, StepSpec
 from dkd.storage import artifacts

@@ -5,7 +5,7 @@ import pytest
 from dkd.evaluation.intervals import LossIntervals
 from dkd.report.gate import failed, judge, state, verdict
 from dkd.report.model import Intervals, Scores
-from dkd.scenario.schema import Gate
+from dkd.scenario.gate import Gate
 
 BEFORE = Scores(iou=(90.0, 60.0, 40.0), miou_all=63.3)
 AFTER = Scores(iou=(89.0, 50.0, 44.0, 12.3, 61.0), miou_all=51.3)

@@ -9,7 +9,7 @@ from PIL import Image
 from dkd.data import index
 from dkd.data.index import Dataset
 from dkd.report import labels
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
 

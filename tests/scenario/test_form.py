@@ -9,7 +9,8 @@ from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.errors import UserError
 from dkd.scenario import catalogue, form
-from dkd.scenario.schema import Scenario, Toleration
+from dkd.scenario.launch import Toleration
+from dkd.scenario.schema import Scenario
 
 URI = "s3://bucket/voc"
 

@@ -11,7 +11,8 @@ from fixtures.web import Web, named, saved
 
 from dkd.errors import UserError
 from dkd.scenario import imagenet
-from dkd.scenario.schema import Network, Scenario, parse
+from dkd.scenario.network import Network
+from dkd.scenario.schema import Scenario, parse
 from dkd.steps import initial_weights
 from dkd.storage import artifacts
 from dkd.worker.initial_weights import publish

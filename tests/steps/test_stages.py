@@ -6,7 +6,7 @@ import pytest
 from fixtures.data_sets import make_colours
 from step_runs import Run, scenario
 
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.steps import stages
 from dkd.steps.step import Step, StepSpec
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dkd.methods.base import group
 from dkd.network.deeplab import SegmentationModel, build
-from dkd.scenario.schema import FirstLater, Network, Training
+from dkd.scenario.network import Network
+from dkd.scenario.training import FirstLater, Training
 from dkd.training import optimiser as optimisers
 
 TRAINING = Training(

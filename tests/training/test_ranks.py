@@ -7,7 +7,7 @@ from step_runs import Run, scenario
 
 from dkd.launching import launcher
 from dkd.launching.interface import Job
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 from dkd.steps.step import Step
 from dkd.storage import artifacts
 

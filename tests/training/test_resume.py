@@ -18,7 +18,7 @@ from step_runs import Run, scenario
 from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job, JobFailed
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 from dkd.steps.step import Step
 from dkd.storage import artifacts
 from dkd.training.loop import Trainer

@@ -12,7 +12,7 @@ from PIL import Image
 from step_runs import Run, scenario
 
 from dkd.data import digits
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
 

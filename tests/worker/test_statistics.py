@@ -9,7 +9,7 @@ from step_runs import ALONE, Run, scenario
 
 from dkd.data.packed import open_dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.storage import artifacts
 from dkd.worker import statistics
 

@@ -202,8 +202,9 @@ def compiled_extension(
     from dkd.components import LAUNCHER_IMAGE
     from dkd.pipelines import compiled
     from dkd.scenario import form
+    from dkd.scenario.launch import Launch
     from dkd.scenario.parsing import parse_assignments
-    from dkd.scenario.schema import Launch, parse_part
+    from dkd.scenario.strict_model import parse_part
 
     given = parse_assignments(assignments) | _on_cluster(assignments, training_image)
     fields = {path.removeprefix("launch."): value for path, value in given.items()}

@@ -12,7 +12,7 @@ from dkd.errors import UserError
 
 if TYPE_CHECKING:
     from dkd.data.index import Dataset, Record
-    from dkd.scenario.schema import Data
+    from dkd.scenario.data import Data
 
 _layout = click.option(
     "--format",
@@ -321,7 +321,7 @@ def make_digits(folder: Path, train: int, validation: int, size: int, seed: int)
     dkd data check scenes --format folder
     """
     from dkd.data import digits
-    from dkd.scenario.schema import Data
+    from dkd.scenario.data import Data
 
     settings = Data.Digits(train=train, validation=validation, size=size, seed=seed)
     digits.make(folder, settings)
@@ -351,7 +351,7 @@ def _opened(
 
 def _data(root: Path, format_: str | None, **fields: str | None) -> "Data":
     from dkd.data import formats
-    from dkd.scenario.schema import Data
+    from dkd.scenario.data import Data
 
     if format_ is None:
         format_ = formats.recognised(root)

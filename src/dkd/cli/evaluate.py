@@ -64,8 +64,8 @@ def command(
     from dkd.evaluation import any_dataset
     from dkd.kubeflow import local_runner
     from dkd.network import checkpoint as checkpoints
+    from dkd.scenario.data import Data
     from dkd.scenario.protocols import PROTOCOLS
-    from dkd.scenario.schema import Data
     from dkd.storage.cache import dataset_cache
     from dkd.training.ranks import ranks
 

@@ -85,8 +85,9 @@ def command(
     from dkd.errors import UserError
     from dkd.kubeflow import local_runner
     from dkd.models import catalogue
+    from dkd.scenario.data import Data
     from dkd.scenario.parsing import parse_assignments, parse_names
-    from dkd.scenario.schema import Data, parse_part
+    from dkd.scenario.strict_model import parse_part
 
     described = parse_part(Data, {"format": data_format, "root": data}, source="--data")
     names = parse_names(classes, "--classes")

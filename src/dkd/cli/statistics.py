@@ -52,7 +52,8 @@ def command(
     from dkd.data import open as opening
     from dkd.evaluation.any_dataset import images_folder
     from dkd.kubeflow import local_runner
-    from dkd.scenario.schema import Data, parse_part
+    from dkd.scenario.data import Data
+    from dkd.scenario.strict_model import parse_part
     from dkd.storage.cache import dataset_cache
     from dkd.training.ranks import ranks
     from dkd.worker import statistics

@@ -16,7 +16,7 @@ from typing import Any
 from dkd.data import digits, findings, formats, making, scan
 from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import BACKGROUND, VOID
 
 Progress = Callable[[int, int], None]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dkd.data.formats import Layout
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.storage.files import placed
 
 _VERSION = 1  # of how masks are drawn; another one makes all of them again

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dkd.data import index, packed
 from dkd.data.index import Dataset, Progress
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def dataset(

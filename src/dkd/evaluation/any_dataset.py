@@ -18,7 +18,7 @@ from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
 from dkd.scenario.names import BACKGROUND_NAME
 from dkd.scenario.protocols import Protocol
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 from dkd.scenario.tasks import Task
 from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache

@@ -9,7 +9,7 @@ from torch import Tensor
 from dkd.data.loading import EvaluationImages, load_to_score
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_images
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -22,8 +22,9 @@ from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
 from dkd.scenario import grid
+from dkd.scenario.data import Data
 from dkd.scenario.names import check_model_name, check_run_name, of_extension, slug
-from dkd.scenario.schema import Data, Scenario
+from dkd.scenario.schema import Scenario
 from dkd.steps.initial_weights import WORKSPACE
 from dkd.steps.stages import RESULT
 from dkd.storage.cache import workspace_cache

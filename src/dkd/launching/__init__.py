@@ -1,7 +1,7 @@
 """Running a step's workers, whatever runs them (:mod:`dkd.launching.interface`)."""
 
 from dkd.launching.interface import Launcher
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 def launcher(launch: Launch) -> Launcher:

@@ -16,7 +16,7 @@ from types import FrameType
 from dkd.errors import UserError
 from dkd.launching import processes
 from dkd.launching.interface import LAST_LINES, Interrupted, Job, JobFailed, require_result
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 LAUNCH_MARK = "DKD_LAUNCH_ID"
 """Environment variable that marks a job's processes."""

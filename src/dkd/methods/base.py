@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dkd.errors import UserError
 from dkd.scenario.protocols import PROTOCOLS, Protocol
-from dkd.scenario.schema import Model, Scenario, Speed, parse_part
+from dkd.scenario.schema import Scenario
+from dkd.scenario.speed import Speed
+from dkd.scenario.strict_model import StrictModel, parse_part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,7 +78,7 @@ the number of ranks.
 """
 
 
-class Options(Model):
+class Options(StrictModel):
     """What ``method_options`` may say with every method.
 
     Attributes:

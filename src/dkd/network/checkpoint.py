@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dkd.errors import UserError
 from dkd.network.deeplab import SegmentationModel, merged
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 from dkd.storage import artifacts
 from dkd.storage.cache import artifact_cache
 

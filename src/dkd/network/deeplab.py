@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dkd.network import backbones
 from dkd.network.normalisation import BatchNorm2d
 from dkd.scenario import imagenet
-from dkd.scenario.schema import Network
+from dkd.scenario.network import Network
 
 
 class Output(NamedTuple):

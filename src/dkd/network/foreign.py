@@ -28,7 +28,8 @@ from dkd.errors import UserError, one_line
 from dkd.network import torch_files
 from dkd.network.checkpoint import load_strictly
 from dkd.network.deeplab import SegmentationModel
-from dkd.scenario.schema import Network, parse_part
+from dkd.scenario.network import Network
+from dkd.scenario.strict_model import parse_part
 
 PRIOR = 0.01
 """What the auxiliary classifier of a converted softmax says everywhere: the probability at which

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dkd.network.backbones import ResNetFeatures, Stem
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.folding import fold_student, fold_teacher
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 
 def prepare_student(model: SegmentationModel, speed: Speed) -> SegmentationModel:

@@ -1,9 +1,9 @@
-"""What a device decides of :class:`dkd.scenario.schema.Speed`."""
+"""What a device decides of :class:`dkd.scenario.speed.Speed`."""
 
 from typing import Any
 
 from dkd.network import triton_support
-from dkd.scenario.schema import Speed
+from dkd.scenario.speed import Speed
 
 _KERNELS = ("triton_losses", "triton_pooling")
 _BY_DEVICE = (

@@ -12,8 +12,8 @@ from typing import Literal
 from dkd.evaluation.intervals import LossIntervals
 from dkd.report.changes import gained_and_forgotten
 from dkd.report.model import GateCheck, Interval, Scores
+from dkd.scenario.gate import Gate
 from dkd.scenario.names import BACKGROUND_NAME
-from dkd.scenario.schema import Gate
 
 GateState = Literal["passed", "failed", "open", "nothing asked"]
 

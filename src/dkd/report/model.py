@@ -14,8 +14,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dkd.errors import UserError
+from dkd.scenario.gate import Percent
 from dkd.scenario.names import BACKGROUND_NAME
-from dkd.scenario.schema import Percent
 
 Level = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Level, Level, Level]

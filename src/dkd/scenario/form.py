@@ -12,8 +12,10 @@ from typing import Any
 
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
+from dkd.scenario.data import Data
 from dkd.scenario.protocols import PROTOCOLS
-from dkd.scenario.schema import MAX_SEED, Data, Scenario, parse_part
+from dkd.scenario.schema import Scenario
+from dkd.scenario.strict_model import MAX_SEED, parse_part
 
 ARTIFACT_ROOT = "s3://mlpipeline/dkd"
 """Artifact root that the form proposes: a folder of Kubeflow Pipelines' own bucket."""

@@ -21,7 +21,9 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job, JobFailed
 from dkd.scenario import imagenet
-from dkd.scenario.schema import Launch, Network, Scenario
+from dkd.scenario.launch import Launch
+from dkd.scenario.network import Network
+from dkd.scenario.schema import Scenario
 from dkd.storage import artifacts, web
 from dkd.storage.artifacts import Manifest
 from dkd.storage.store import NotFound

@@ -18,8 +18,11 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job
 from dkd.scenario import strict_yaml
+from dkd.scenario.data import Data
+from dkd.scenario.gate import EXTENSION_GATE
 from dkd.scenario.names import check_run_name, of_extension
-from dkd.scenario.schema import EXTENSION_GATE, Data, Network, Scenario, parse
+from dkd.scenario.network import Network
+from dkd.scenario.schema import Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps import initial_weights, lease
 from dkd.steps.step import (

@@ -22,8 +22,10 @@ from dkd.data.index import Dataset, Record
 from dkd.data.packed import open_dataset
 from dkd.errors import UserError
 from dkd.methods import Method
+from dkd.scenario.network import Network
 from dkd.scenario.protocols import PROTOCOLS, Protocol
-from dkd.scenario.schema import Model, Network, Scenario
+from dkd.scenario.schema import Scenario
+from dkd.scenario.strict_model import StrictModel
 from dkd.scenario.tasks import Task
 from dkd.steps import initial_weights
 from dkd.storage import artifacts
@@ -45,7 +47,7 @@ raises it, so that nothing older is taken for the same; ``tests/steps/test_step_
 """
 
 
-class StepSpec(Model):
+class StepSpec(StrictModel):
     """All that a step's job is told; it travels as JSON and holds no secret.
 
     Attributes:

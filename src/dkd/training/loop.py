@@ -3,7 +3,7 @@
 It reads from top to bottom: :meth:`Trainer.run` is the loop, :meth:`Trainer.train_step` one
 iteration. What is learned and how is asked of a :class:`dkd.methods.Method`; what happens beside
 training (saving, stopping) of a :class:`dkd.training.resume.Saver`. What makes it fast
-is switched in the scenario (:class:`dkd.scenario.schema.Speed`); the host waits for the device once
+is switched in the scenario (:class:`dkd.scenario.speed.Speed`); the host waits for the device once
 per stretch of the curve, and nowhere inside an iteration.
 """
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from dkd.scenario.schema import Schedule, Training
+from dkd.scenario.training import Schedule, Training
 
 POWER = 0.9
 WARMUP_SHARE = 0.2

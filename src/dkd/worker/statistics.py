@@ -18,7 +18,8 @@ from dkd.methods.base import Circumstances
 from dkd.methods.star import KEPT_STATISTICS, STAR
 from dkd.network import checkpoint
 from dkd.network.speed import decided
-from dkd.scenario.schema import Data, parse
+from dkd.scenario.data import Data
+from dkd.scenario.schema import parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
 from dkd.storage import artifacts

@@ -9,7 +9,7 @@ import pytest
 from dkd.data import contents, index
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 Masks = dict[str, np.ndarray]
 

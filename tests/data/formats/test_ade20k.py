@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dkd.data import formats
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def test_classes_are_the_challenges_and_future_ones_void(ade20k: Data) -> None:

@@ -9,7 +9,7 @@ from dkd.data.formats import recognised
 from dkd.data.formats.cityscapes import CLASSES, VOID_VALUES
 from dkd.data.index import Dataset
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
 

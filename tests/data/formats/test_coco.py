@@ -8,7 +8,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.data.formats import recognised
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 masks_of_coco = pytest.importorskip("pycocotools.mask")
 

@@ -8,7 +8,7 @@ from PIL import Image
 from dkd.data import formats, index
 from dkd.data.formats import recognised
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 LABELMAP = """\
 # label:color_rgb:parts:actions

@@ -10,7 +10,7 @@ import pytest
 
 from dkd.data import index
 from dkd.data.formats import recognised
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 pytest.importorskip("datumaro")
 

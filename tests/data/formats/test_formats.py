@@ -8,7 +8,7 @@ from dkd.cli.data import check
 from dkd.data import formats
 from dkd.data.formats import FORMATS, recognised
 from dkd.errors import UserError
-from dkd.scenario.schema import Data, DataFormat
+from dkd.scenario.data import Data, DataFormat
 
 
 def test_every_name_of_the_schema_is_a_format_and_an_option() -> None:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.data.formats import recognised
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 # As Label Studio 1.x writes a project's JSON (fields that are not read left out).
 UPLOAD = "/data/upload/1/0a1b2c3d-cat%20one.png"

@@ -5,7 +5,7 @@ import pytest
 
 from dkd.data import formats
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 def refuse(root: Path, *words: str, **fields: str) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.data.formats import recognised
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 pytest.importorskip("pycocotools.mask")
 

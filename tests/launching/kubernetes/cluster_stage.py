@@ -14,7 +14,7 @@ from dkd.launching.kubernetes.following import Timing
 from dkd.launching.kubernetes.operators import Operator
 from dkd.launching.kubernetes.pytorchjob import PyTorchJobs
 from dkd.launching.kubernetes.trainjob import TrainJobs
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 from dkd.storage import artifacts
 
 HURRY = Timing(

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from manifests import LAUNCHES, Object
 
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 @pytest.fixture(scope="module")

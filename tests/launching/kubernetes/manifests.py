@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from dkd.launching.interface import Job
-from dkd.scenario.schema import Launch, Toleration
+from dkd.scenario.launch import Launch, Toleration
 
 Object = dict[str, Any]
 

@@ -14,7 +14,7 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 def test_a_job_is_followed_to_its_verified_result(stage: Stage) -> None:
@@ -228,7 +228,7 @@ def start(stage: Stage, tmp_path: Path) -> subprocess.Popen[str]:
     script = (
         "from dkd.launching import launcher\n"
         "from dkd.launching.interface import Job\n"
-        "from dkd.scenario.schema import Launch\n"
+        "from dkd.scenario.launch import Launch\n"
         f"launcher(Launch(backend={stage.kind!r}, image='train:1', nodes=2)).run(\n"
         f"    Job({stage.name!r}, 'dkd.train', ('--step', '{{}}'), {str(tmp_path / 'result')!r}))"
     )

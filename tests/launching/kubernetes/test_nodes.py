@@ -13,7 +13,7 @@ from manifests import JOB, Object, as_trainer_makes_it
 
 from dkd.launching.interface import Job
 from dkd.launching.kubernetes import nodes, pytorchjob, trainjob
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 @pytest.mark.parametrize("version", VERSIONS)

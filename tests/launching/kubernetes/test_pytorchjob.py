@@ -11,7 +11,7 @@ from manifests import JOB, OWNER
 
 from dkd.launching.interface import Job
 from dkd.launching.kubernetes import pytorchjob
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 def test_pytorchjob_fits_the_operator(launch: Launch) -> None:

@@ -9,7 +9,7 @@ from kubernetes_schemas import (
 from manifests import JOB, LAUNCHES, OWNER, Object, as_trainer_makes_it, runtime_pod
 
 from dkd.launching.kubernetes import trainjob
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 @pytest.mark.parametrize("version", TRAINERS)

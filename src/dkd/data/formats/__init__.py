@@ -1,7 +1,7 @@
 """Formats of data sets in folders: which image belongs to which mask, and the classes' names.
 
 A format is a module with a :class:`~dkd.data.formats.layout.Format`, listed in :data:`FORMATS`
-(and by name in :data:`dkd.scenario.schema.DataFormat`).
+(and by name in :data:`dkd.scenario.data.DataFormat`).
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from dkd.data.formats import (
 )
 from dkd.data.formats.layout import Finding, Format, Layout, Made, Pair
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 __all__ = ["FORMATS", "Finding", "Format", "Layout", "Made", "Pair", "read", "recognised"]
 

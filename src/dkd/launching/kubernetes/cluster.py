@@ -24,7 +24,7 @@ from dkd.launching.kubernetes.api import Cluster, Object, Refused, Unavailable, 
 from dkd.launching.kubernetes.following import Following, Lost, Timing
 from dkd.launching.kubernetes.operators import Operator
 from dkd.launching.kubernetes.problems import from_refusal
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from dkd.launching.kubernetes.api import Cluster, Object, Refused, Unavailable
 from dkd.launching.kubernetes.logs import LogReader, plain
 from dkd.launching.kubernetes.operators import Operator, Status
 from dkd.launching.kubernetes.problems import Problem
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 @dataclass(frozen=True)

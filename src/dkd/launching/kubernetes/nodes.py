@@ -9,7 +9,7 @@ import json
 
 from dkd.launching.interface import Job
 from dkd.launching.kubernetes.api import Object
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 S3_CONFIG_MAP = "dkd-s3"
 """ConfigMap with the variables of the S3 connection."""

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from dkd.launching.interface import Job
 from dkd.launching.kubernetes.api import Cluster, Object, Resource
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dkd.launching.interface import Job
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster, Object, Resource
 from dkd.launching.kubernetes.operators import Status, conditions
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 USER = 10001
 """The training image's user (``docker/training/Dockerfile``)."""

@@ -12,7 +12,7 @@ from dkd.launching.interface import Job, JobFailed
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster, NotYet, Object, Refused, Resource
 from dkd.launching.kubernetes.operators import Status, conditions
-from dkd.scenario.schema import Launch
+from dkd.scenario.launch import Launch
 
 TRAINJOB = Resource("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob")
 RUNTIME = Resource("trainer.kubeflow.org", "v1alpha1", "trainingruntimes", "TrainingRuntime")

@@ -1,0 +1,94 @@
+"""How a scenario's steps are trained."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from dkd.scenario.strict_model import NUMBER, WORD, StrictModel, Weight
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["poly", "warmup_poly"]
+
+
+class FirstLater(StrictModel):
+    """A rate or weight for step 0 and one for every later step."""
+
+    first: Weight
+    later: Weight
+
+    def at(self, step: int) -> float:
+        return self.first if step == 0 else self.later
+
+
+PositiveWeight = Annotated[
+    Annotated[Weight, Tag(NUMBER)] | Annotated[Literal["auto"], Tag(WORD)],
+    Discriminator(lambda value: WORD if isinstance(value, str) else NUMBER),
+]
+
+
+class FirstLaterPositive(StrictModel):
+    """As :class:`FirstLater`, for the weight of what is there."""
+
+    first: PositiveWeight = 1
+    later: PositiveWeight = 1
+
+    def at(self, step: int) -> float | Literal["auto"]:
+        return self.first if step == 0 else self.later
+
+
+class Training(StrictModel):
+    """Optimisation and augmentation of a step.
+
+    Attributes:
+        epochs: passes over the step's images, at step 0 and later.
+        batch_size: images of one optimiser step, over all ranks.
+        crop: side of the square training crop, and of the evaluation's short side, in pixels.
+        lr: backbone's rate at the start; ASPP and heads take ten times as much, or what the method
+            says.
+        rates: how many times the backbone's rate a part learns at later steps, by the name of its
+            group, instead of what the method says; e.g. ``{new_head: 30}``.
+        schedule: rate over the iterations of a step.
+        pos_weight: weight of the mBCE's positive term; ``auto`` gives each class its own, the
+            square root of how many times as many pixels of the step's crops lack it as show it,
+            from 1 to 100.
+        memory_share: share of every batch that is drawn from the exemplar memory, at steps that
+            have one; an epoch then shows each of the step's own images once, and exemplars as
+            often as that takes. Null mixes all: each image once.
+        precision: autocast type on a GPU; CPU is always fp32.
+        loader_workers: loader processes per rank; 0 loads in the rank itself.
+        save_interval: seconds between saves of the training state for resuming.
+    """
+
+    class Epochs(StrictModel):
+        first: Annotated[int, Field(ge=1, le=1_000_000)]
+        later: Annotated[int, Field(ge=1, le=1_000_000)]
+
+        def at(self, step: int) -> int:
+            return self.first if step == 0 else self.later
+
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    crop: Annotated[int, Field(ge=16, le=4096)] = 512
+    lr: FirstLater
+    rates: dict[str, Weight] = {}
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    schedule: Schedule = "poly"
+    pos_weight: FirstLaterPositive = FirstLaterPositive()
+    memory_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Precision = "bf16"
+    loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
+    save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
+
+    def at(self, step: int) -> dict[str, Any]:
+        """What a model is trained with at a step, as JSON; the precision is another matter."""
+        return {
+            "epochs": self.epochs.at(step),
+            "batch_size": self.batch_size,
+            "crop": self.crop,
+            "lr": self.lr.at(step),
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "schedule": self.schedule,
+            "pos_weight": self.pos_weight.at(step),
+        }

@@ -1,0 +1,29 @@
+"""Where images and masks are: what is refused."""
+
+from typing import Any
+
+import pytest
+from fixtures.scenarios import changed
+
+from dkd.errors import UserError
+from dkd.scenario.data import Data
+from dkd.scenario.schema import parse
+from dkd.scenario.strict_model import parse_part
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.root", "", "data: root: say where the data set is"),
+        ("data.format", "tar", "data.format: "),
+    ],
+)
+def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(changed(field, value), "my.yaml")
+    assert str(raised.value).startswith(f"my.yaml: {message}")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_demonstrations_data_set_needs_no_root() -> None:
+    assert parse_part(Data, {"format": "digits"}, "").digits.size == 64
