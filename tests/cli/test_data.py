@@ -150,6 +150,9 @@ def test_view_and_convert_take_folders_and_what_was_packed(tmp_path: Path) -> No
         result = dkd("view", source, "--output", str(page), "--images", "6")
         assert result.exit_code == 0, result.output
         assert page.read_text().count("<figure>") == 6
+    result = dkd("view", packed, "--output", str(page), "--format", "voc")
+    assert result.exit_code == 2
+    assert last_line(result) == f"dkd: {packed}: is packed or indexed already; leave out --format"
     first, second = sorted(tmp_path.glob("plain-*"))
     names = sorted(p.relative_to(first) for p in first.rglob("*.png"))
     assert len(names) == 30

@@ -71,3 +71,6 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_written(
     assert set(tmp_path.iterdir()) == before
     with pytest.raises(UserError, match="is there already"):
         converting.to_folder(dataset, Path(dataset.root), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="a file is where a folder is needed"):
+        converting.to_folder(dataset, Path(dataset.root), tmp_path / "file/plain")

@@ -65,4 +65,8 @@ def test_the_overlay_tints_labels_and_nothing_else() -> None:
     assert (pixels[mask == 0, 3] == 0).all()
     assert (pixels[mask != 0, 3] > 0).all()
     assert (pixels[mask == 1, :3] == (200, 100, 0)).all()
+    inner = np.zeros_like(mask)
+    inner[5:8, 5:8] = 1  # a pixel from all four sides
+    assert len(np.unique(pixels[inner == 1, 3])) == 1
+    assert (pixels[(mask == 1) & (inner == 0), 3] == 255).all()
     assert len(np.unique(pixels[12:].reshape(-1, 4), axis=0)) == 2

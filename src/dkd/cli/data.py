@@ -256,7 +256,8 @@ def view(
 ) -> None:
     """Write a page that shows images of the data set at ROOT with their masks, and counts labels.
 
-    The page is one file, needs no network, and shows every class that is there.
+    The page is one file, needs no network, and shows the rarest classes first, so that of each an
+    image is seen where --images are as many as the classes.
 
     \b
     dkd data view ~/cvat-export
@@ -273,7 +274,7 @@ def view(
     page = labels.render(dataset, folder_of, images, task)
     with placed(output, durable=False) as partial:
         partial.write_text(page, encoding="utf-8")
-    click.echo(f"{output}: {len(page) / 2**20:.1f} MiB; open it in a browser")
+    click.echo(f"{output}: {len(page) / 2**10:,.0f} KiB; open it in a browser")
 
 
 @command.command("rm")
@@ -337,6 +338,11 @@ def _opened(
     from dkd.storage.cache import artifact_cache
 
     if "://" in source or artifacts.find(source) is not None:
+        defaults = {"format_": None, "train": None, "validation": None, "unlabelled": "background"}
+        if given := [name for name, value in reading.items() if value != defaults[name]]:
+            raise UserError(
+                f"{source}: is packed or indexed already; leave out --{given[0].strip('_')}"
+            )
         dataset, manifest = packed.open_dataset(source)
     else:
         dataset, manifest = _index(_data(Path(source), **reading)), None

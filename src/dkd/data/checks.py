@@ -13,6 +13,7 @@ from typing import cast
 
 from dkd.data import splits
 from dkd.data.formats import Layout
+from dkd.data.formats.layout import there
 from dkd.data.index import Dataset, Record
 from dkd.errors import UserError
 from dkd.scenario.schema import Setting
@@ -46,7 +47,7 @@ def missing(layout: Layout) -> list[MissingFiles]:
             ("images", [p.image for p in pairs]),
             ("masks", [p.mask for p in pairs]),
         ):
-            gone = tuple(p for p in paths if p not in layout.made and not (root / p).is_file())
+            gone = tuple(p for p in paths if p not in layout.made and not there(root / p))
             if gone:
                 found.append(MissingFiles(split, kind, gone, len(pairs)))
     return found

@@ -14,6 +14,7 @@ from dkd.errors import UserError
 from dkd.scenario import strict_yaml
 from dkd.scenario.tasks import VOID
 from dkd.storage.files import placed, scratch
+from dkd.storage.store import disk_error
 
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
 
@@ -36,31 +37,34 @@ def to_folder(
     """
     if target.exists():
         raise UserError(f"{target}: is there already; name a new folder")
+    try:
+        with scratch(target.absolute().parent, f".{target.name}-") as folder:
+            _write_all(dataset, source, folder / "made", progress)
+            (folder / "made").rename(target)
+    except OSError as error:
+        raise disk_error(error, target) from error
+
+
+def _write_all(dataset: Dataset, source: Path, folder: Path, progress: Progress | None) -> None:
     count, done = sum(map(len, dataset.splits.values())), 0
-    with scratch(target.absolute().parent, f".{target.name}-") as folder:
-        work = folder / "made"
-        for split, records in dataset.splits.items():
-            names = _names(records)
-            for record in records:
-                image, mask = contents.read(source, record)
-                labels = np.array(contents.decode(source, record, image, mask)[1])
-                labels[np.isin(labels, dataset.void_values)] = VOID
-                name = names[record.id]
-                suffix = _SUFFIXES[image[:2]]
-                _write(work / "images" / split / f"{name}{suffix}", image)
-                _write(work / "masks" / split / f"{name}.png", indexed(labels, dataset.palette))
-                done += 1
-                if progress:
-                    progress(done, count)
-        lines = [
-            f"{value}: {{name: {strict_yaml.quoted(name)}, colour: {list(dataset.palette[value])}}}"
-            for value, name in sorted(dataset.classes.items())
-        ]
-        _write(work / "classes.yaml", ("\n".join(lines) + "\n").encode())
-        try:
-            work.rename(target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be made: {error.strerror}") from None
+    for split, records in dataset.splits.items():
+        names = _names(records)
+        for record in records:
+            image, mask = contents.read(source, record)
+            labels = np.array(contents.decode(source, record, image, mask)[1])
+            labels[np.isin(labels, dataset.void_values)] = VOID
+            name = names[record.id]
+            suffix = _SUFFIXES[image[:2]]
+            _write(folder / "images" / split / f"{name}{suffix}", image)
+            _write(folder / "masks" / split / f"{name}.png", indexed(labels, dataset.palette))
+            done += 1
+            if progress:
+                progress(done, count)
+    lines = [
+        f"{value}: {{name: {strict_yaml.quoted(name)}, colour: {list(dataset.palette[value])}}}"
+        for value, name in sorted(dataset.classes.items())
+    ]
+    _write(folder / "classes.yaml", ("\n".join(lines) + "\n").encode())
 
 
 def indexed(labels: npt.NDArray[np.uint8], palette: dict[int, Colour]) -> bytes:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkd.data.formats import Layout
+from dkd.data.formats.layout import there
 from dkd.errors import UserError
 from dkd.scenario.data import Data
 from dkd.storage.files import placed
@@ -53,7 +54,7 @@ def write(
     folder = cache.absolute() / "made" / hashlib.sha256(about.encode()).hexdigest()[:24]
     known = _read(folder / _LIST)
     stamps = {path: each.stamp() for path, each in layout.made.items()}
-    todo = [p for p, stamp in stamps.items() if known.get(p) != stamp or not (folder / p).is_file()]
+    todo = [p for p, stamp in stamps.items() if known.get(p) != stamp or not there(folder / p)]
     stop = threading.Event()
 
     def work(path: str) -> None:
@@ -96,6 +97,5 @@ def _read(file: Path) -> dict[str, str]:
 
 def _write(file: Path, made: dict[str, str]) -> None:
     data = json.dumps({"version": _VERSION, "made": made}).encode()
-    file.parent.mkdir(parents=True, exist_ok=True)
     with placed(file, durable=False) as partial:
         partial.write_bytes(gzip.compress(data, compresslevel=1, mtime=0))

@@ -138,8 +138,10 @@ def overlay(
     """
     pixels = np.zeros((*labels.shape, 4), np.uint8)
     edge = np.zeros(labels.shape, bool)
-    edge[1:] |= labels[1:] != labels[:-1]
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    for ahead, behind in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = labels[ahead] != labels[behind]
+        edge[ahead] |= differs
+        edge[behind] |= differs
     for value in np.unique(labels).tolist():
         if value and value not in void:
             where = labels == value

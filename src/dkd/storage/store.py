@@ -93,6 +93,8 @@ def disk_error(error: OSError, path: Path) -> UserError:
     """Say in one line what the operating system refused, and what to do."""
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{path}: no such file or folder")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return UserError(f"{path}: a file is where a folder is needed")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{path}: the disk is full; free some space or choose another folder")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

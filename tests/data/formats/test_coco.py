@@ -233,6 +233,26 @@ Change = Callable[[dict], object]
         (lambda d: d.pop("categories"), ["categories"]),
         (lambda d: d.pop("annotations"), ["annotations"]),
         (lambda d: d["annotations"].append(3), ["annotations[2]", "3"]),
+        (lambda d: d["annotations"][0].update(category_id=[1]), ["annotation 1", "[1]"]),
+        (lambda d: d["annotations"][0].update(iscrowd="0"), ["annotation 1", "iscrowd", "'0'"]),
+        (lambda d: d["images"][0].update(file_name="."), ["image 1000", "no file"]),
+        (lambda d: d["images"][0].update(file_name="a" * 300 + ".jpg"), ["aaaa", "missing"]),
+        (
+            lambda d: d["annotations"][0].update(segmentation=[[10**400] * 6]),
+            ["annotation 1", "polygons"],
+        ),
+        (
+            lambda d: d["annotations"][0].update(
+                segmentation={"size": [24, 32], "counts": [10**30]}
+            ),
+            ["annotation 1", "768"],
+        ),
+        (
+            lambda d: d["annotations"][0].update(  # which 64 bits add up to 768
+                segmentation={"size": [24, 32], "counts": [2**62] * 4 + [768]}
+            ),
+            ["annotation 1", "768"],
+        ),
     ],
 )
 def test_bad_annotations(root: Path, refuse, change: Change, words: list[str]) -> None:
@@ -241,6 +261,24 @@ def test_bad_annotations(root: Path, refuse, change: Change, words: list[str]) -
     change(document)
     file.write_text(json.dumps(document))
     refuse(root, "coco", *words)
+
+
+def test_more_classes_than_a_mask_tells_apart(root: Path, refuse) -> None:
+    """The 255th would be void."""
+    categories = [{"id": n, "name": f"class {n}"} for n in range(1, 256)]
+    for split in ("train2017", "val2017"):
+        write(root / f"annotations/instances_{split}.json", [], ["a b.jpg"], categories)
+    refuse(root, "coco", "train2017.json", "255 classes", "254")
+    for split in ("train2017", "val2017"):
+        write(root / f"annotations/instances_{split}.json", [], ["a b.jpg"], categories[:-1])
+    assert len(built(root).classes) == 254
+
+
+def test_a_supercategory_that_is_no_name_is_nothing(root: Path) -> None:
+    categories = [{**each, "supercategory": ["animal"]} for each in CATEGORIES]
+    file = root / "annotations/instances_train2017.json"
+    write(file, ANNOTATIONS, ["a b.jpg", "empty.jpg"], categories)
+    assert built(root).classes == {1: "dog", 2: "cat"}
 
 
 @pytest.mark.parametrize("cut", [0, 10, 300, -1])

@@ -20,6 +20,7 @@ def test_a_document_is_read(tmp_path: Path) -> None:
         (None, "labels.json: missing; export the data set again"),
         (b'{"images": [', "labels.json: line 1, column 13: no JSON"),
         (b"\xff\xfe\xff", "labels.json: no JSON"),
+        (b"[" + b"1" * 5000 + b"]", "labels.json: no JSON"),
         (b"[" * 100_000, "labels.json: no JSON"),
     ],
 )

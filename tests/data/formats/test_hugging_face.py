@@ -101,6 +101,24 @@ def change(root: Path, column: str, value: object) -> None:
     parquet.write_table(table, file)
 
 
+def test_parquet_files_in_a_folder_for_each_split(shards: Path, labels) -> None:
+    """As the hub's own conversion lays them out."""
+    for file in sorted((shards / "data").iterdir()):
+        split, number, *_ = file.stem.split("-")
+        (shards / split).mkdir(exist_ok=True)
+        file.rename(shards / split / f"{number[1:]}.parquet")
+    assert recognised(shards) == "hf"
+    assert [len(s) for s in built(shards).splits.values()] == [len(m) for m in labels.values()]
+
+
+def test_no_split_or_file(saved: Path, refuse) -> None:
+    (saved / "train/classes.yaml").write_text("1: cat\n2: dog\n")
+    refuse(saved, "hf", "'other'", "train, validation", train="other")
+    refuse(saved / "train", "hf", "no splits", train="other")
+    (saved / "train/state.json").write_text('{"_data_files": []}')
+    refuse(saved / "train", "hf", "state.json", "names none")
+
+
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
@@ -143,6 +161,10 @@ def test_classes(shards: Path, saved: Path, refuse) -> None:
         ('{"1": 3}', ["3"]),
         ("[1", ["line 1"]),
         ("[]", ["object"]),
+        ('{"0": "background"}', ["no class"]),
+        ('{"256": "cat"}', ["256", "254"]),
+        ('{"01": "cat"}', ["'01'"]),
+        ('{"' + "9" * 5000 + '": "cat"}', ["9999..."]),
     ):
         names.write_text(text)
         refuse(saved, "hf", "id2label.json", *words)

@@ -149,6 +149,15 @@ def test_masks_of_another_size_or_kind(root: Path, refuse) -> None:
     refuse(root, "label-studio", mask.name, "corrupt")
 
 
+def test_brushed_labels_of_two_sizes(root: Path, refuse) -> None:
+    """Of a turned image either size fits, but not both."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: masks of the stored size fit as those of the upright one do
+    Image.new("RGB", (30, 20)).save(root / "images/0a1b2c3d-cat one.png", exif=exif)
+    Image.new("L", (20, 30)).save(root / "task-1-annotation-10-by-me@example.org-tag-Car-1.png")
+    refuse(root, "label-studio", "task 1", "differ in size")
+
+
 def test_images_and_lists_that_are_missing(root: Path, refuse, tmp_path: Path) -> None:
     (root / "images/two.png").unlink()
     refuse(root, "label-studio", "task 2", "two.png", "images")
@@ -158,8 +167,15 @@ def test_images_and_lists_that_are_missing(root: Path, refuse, tmp_path: Path) -
     refuse(root, "label-studio", file.name, "line 1, column")
     file.write_text("{}")
     refuse(root, "label-studio", file.name, "no list of tasks")
-    file.write_text(text.replace(UPLOAD, "nothing"))
-    refuse(root, "label-studio", "task 1", "0 images")
+    for place in ("nothing", "//[x/a.png"):
+        file.write_text(text.replace(UPLOAD, place))
+        refuse(root, "label-studio", "task 1", "0 images")
+    file.write_text(text.replace(UPLOAD, "/" + "a" * 300 + ".png"))
+    refuse(root, "label-studio", "task 1", "aaaa", "put it there")
+    tasks = json.loads(text)
+    tasks[0]["annotations"][0]["result"] = 5
+    file.write_text(json.dumps(tasks))
+    refuse(root, "label-studio", "task 1", "'result'")
     file.unlink()
     refuse(root, "label-studio", "0 files *.json")
     refuse(root, "label-studio", "no splits", train="a")

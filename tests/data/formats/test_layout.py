@@ -12,6 +12,7 @@ from dkd.data.formats.layout import (
     full_palette,
     in_colours,
     left_out,
+    numbered,
     split_of,
 )
 from dkd.errors import UserError
@@ -77,6 +78,19 @@ def test_two_values_of_one_colour_are_refused() -> None:
     assert by_colour({2: red, 1: green}, Path("map")) == ((green, 1), (red, 2))
     with pytest.raises(UserError, match="map: 255,0,0 is the colour of 1 and of 2"):
         by_colour({1: red, 2: red}, Path("map"))
+
+
+def test_classes_are_numbered_in_their_order_and_void_is_none() -> None:
+    names = ["void", "cat", "_background_", "dog", "ignore"]
+    expected = {"cat": 1, "dog": 2, "void": 255, "ignore": 255, "_background_": 0}
+    assert numbered(names, Path("map")) == expected
+    for wrong, message in (
+        (["void"], "0 classes"),
+        ([f"c{n}" for n in range(255)], "255 classes; a data set has 1 to 254"),
+        (["Dog", "dog"], "'dog' and 'Dog', which look alike"),
+    ):
+        with pytest.raises(UserError, match=f"^map: .*{message}"):
+            numbered(wrong, Path("map"))
 
 
 def test_every_class_has_a_colour_of_its_own() -> None:

@@ -100,6 +100,28 @@ def test_lists_of_paths(root: Path) -> None:
     assert [r.id for r in built(root).train] == ["train/a", "train/nothing"]
 
 
+def test_background_and_void_by_name(root: Path, masks_of) -> None:
+    (root / "data.yaml").write_text(
+        "{train: images/train, val: images/val, names: [void, background, cat]}"
+    )
+    (root / "labels/train/a.txt").write_text(
+        "2 0 0 1 0 1 1 0 1\n1 0.25 0.25 0.75 0.25 0.75 0.5 0.25 0.5\n"
+        "0 0.5 0.3 0.6 0.3 0.6 0.4 0.5 0.4\n"
+    )
+    (root / "labels/val/b.txt").unlink()
+    dataset = built(root)
+    assert dataset.classes == {1: "cat"}
+    found = masks_of(dataset)["train"]["train/a"]
+    assert np.array_equal(found, np.array([1, 255, 0], np.uint8)[EXPECTED])
+
+
+def test_other_names_draw_masks_again(root: Path, masks_of) -> None:
+    built(root)
+    (root / "data.yaml").write_text(ULTRALYTICS.replace("0: cat", "0: void"))
+    found = masks_of(built(root))["train"]["train/a"]
+    assert np.array_equal(found, np.array([0, 255, 1], np.uint8)[EXPECTED])
+
+
 def test_without_a_validation_split_a_fifth_is_taken(root: Path) -> None:
     (root / "data.yaml").write_text("{train: images/train, names: [cat, dog]}")
     dataset = built(root)
@@ -137,6 +159,13 @@ def test_bad_lines(root: Path, refuse, line: str, words: list[str]) -> None:
         (ULTRALYTICS.replace("images/train", "/etc"), ["/etc"]),
         (ULTRALYTICS.replace("train: images/train", "train: 3"), ["train", "names no images"]),
         ("names: [cat", ["data.yaml"]),
+        ("", ["names"]),
+        (ULTRALYTICS.replace("images/train", "a" * 300), ["aaaa", "neither"]),
+        (ULTRALYTICS.replace("1: dog", "1: void").replace("0: cat", "0: ignore"), ["0 classes"]),
+        (
+            "train: images/train\nnames: [" + ", ".join(f"c{n}" for n in range(255)) + "]",
+            ["255 classes", "254"],
+        ),
     ],
 )
 def test_bad_data_yaml(root: Path, refuse, text: str, words: list[str]) -> None:
@@ -148,5 +177,8 @@ def test_lists_that_lead_out_and_images_that_are_missing(root: Path, refuse) -> 
     (root / "data.yaml").write_text("{train: train.txt, val: images/val, names: [cat, dog]}")
     (root / "train.txt").write_text("../x.jpg\n")
     refuse(root, "yolo", "leads out")
+    for line in (".", "images", "images/train/a.bmp"):
+        (root / "train.txt").write_text(f"{line}\n")
+        refuse(root, "yolo", "train", "no JPEG or PNG")
     (root / "train.txt").write_text("images/train/none.jpg\n")
     refuse(root, "yolo", "images/train/none.jpg", "missing")

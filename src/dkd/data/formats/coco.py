@@ -8,8 +8,7 @@ numbered from 1 in the order of their ids, whatever gaps these have.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,20 @@ from dkd.data import images
 from dkd.data.formats import documents, drawing
 from dkd.data.formats.drawing import Shape
 from dkd.data.formats.layout import (
+    NO_CLASSES,
     Finding,
     Format,
     Layout,
     Made,
     Pair,
-    divided,
-    full_palette,
+    made_layout,
+    numbered,
     split_of,
+    there,
 )
-from dkd.data.formats.voc import NO_CLASSES
 from dkd.errors import UserError
-from dkd.scenario.names import alike, class_name
+from dkd.scenario.names import class_name
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 _ALONGSIDE = "_annotations.coco.json"
 _OTHER_KINDS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
@@ -38,21 +39,6 @@ _ALIKE = {
     "train": ("train", "train2017", "train2014"),
     "val": ("val", "valid", "validation", "val2017", "val2014"),
 }
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The classes of one or more files.
-
-    Attributes:
-        classes: name by label value.
-        values: label value by category id; 0 is background, 255 (or 65535) void.
-        void: label value of void.
-    """
-
-    classes: dict[int, str]
-    values: dict[int, int]
-    void: int
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -93,28 +79,19 @@ def layout_of(
     """
     drawing.require_drawing()
     documents_ = {split: documents.table(documents.load(f), str(f)) for split, f in files.items()}
-    labels, findings = _labels({files[split]: document for split, document in documents_.items()})
+    names, findings = _categories({files[split]: each for split, each in documents_.items()})
+    source = next(iter(files.values()))
+    by_name = numbered([name for _, name in sorted(names.items())], source)
+    values = {id_: by_name[name] for id_, name in names.items()}
     splits: dict[str, tuple[Pair, ...]] = {}
     made: dict[str, Made] = {}
     for split, document in documents_.items():
         file = files[split]
-        pairs, drawn = _images(root, file, document, folders[split], split, labels)
+        pairs, drawn = _images(root, file, document, folders[split], split, values)
         splits[split] = split_of(pairs, str(file))
         made |= drawn
-    if "" in splits:
-        splits, note = divided(splits[""], str(files[""]))
-        findings = [note, *findings]
-    return Layout(
-        name=root.name,
-        format=format_,
-        root=str(root),
-        classes=labels.classes,
-        palette=full_palette(labels.classes, {}),
-        future_is_void=False,
-        splits=splits,
-        findings=tuple(findings),
-        made=made,
-    )
+    classes = {value: name for name, value in by_name.items() if name not in NO_CLASSES}
+    return made_layout(root, format_, classes, splits, made, findings, source)
 
 
 def _lists(root: Path) -> dict[str, Path]:
@@ -149,17 +126,19 @@ def _folders(root: Path, name: str, file: Path) -> tuple[Path, ...]:
     return (root / "images" / name, root / name, root / "images", root)
 
 
-def _labels(documents_: Mapping[Path, Mapping[str, Any]]) -> tuple[Labels, list[Finding]]:
-    """The categories of all files; they number what is alike alike."""
+def _categories(
+    documents_: Mapping[Path, Mapping[str, Any]],
+) -> tuple[dict[int, str], list[Finding]]:
+    """Names of the categories of all files by id; files agree on them."""
     names: dict[int, str] = {}
     told: dict[int, Path] = {}
     findings = []
     for file, document in documents_.items():
         own: dict[int, str] = {}
         categories = documents.rows(document, "categories", str(file))
-        parents = {category.get("supercategory") for category in categories}
+        parents = [category.get("supercategory") for category in categories]
         annotations = documents.rows(document, "annotations", str(file))
-        used = {annotation.get("category_id") for annotation in annotations}
+        used = [annotation.get("category_id") for annotation in annotations]
         for category in categories:
             place = f"{file}: category {category.get('id')!r}"
             id_ = documents.whole(category, "id", place)
@@ -190,28 +169,7 @@ def _labels(documents_: Mapping[Path, Mapping[str, Any]]) -> tuple[Labels, list[
                 )
             told.setdefault(id_, file)
         names |= own
-    if not names:
-        raise UserError(f"{next(iter(documents_))}: no category")
-    by_name: dict[str, int] = {}
-    for id_, name in sorted(names.items()):
-        if name in NO_CLASSES:
-            continue
-        if alike(name) in by_name:
-            other = by_name[alike(name)]
-            raise UserError(
-                f"{told[id_]}: the categories {other} of {told[other].name} and {id_} are both "
-                f"called {name!r}; names are unique"
-            )
-        by_name[alike(name)] = id_
-    ids = sorted(by_name.values())
-    void = drawing.void_of(len(ids))
-    values = {id_: value for value, id_ in enumerate(ids, start=1)}
-    for id_, name in names.items():
-        if name in NO_CLASSES:
-            values[id_] = 0 if "background" in name else void
-    if not ids:
-        raise UserError(f"{told[min(names)]}: no category but background")
-    return Labels({values[id_]: names[id_] for id_ in ids}, values, void), findings
+    return names, findings
 
 
 def _images(
@@ -220,9 +178,9 @@ def _images(
     document: Mapping[str, Any],
     folders: Sequence[Path],
     split: str,
-    labels: Labels,
+    values: Mapping[int, int],
 ) -> tuple[list[Pair], dict[str, Made]]:
-    annotations = _annotations(file, document, labels)
+    annotations = _annotations(file, document, values)
     pairs: list[Pair] = []
     made: dict[str, Made] = {}
     known: set[int] = set()
@@ -238,16 +196,16 @@ def _images(
         width, height = (documents.whole(row, key, place) for key in ("width", "height"))
         if min(width, height) < 1:
             raise UserError(f"{place} is {width}x{height}; export it again")
-        if name.startswith("/") or ".." in name.split("/"):
-            raise UserError(f"{place}: {name} leads out of {root}; correct it")
-        if not (folder / name).is_file():
-            folder = next((f for f in folders if (f / name).is_file()), folder)
+        if not Path(name).name or name.startswith("/") or ".." in name.split("/"):
+            raise UserError(f"{place}: {name} is no file, or leads out of {root}; correct it")
+        if not there(folder / name):
+            folder = next((f for f in folders if there(f / name)), folder)
         path = (folder / name).relative_to(root).as_posix()
         mask = "/".join(filter(None, ("masks", split, str(Path(name).with_suffix(".png")))))
         pairs.append(Pair(str(Path(name).with_suffix("")), path, mask))
         if mask in made:
             raise UserError(f"{place}: another image is called {Path(name).stem} too; rename one")
-        made[mask] = _mask(place, root / path, (width, height), annotations.pop(id_, []), labels)
+        made[mask] = _mask(place, root / path, (width, height), annotations.pop(id_, []), values)
     for id_, rows in annotations.items():
         raise UserError(
             f"{file}: annotation {rows[0].get('id')!r} is of image {id_}, which is not listed; "
@@ -257,14 +215,14 @@ def _images(
 
 
 def _annotations(
-    file: Path, document: Mapping[str, Any], labels: Labels
+    file: Path, document: Mapping[str, Any], categories: Container[int]
 ) -> dict[int, list[dict[str, Any]]]:
     """The annotations by image."""
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for number, row in enumerate(documents.rows(document, "annotations", str(file))):
         place = _place(file, row, number)
         category = documents.whole(row, "category_id", place)
-        if category not in labels.values:
+        if category not in categories:
             raise UserError(
                 f"{place} is of category {category}, which is not listed; export it again"
             )
@@ -286,16 +244,19 @@ def _kept(row: Mapping[str, Any], place: str) -> dict[str, Any]:
     if isinstance(segmentation, list):
         try:
             segmentation = [np.array(points, np.float64) for points in segmentation]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise UserError(
                 f"{place}: its segmentation is no list of polygons x, y, x, y, ..."
             ) from None
     elif not isinstance(segmentation, dict):
         raise UserError(f"{place}: its segmentation is {documents.told(segmentation)}")
+    crowd = row.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise UserError(f"{place}: iscrowd is {documents.told(crowd)} instead of 0 or 1")
     return {
         "id": row.get("id"),
         "category_id": row["category_id"],
-        "crowd": bool(row.get("iscrowd")),
+        "crowd": bool(crowd),
         "segmentation": segmentation,
         "place": place,
     }
@@ -306,14 +267,14 @@ def _mask(
     image: Path,
     size: tuple[int, int],
     annotations: Sequence[Mapping[str, Any]],
-    labels: Labels,
+    values: Mapping[int, int],
 ) -> Made:
     width, height = size
 
     def stamp() -> str:
-        about = hashlib.sha256(f"{width} {height} {labels.void}".encode())
+        about = hashlib.sha256(f"{width} {height} {VOID}".encode())
         for each in annotations:
-            about.update(f"{labels.values[each['category_id']]} {each['crowd']}".encode())
+            about.update(f"{values[each['category_id']]} {each['crowd']}".encode())
             drawn = each["segmentation"]
             if isinstance(drawn, dict):
                 about.update(repr(sorted(drawn.items())).encode())
@@ -330,14 +291,14 @@ def _mask(
                 f"{place} is {width}x{height}, but {image} is {seen}x{high}; its annotations are "
                 "of another picture"
             )
-        shapes = [_shape(each, width, height, labels) for each in annotations]
-        return drawing.draw(shapes, width, height, labels.void if unlabelled_is_void else 0)
+        shapes = [_shape(each, width, height, values) for each in annotations]
+        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
 
     return Made(place, stamp, data)
 
 
-def _shape(row: Mapping[str, Any], width: int, height: int, labels: Labels) -> Shape:
-    value, place = labels.values[row["category_id"]], row["place"]
+def _shape(row: Mapping[str, Any], width: int, height: int, values: Mapping[int, int]) -> Shape:
+    value, place = values[row["category_id"]], row["place"]
     drawn = row["segmentation"]
     if isinstance(drawn, list):
         polygons = [drawing.checked_polygon(points, width, height, place) for points in drawn]

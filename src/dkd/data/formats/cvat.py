@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dkd.data.formats.layout import (
     IMAGE_SUFFIXES,
+    MOST_CLASSES,
+    NO_CLASSES,
     Finding,
     Format,
     Layout,
@@ -16,14 +18,12 @@ from dkd.data.formats.layout import (
     by_colour,
     full_palette,
     split_of,
+    there,
 )
-from dkd.data.formats.voc import LISTS, NO_CLASSES, list_of
+from dkd.data.formats.voc import LISTS, list_of
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
-
-_MOST = 254
-_BACKGROUND = {"background", "_background_"}
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -67,14 +67,10 @@ def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
         if not line.strip() or line.startswith("#"):
             continue
         name, colour = _label(file, number, line)
-        if name in _BACKGROUND:
-            value = 0
-        elif name in NO_CLASSES:
-            value = 255
-        else:
-            value = len(classes) + 1
-            if value > _MOST:
-                raise UserError(f"{file}: line {number}: more than {_MOST} labels")
+        value = NO_CLASSES.get(name, len(classes) + 1)
+        if name not in NO_CLASSES:
+            if value > MOST_CLASSES:
+                raise UserError(f"{file}: line {number}: more than {MOST_CLASSES} labels")
             if alike(name) in map(alike, classes.values()):
                 raise UserError(f"{file}: line {number}: {name!r} stands there twice; keep one")
             classes[value] = name
@@ -111,8 +107,8 @@ def _split(root: Path, name: str) -> tuple[Pair, ...]:
         if id_.startswith("/") or ".." in id_.split("/"):
             raise UserError(f"{file}: line {number} leads out of {root}; correct it")
         images = [f"JPEGImages/{id_}{suffix}" for suffix in IMAGE_SUFFIXES]
-        there = [image for image in images if (root / image).is_file()]
-        pairs.append(Pair(id_, (there or images)[0], f"SegmentationClass/{id_}.png"))
+        found = [image for image in images if there(root / image)]
+        pairs.append(Pair(id_, (found or images)[0], f"SegmentationClass/{id_}.png"))
     return split_of(pairs, str(file))
 
 

@@ -25,7 +25,7 @@ def load(file: Path) -> Any:
             f"{file}: line {error.lineno}, column {error.colno}: no JSON ({error.msg}); it is cut "
             "off or damaged: export it again"
         ) from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits
         raise UserError(f"{file}: no JSON ({error}); export it again") from None
 
 

@@ -19,12 +19,6 @@ from dkd.errors import UserError
 Counts = npt.NDArray[np.int64]
 """Run lengths down the columns of a mask, from the left one on: background and region by turns."""
 
-MOST_CLASSES = 65534
-"""That a 16-bit mask can tell apart, besides background and void."""
-
-SMALL_VOID, LARGE_VOID = 255, 65535
-"""Label value of void in masks of 8 bits and of 16."""
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -52,29 +46,19 @@ def draw(shapes: Iterable[Shape], width: int, height: int, unlabelled: int) -> b
         shapes: in the order of their file.
         width: in pixels.
         height: likewise.
-        unlabelled: label value of pixels that no shape covers; above 255 the mask has 16 bits.
+        unlabelled: label value of pixels that no shape covers.
 
     Returns:
-        PNG of one channel.
+        PNG of one channel of 8 bits.
     """
     ordered = sorted(shapes, key=lambda shape: (not shape.crowd, -shape.area))
-    wide = max([unlabelled, *(shape.value for shape in ordered)]) > SMALL_VOID
-    column_wise = np.full(width * height, unlabelled, np.uint16 if wide else np.uint8)
+    column_wise = np.full(width * height, unlabelled, np.uint8)
     for shape in ordered:
         ends = np.cumsum(shape.counts).tolist()
         for start, end in zip(ends[0::2], ends[1::2], strict=False):
             column_wise[start:end] = shape.value
-    return png(np.ascontiguousarray(column_wise.reshape(width, height).T))
-
-
-def void_of(classes: int) -> int:
-    """The label value of void in masks of classes that are numbered from 1."""
-    return SMALL_VOID if classes < SMALL_VOID else LARGE_VOID
-
-
-def png(mask: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
-    """A mask as a PNG file of one channel of its depth."""
     file = io.BytesIO()
+    mask = np.ascontiguousarray(column_wise.reshape(width, height).T)
     Image.fromarray(mask).save(file, "PNG", compress_level=6)
     return file.getvalue()
 
@@ -151,7 +135,7 @@ def from_counts(counts: Any, width: int, height: int, place: str) -> Counts:
     """
     if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
         raise UserError(f"{place}: counts of a run length encoding are whole numbers from 0 on")
-    return _of_size(np.array(counts, np.int64), width, height, place)
+    return _of_size(counts, width, height, place)
 
 
 def from_text(counts: str | bytes, width: int, height: int, place: str) -> Counts:
@@ -182,16 +166,17 @@ def from_text(counts: str | bytes, width: int, height: int, place: str) -> Count
     values[number[negative]] -= 32 << shift[negative]
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
-    return _of_size(values, width, height, place)
+    return _of_size(values.tolist(), width, height, place)
 
 
-def _of_size(counts: Counts, width: int, height: int, place: str) -> Counts:
-    if (counts < 0).any() or counts.sum() != width * height:
+def _of_size(counts: list[int], width: int, height: int, place: str) -> Counts:
+    pixels = sum(counts)  # of Python's numbers: those of files are of any size
+    if pixels != width * height or min(counts) < 0:
         raise UserError(
-            f"{place}: the run lengths give {int(counts.sum())} pixels, but the image is "
-            f"{width}x{height}, {width * height} pixels; export it again"
+            f"{place}: the run lengths give {pixels} pixels, but the image is {width}x{height}, "
+            f"{width * height} pixels; export it again"
         )
-    return counts
+    return np.array(counts, np.int64)
 
 
 def require_drawing() -> None:

@@ -12,11 +12,12 @@ from dkd.data.formats.layout import (
     full_palette,
     in_colours,
     left_out,
+    refuse_alike,
 )
 from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
-from dkd.scenario.names import alike, class_name
+from dkd.scenario.names import class_name
 
 _NO_CLASS = {0: (0, 0, 0), 255: (255, 255, 255)}
 
@@ -69,7 +70,6 @@ def read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
         raise UserError(f"{file}: no class; write a line 'VALUE: name' for every class")
     classes: dict[int, str] = {}
     colours: dict[int, Colour] = {}
-    seen: dict[str, str] = {}
     for value, entry in document.items():
         if type(value) is not int or not 1 <= value <= 254:
             raise UserError(
@@ -77,14 +77,10 @@ def read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
                 "(0 is background, 255 void, and neither is listed)"
             )
         name, colour = _read_class(file, value, entry)
-        if alike(name) in seen:
-            other = seen[alike(name)]
-            also = "" if other == name else f" and {other!r}, which look alike"
-            raise UserError(f"{file}: two classes are called {name!r}{also}; names are unique")
-        seen[alike(name)] = name
         classes[value] = name
         if colour is not None:
             colours[value] = colour
+    refuse_alike(classes.values(), file)
     return dict(sorted(classes.items())), colours
 
 

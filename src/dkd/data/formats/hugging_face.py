@@ -2,8 +2,8 @@
 
 A column of images and a column of masks (PNG of label values), both with the files' bytes inside.
 Saved to disk, ``dataset_dict.json`` lists the splits; Parquet files are called by theirs, in the
-folder or in ``data``: ``train-00000-of-00002.parquet``. The classes are in ``classes.yaml``, as the
-format ``folder`` has it, or in ``id2label.json``.
+folder or in ``data`` (``train-00000-of-00002.parquet``), or lie in a folder called so. The classes
+are in ``classes.yaml``, as the format ``folder`` has it, or in ``id2label.json``.
 """
 
 import re
@@ -16,11 +16,21 @@ from typing import Any
 from dkd.data import images
 from dkd.data.formats import documents
 from dkd.data.formats.folder import read_classes
-from dkd.data.formats.layout import Format, Layout, Made, Pair, divided, full_palette, split_of
-from dkd.data.formats.voc import NO_CLASSES
+from dkd.data.formats.layout import (
+    MOST_CLASSES,
+    NO_CLASSES,
+    Format,
+    Layout,
+    Made,
+    Pair,
+    made_layout,
+    refuse_alike,
+    split_of,
+)
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
-from dkd.scenario.names import alike, class_name
+from dkd.scenario.names import class_name
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 _SPLITS, _STATE, _NAMES, _CLASSES = (
     *("dataset_dict.json", "state.json"),
@@ -29,6 +39,7 @@ _SPLITS, _STATE, _NAMES, _CLASSES = (
 _ALIKE = {"validation": ("validation", "val", "valid")}
 _IMAGES = ("image", "pixel_values", "img")
 _MASKS = ("annotation", "label", "mask", "labels", "segmentation", "annotations", "semantic_mask")
+_VALUES = {str(value) for value in range(VOID + 1)}
 _NOTHING = {*NO_CLASSES, "unlabeled", "unlabelled", "other", "none"}
 
 
@@ -65,6 +76,8 @@ def read(root: Path, train: str, validation: str) -> Layout:
     made: dict[str, Made] = {}
     for split, name in wanted.items():
         found = next((n for n in (name, *_ALIKE.get(name, ())) if n in files), None)
+        if "" in files and split:
+            raise UserError(f"{root}: the data set has no splits; leave out their names")
         if found is None:
             raise UserError(
                 f"{root}: no split {name!r}; there is {', '.join(files)} (--train, --validation)"
@@ -72,21 +85,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         pairs, written = _rows(root, found, [_open(file) for file in files[found]])
         splits[split] = split_of(pairs, str(files[found][0]))
         made |= written
-    findings = []
-    if "" in splits:
-        splits, note = divided(splits[""], str(root))
-        findings.append(note)
-    return Layout(
-        name=root.name,
-        format="hf",
-        root=str(root),
-        classes=classes,
-        palette=full_palette(classes, colours),
-        future_is_void=False,
-        splits=splits,
-        findings=tuple(findings),
-        made=made,
-    )
+    return made_layout(root, "hf", classes, splits, made, (), root, colours)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -116,6 +115,8 @@ def _saved(folder: Path) -> list[Path]:
     state = documents.table(documents.load(folder / _STATE), str(folder / _STATE))
     rows = documents.rows(state, "_data_files", str(folder / _STATE))
     names = [documents.text(row, "filename", str(folder / _STATE)) for row in rows]
+    if not names:
+        raise UserError(f"{folder / _STATE}: _data_files names none; save the data set again")
     return [folder / Path(name).name for name in names]
 
 
@@ -240,16 +241,22 @@ def _classes(root: Path) -> tuple[dict[int, str], dict[int, Colour]]:
             f"{root / _CLASSES}: missing, as is {_NAMES}; the columns do not name the classes: "
             "write a line 'VALUE: name' for every class"
         )
-    return dict(_named(file)), {}
+    classes = dict(_named(file))
+    if not classes:
+        raise UserError(f'{file}: no class; a line is "VALUE": "name"')
+    refuse_alike(classes.values(), file)
+    return classes, {}
 
 
 def _named(file: Path) -> Iterator[tuple[int, str]]:
-    seen: set[str] = set()
     for key, name in documents.table(documents.load(file), str(file)).items():
         place = f"{file}: {key!r}"
-        if not key.isascii() or not key.isdigit() or not isinstance(name, str):
-            raise UserError(f'{place}: {documents.told(name)}; a line is "VALUE": "name"')
-        if int(key) in (0, 255):
+        if key not in _VALUES or not isinstance(name, str):
+            raise UserError(
+                f"{file}: {documents.told(key)}: {documents.told(name)}; a line is "
+                f'"VALUE": "name", with values from 0 to {MOST_CLASSES}, and {VOID} for void'
+            )
+        if int(key) in (BACKGROUND, VOID):
             if name.casefold() not in _NOTHING:
                 taken = "void" if int(key) else "background"
                 raise UserError(
@@ -261,9 +268,6 @@ def _named(file: Path) -> Iterator[tuple[int, str]]:
             name = class_name(name)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
-        if alike(name) in seen:
-            raise UserError(f"{place}: {name!r} stands there twice; names are unique")
-        seen.add(alike(name))
         yield int(key), name
 
 
@@ -274,7 +278,7 @@ def _why(error: Exception) -> str:
 def recognises(root: Path) -> bool:
     if (root / _SPLITS).is_file() or (root / _STATE).is_file():
         return True
-    return any(root.glob("*.parquet")) or any(root.glob("data/*.parquet"))
+    return any(root.glob("*.parquet")) or any(root.glob("*/*.parquet"))
 
 
 FORMAT = Format("hf", "train", "validation", read, recognises)

@@ -11,7 +11,6 @@ Neither has splits: a fifth of the images is for validation.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,18 +23,20 @@ from dkd.data.formats import coco, documents, drawing
 from dkd.data.formats.drawing import Shape
 from dkd.data.formats.layout import (
     IMAGE_SUFFIXES,
+    NO_CLASSES,
     Finding,
     Format,
     Layout,
     Made,
     Pair,
-    divided,
-    full_palette,
+    made_layout,
+    numbered,
     split_of,
+    there,
 )
-from dkd.data.formats.voc import NO_CLASSES
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 _COCO = "result.json"
 _BRUSHED = "task-*-annotation-*-by-*.png"
@@ -59,40 +60,21 @@ def read(root: Path, train: str, validation: str) -> Layout:
     file, tasks = _tasks(root)
     by_task = _by_task(brushed, tasks, file)
     labels = sorted({label for each in by_task.values() for _, label in each}, key=alike)
-    for first, second in pairwise(labels):
-        if alike(first) == alike(second):
-            raise UserError(f"{file}: the labels {first!r} and {second!r} look alike; merge them")
-    named = [label for label in labels if label not in NO_CLASSES]
-    if not named:
-        raise UserError(f"{file}: no label")
-    void = drawing.void_of(len(named))
-    values = {label: value for value, label in enumerate(named, start=1)}
-    values |= {n: 0 if "background" in n else void for n in labels if n in NO_CLASSES}
+    values = numbered(labels, file)
     pairs, made = [], {}
     for task, image in tasks.items():
         path = _image(root, image, f"{file}: task {task}")
         id_ = Path(path).stem
         pairs.append(Pair(id_, path, f"masks/{id_}.png"))
         made[f"masks/{id_}.png"] = _mask(
-            f"{file}: task {task}", root / path, by_task.get(task, ()), values, void
+            f"{file}: task {task}", root / path, by_task.get(task, ()), values
         )
-    splits, note = divided(split_of(pairs, str(file)), str(file))
     empty = tuple(str(task) for task in tasks if task not in by_task)
-    findings = [note]
-    if empty:
-        findings.append(Finding("tasks without a brushed label, taken as holding nothing", empty))
-    classes = {value: label for label, value in values.items() if label in named}
-    return Layout(
-        name=root.name,
-        format="label-studio",
-        root=str(root),
-        classes=classes,
-        palette=full_palette(classes, {}),
-        future_is_void=False,
-        splits=splits,
-        findings=tuple(findings),
-        made=made,
-    )
+    what = "tasks without a brushed label, taken as holding nothing"
+    findings = [Finding(what, empty)] if empty else []
+    classes = {value: label for label, value in values.items() if label not in NO_CLASSES}
+    splits = {"": split_of(pairs, str(file))}
+    return made_layout(root, "label-studio", classes, splits, made, findings, file)
 
 
 def _brushed(root: Path) -> list[Path]:
@@ -120,7 +102,7 @@ def _tasks(root: Path) -> tuple[Path, dict[int, tuple[str, dict[int, list[str]]]
             raise UserError(f"{place} stands there twice; export the project again")
         found = _image_field(row, place)
         annotations = {
-            documents.whole(each, "id", place): sorted(set(_labels(each)))
+            documents.whole(each, "id", place): sorted(set(_labels(each, place)))
             for each in documents.rows(row, "annotations", place)
         }
         tasks[task] = (found, annotations)
@@ -137,10 +119,10 @@ def _image_field(row: Mapping[str, Any], place: str) -> str:
     return images_[0]
 
 
-def _labels(annotation: Mapping[str, Any]) -> Iterator[str]:
+def _labels(annotation: Mapping[str, Any], place: str) -> Iterator[str]:
     """Names of an annotation's brushed regions as files have them: the tool's, then the labels."""
-    for result in annotation.get("result") or ():
-        value = result.get("value") if isinstance(result, dict) else None
+    for result in documents.rows(annotation, "result", place):
+        value = result.get("value")
         if isinstance(value, dict) and "rle" in value:
             for key in ("brushlabels", "labels"):
                 if isinstance(value.get(key), list):
@@ -164,7 +146,7 @@ def _by_task(
         if task not in tasks:
             raise UserError(f"{path}: of task {task}, which {file} does not have; export both anew")
         known = {
-            each.replace("\0", "-").replace("/", "-"): each.split("\0")[1]
+            re.sub(r"[\0/\\]", "-", each): each.split("\0")[1]
             for each in tasks[task][1].get(annotation, ())
         }
         if name not in known:
@@ -188,7 +170,10 @@ def _by_task(
 
 def _file_name(place: str) -> str:
     """The last part of a path or URL; images of a local storage are named in a query (``?d=``)."""
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError:
+        return ""
     inner = parse_qs(parts.query).get("d", [parts.path])[0]
     return unquote(inner).replace("\\", "/").rsplit("/", 1)[-1]
 
@@ -198,7 +183,7 @@ def _image(root: Path, task: tuple[str, dict[int, list[str]]], place: str) -> st
     name = _file_name(task[0])
     for candidate in (name, re.sub(r"^[0-9a-f]{8}-", "", name)):
         for folder in ("images", ""):
-            if (root / folder / candidate).is_file():
+            if there(root / folder / candidate):
                 return f"{folder}/{candidate}".lstrip("/")
     raise UserError(f"{place}: its image {name} is not in {root / 'images'}; put it there")
 
@@ -208,10 +193,9 @@ def _mask(
     image: Path,
     brushed: Sequence[tuple[Path, str]],
     values: Mapping[str, int],
-    void: int,
 ) -> Made:
     def stamp() -> str:
-        about = hashlib.sha256(f"{void}".encode())
+        about = hashlib.sha256(f"{VOID}".encode())
         for path, label in brushed:
             at = path.stat()
             about.update(f"{path.name} {values[label]} {at.st_size} {at.st_mtime_ns} ".encode())
@@ -221,21 +205,22 @@ def _mask(
 
     def data(unlabelled_is_void: bool) -> bytes:
         frame = images.frame_in(image)
-        width, height = frame.stored if brushed else frame.upright
-        shapes = []
+        shapes, sizes = [], set()
         for path, label in brushed:
             level = _level(path)
-            width, height = level.shape[::-1]
+            height, width = level.shape
             if frame.fit((width, height)) is None:
                 seen, high = frame.upright
                 raise UserError(
                     f"{path}: the mask is {width}x{height} but the image {image.name} is "
                     f"{seen}x{high}; make them the same size"
                 )
+            sizes.add((width, height))
             shapes.append(Shape(values[label], drawing.of_mask(level >= _FULL)))
-        if len({int(shape.counts.sum()) for shape in shapes}) > 1:
+        if len(sizes) > 1:
             raise UserError(f"{place}: its brushed labels differ in size; export it again")
-        return drawing.draw(shapes, width, height, void if unlabelled_is_void else 0)
+        width, height = sizes.pop() if sizes else frame.upright
+        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
 
     return Made(place, stamp, data)
 

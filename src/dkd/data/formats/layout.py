@@ -7,6 +7,8 @@ from pathlib import Path
 
 from dkd.data.palettes import Colour, MaskColours, distinct_colours
 from dkd.errors import UserError
+from dkd.scenario.names import alike
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _OTHER_IMAGES = (
@@ -14,6 +16,15 @@ _OTHER_IMAGES = (
     *(".pgm", ".pnm", ".ppm", ".raw", ".tga", ".tif", ".tiff", ".webp"),
 )
 _NAMED = 5  # how many names a finding says
+
+NO_CLASSES = {
+    **dict.fromkeys(("background", "_background_"), BACKGROUND),
+    **dict.fromkeys(("__ignore__", "ignore", "ignored", "void"), VOID),
+}
+"""Label values of what labelling tools call background and void."""
+
+MOST_CLASSES = VOID - 1
+"""That a mask of 8 bits tells apart, besides background and void."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +201,8 @@ def split_of(pairs: Iterable[Pair], source: str) -> tuple[Pair, ...]:
 def divided(pairs: Sequence[Pair], source: str) -> tuple[dict[str, tuple[Pair, ...]], Finding]:
     """A list without a split as two: a fifth of the images is for validation.
 
-    An image is if the SHA-256 of its id is below a fifth of the largest; if that is none or all,
-    the one of lowest SHA-256 is. So an image that is added later moves no other.
+    An image is if the SHA-256 of its id is below a fifth of the largest, so one that is added later
+    moves no other; where that is none or all, the one of lowest SHA-256 is.
 
     Args:
         pairs: at least two.
@@ -211,10 +222,91 @@ def divided(pairs: Sequence[Pair], source: str) -> tuple[dict[str, tuple[Pair, .
         "validation": tuple(pair for pair in pairs if pair.id in held_out),
     }
     note = Finding(
-        f"images for validation, drawn by the SHA-256 of their ids: {source} has no split",
+        f"images for validation, by the SHA-256 of their ids, as {source} has no splits",
         tuple(pair.id for pair in splits["validation"]),
     )
     return splits, note
+
+
+def made_layout(
+    root: Path,
+    format_: str,
+    classes: dict[int, str],
+    splits: dict[str, tuple[Pair, ...]],
+    made: Mapping[str, Made],
+    findings: Iterable[Finding],
+    source: Path,
+    colours: Mapping[int, Colour] | None = None,
+) -> Layout:
+    """The layout of a data set whose masks are no files yet.
+
+    Args:
+        root: its folder.
+        format_: the format's name.
+        classes: name by label value.
+        splits: ``train`` and ``validation``, or one list (``""``) that is divided.
+        made: images and masks by path.
+        findings: what a person should know of.
+        source: of the list, for messages.
+        colours: of classes; others get one.
+
+    Raises:
+        UserError: the list is too short to be divided.
+    """
+    if "" in splits:
+        splits, note = divided(splits[""], str(source))
+        findings = (note, *findings)
+    return Layout(
+        name=root.name,
+        format=format_,
+        root=str(root),
+        classes=classes,
+        palette=full_palette(classes, colours or {}),
+        future_is_void=False,
+        splits=splits,
+        findings=tuple(findings),
+        made=made,
+    )
+
+
+def numbered(names: Sequence[str], source: Path) -> dict[str, int]:
+    """Label values by name: classes from 1 on in their order; background and void have theirs.
+
+    Args:
+        names: of classes, background and void (:data:`NO_CLASSES`).
+        source: where they are from, for messages.
+
+    Raises:
+        UserError: two names look alike, there is no class, or more than a mask tells apart.
+    """
+    named = [name for name in names if name not in NO_CLASSES]
+    refuse_alike(named, source)
+    if not 1 <= len(named) <= MOST_CLASSES:
+        raise UserError(
+            f"{source}: {len(named)} classes; a data set has 1 to {MOST_CLASSES}, besides "
+            "background and void"
+        )
+    values = {name: value for value, name in enumerate(named, start=1)}
+    return values | {name: NO_CLASSES[name] for name in names if name in NO_CLASSES}
+
+
+def refuse_alike(names: Iterable[str], source: Path) -> None:
+    """Checks that a person can tell names of classes apart.
+
+    Args:
+        names: of classes.
+        source: where they are from, for messages.
+
+    Raises:
+        UserError: two look alike.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if alike(name) in seen:
+            other = seen[alike(name)]
+            also = "" if other == name else f" and {other!r}, which look alike"
+            raise UserError(f"{source}: two classes are called {name!r}{also}; names are unique")
+        seen[alike(name)] = name
 
 
 def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding, ...]:
@@ -283,6 +375,14 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:  # Python's stand-ins for other bytes
         return False
     return True
+
+
+def there(path: Path) -> bool:
+    """Whether a path that a file names is a file; one that cannot be is none, however long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def in_colours(mask: Path) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dkd.data.formats.layout import Finding, Format, Layout, Pair, split_of
+from dkd.data.formats.layout import NO_CLASSES, Finding, Format, Layout, Pair, split_of
 from dkd.data.palettes import voc_colour
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
@@ -12,9 +12,6 @@ LISTS = Path("ImageSets", "Segmentation")
 
 LABEL_MAPS = ("labelmap.txt", "label_map.txt", "labels.txt", "class_names.txt", "classes.txt")
 """Where labelling tools write a folder's own classes."""
-
-NO_CLASSES = {"background", "_background_", "__ignore__", "ignore", "ignored", "void"}
-"""What these call background and void."""
 
 _VALUES = {name: value for value, name in VOC_CLASSES.items()}
 

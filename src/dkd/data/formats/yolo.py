@@ -9,6 +9,7 @@ width and height. An image without such a file holds nothing.
 import hashlib
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,18 +18,21 @@ from dkd.data.formats import documents, drawing
 from dkd.data.formats.drawing import Shape
 from dkd.data.formats.layout import (
     IMAGE_SUFFIXES,
+    NO_CLASSES,
     Finding,
     Format,
     Layout,
     Made,
     Pair,
-    divided,
-    full_palette,
+    made_layout,
+    numbered,
     split_of,
+    there,
 )
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
-from dkd.scenario.names import alike, class_name
+from dkd.scenario.names import class_name
+from dkd.scenario.tasks import BACKGROUND, VOID
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 
@@ -39,46 +43,33 @@ def read(root: Path, train: str, validation: str) -> Layout:
     file = _file(root)
     if file is None:
         raise UserError(f"{root / _FILES[0]}: missing; it names the classes and the splits")
-    document = documents.table(strict_yaml.load(file.read_bytes(), str(file)), str(file))
+    document = documents.table(strict_yaml.load(file.read_bytes(), str(file)) or {}, str(file))
     names = _names(document, file)
-    splits, made = {}, {}
+    by_name = numbered(list(names.values()), file)
+    values = {number: by_name[name] for number, name in names.items()}
+    splits: dict[str, tuple[Pair, ...]] = {}
+    made: dict[str, Made] = {}
     unlabelled: list[str] = []
     for split, field in (("train", train), ("validation", validation)):
         if split == "validation" and field == "val" and not document.get(field):
+            splits = {"": splits["train"]}
             continue
         pairs = []
         for path in _images(root, document, field, file):
             label = _label(root / path)
             id_ = str(PurePosixPath(path).with_suffix("")).removeprefix("images/")
             pair = Pair(id_, path, f"masks/{PurePosixPath(path).with_suffix('.png')}")
-            if label.is_file():
-                pass
-            elif label.exists():
-                raise UserError(f"{label}: no file; the labels of {path} are read from it")
-            else:
+            if not there(label):
                 unlabelled.append(path)
             pairs.append(pair)
-            made[pair.mask] = _mask(root / path, label, names)
+            made[pair.mask] = _mask(root / path, label, values)
         splits[split] = split_of(pairs, f"{file}: {field}")
     findings = []
-    if "validation" not in splits:
-        splits, note = divided(splits["train"], str(file))
-        findings.append(note)
     if unlabelled:
         what = "images without a file of labels, taken as holding nothing"
         findings.append(Finding(what, tuple(unlabelled)))
-    classes = {number + 1: name for number, name in names.items()}
-    return Layout(
-        name=root.name,
-        format="yolo",
-        root=str(root),
-        classes=classes,
-        palette=full_palette(classes, {}),
-        future_is_void=False,
-        splits=splits,
-        findings=tuple(findings),
-        made=made,
-    )
+    classes = {value: name for name, value in by_name.items() if name not in NO_CLASSES}
+    return made_layout(root, "yolo", classes, splits, made, findings, file)
 
 
 def _file(root: Path) -> Path | None:
@@ -86,22 +77,21 @@ def _file(root: Path) -> Path | None:
 
 
 def _names(document: Mapping[str, Any], file: Path) -> dict[int, str]:
-    """Names by number, from 0 without a gap."""
+    """Names by number, in the order of numbers."""
     given = document.get("names")
     listed = dict(enumerate(given)) if isinstance(given, list) else given
     if not isinstance(listed, dict) or not listed:
         raise UserError(f"{file}: names: no class; write a line 'NUMBER: name' for every class")
     names: dict[int, str] = {}
     for number, name in listed.items():
-        if type(number) is not int or not 0 <= number < drawing.MOST_CLASSES:
+        if type(number) is not int or number < 0:
             raise UserError(f"{file}: names: {number!r} is no class's number; they count from 0")
         try:
             # A class called 7, or 2024, is a number to YAML.
-            names[number] = class_name(str(name) if type(name) is int else name)
+            name = str(name) if type(name) is int else name
+            names[number] = name if name in NO_CLASSES else class_name(name)
         except (UserError, TypeError, AttributeError):
             raise UserError(f"{file}: names: {number}: {name!r} is no class's name") from None
-    if len(set(map(alike, names.values()))) < len(names):
-        raise UserError(f"{file}: names: two classes have one name; names are unique")
     count = document.get("nc", len(names))
     if count != len(names):
         raise UserError(f"{file}: nc: {count} classes, but {len(names)} names; correct one of them")
@@ -132,6 +122,8 @@ def _images(root: Path, document: Mapping[str, Any], field: str, file: Path) -> 
         for path in found:
             if not path.is_relative_to(root) or ".." in path.parts:
                 raise UserError(f"{file}: {field}: {path} leads out of {root}; correct it")
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise UserError(f"{file}: {field}: {path} is no JPEG or PNG file; take it off")
             paths.append(path.relative_to(root).as_posix())
     return paths
 
@@ -145,8 +137,9 @@ def _place(root: Path, document: Mapping[str, Any], entry: str) -> Path | None:
     for folder in folders:
         for name in entries:
             place = folder / name
-            if place.exists() and place.is_relative_to(root) and ".." not in place.parts:
-                return place
+            with suppress(OSError):  # a name that no file can have
+                if place.exists() and place.is_relative_to(root) and ".." not in place.parts:
+                    return place
     return None
 
 
@@ -168,14 +161,11 @@ def _label(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _mask(image: Path, label: Path, names: Mapping[int, str]) -> Made:
-    void = drawing.void_of(max(names) + 1)
-
+def _mask(image: Path, label: Path, values: Mapping[int, int]) -> Made:
     def stamp() -> str:
-        labels = label.read_bytes() if label.is_file() else b""
-        size = image.stat() if image.is_file() else None
-        about = hashlib.sha256(labels)
-        about.update(f"{void} {size and (size.st_size, size.st_mtime_ns)}".encode())
+        size = image.stat() if there(image) else None
+        about = hashlib.sha256("\n".join(_lines(label)).encode() if there(label) else b"")
+        about.update(f"{values} {size and (size.st_size, size.st_mtime_ns)}".encode())
         return about.hexdigest()
 
     def data(unlabelled_is_void: bool) -> bytes:
@@ -183,8 +173,8 @@ def _mask(image: Path, label: Path, names: Mapping[int, str]) -> Made:
         shapes = []
         for number, line in enumerate(_lines(label), start=1):
             if line.strip():
-                shapes.append(_shape(line, width, height, names, f"{label}: line {number}"))
-        return drawing.draw(shapes, width, height, void if unlabelled_is_void else 0)
+                shapes.append(_shape(line, width, height, values, f"{label}: line {number}"))
+        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
 
     return Made(str(label), stamp, data)
 
@@ -198,12 +188,12 @@ def _lines(label: Path) -> list[str]:
         raise UserError(f"{label}: cannot be read as text: {error}") from None
 
 
-def _shape(line: str, width: int, height: int, names: Mapping[int, str], place: str) -> Shape:
+def _shape(line: str, width: int, height: int, values: Mapping[int, int], place: str) -> Shape:
     try:
         class_, *numbers = (float(word) for word in line.split())
     except ValueError:
         raise UserError(f"{place} is not NUMBER X Y X Y ...") from None
-    if class_ not in names:
+    if class_ not in values:
         raise UserError(f"{place} is of class {class_:g}, which data.yaml does not name")
     if len(numbers) == 4:
         raise UserError(f"{place} is a box, and boxes are no masks; export polygons (segmentation)")
@@ -213,7 +203,7 @@ def _shape(line: str, width: int, height: int, names: Mapping[int, str], place: 
         )
     points = [min(max(x, 0.0), 1.0) * (height if i % 2 else width) for i, x in enumerate(numbers)]
     polygon = drawing.checked_polygon(points, width, height, place)
-    return Shape(int(class_) + 1, drawing.of_polygons([polygon], width, height, place))
+    return Shape(values[int(class_)], drawing.of_polygons([polygon], width, height, place))
 
 
 def recognises(root: Path) -> bool:
