@@ -1,5 +1,6 @@
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,17 @@ def test_missing_ade20k_images_are_named() -> None:
 def test_tasks_by_name(published: Dataset) -> None:
     counts = {name: checks.published_task(published, name).counts for name in ("19-1", "5-3")}
     assert counts == {"19-1": (19, 1), "5-3": (5, 3, 3, 3, 3, 3)}
+
+
+def test_a_name_that_no_file_can_have_is_missing(
+    voc_maker: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = voc_maker(tmp_path / "voc", 3, 2)
+    with (root / "ImageSets/Segmentation/val.txt").open("a") as file:
+        file.write("a" * 300 + "\n")
+    image, mask = checks.missing(formats.read(Data(format="voc", root=str(root))))
+    assert (image.kind, mask.kind) == ("images", "masks")
+    assert len(image.paths) == len(mask.paths) == 1
 
 
 def test_missing_files_are_counted_and_some_named(folder: Path) -> None:

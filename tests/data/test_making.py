@@ -9,7 +9,7 @@ import pytest
 from dkd.data import making
 from dkd.data.formats import Layout, Made, Pair
 from dkd.errors import UserError
-from dkd.scenario.schema import Data
+from dkd.scenario.data import Data
 
 
 @dataclass
@@ -84,6 +84,16 @@ def test_what_changed_or_went_is_drawn_again_and_what_is_not_described_goes(
     assert sorted(source.drawn) == ["a", "b"]
     assert paths[0].read_bytes() == b"2 False"
     assert not paths[2].exists()
+
+
+def test_all_is_drawn_anew_where_that_is_asked_for(source: Source, tmp_path: Path) -> None:
+    """What lies in the cache may be damaged, by a power cut say."""
+    layout = write(source, tmp_path)
+    path = layout.mask_path(layout.splits["train"][0])
+    path.write_bytes(b"")
+    data = Data(format="coco", root=str(tmp_path))
+    making.write(source.layout(tmp_path), data, tmp_path / "cache", anew=True)
+    assert path.read_bytes() == b"1 False"
 
 
 def test_what_was_drawn_before_a_bad_annotation_is_kept(source: Source, tmp_path: Path) -> None:

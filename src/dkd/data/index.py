@@ -218,13 +218,13 @@ def build(
         progress: called now and then.
         tell: called with a line for everything that a person should know of, e.g. files that
             are not taken (:mod:`dkd.data.findings`).
-        anew: read every file, whatever the cache knows.
+        anew: read and make every file, whatever the cache knows.
 
     Raises:
         UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
             not fit the others; a label value is none of the classes; a finding is surely wrong.
     """
-    layout = making.write(_layout(data, cache), data, cache, progress)
+    layout = making.write(_layout(data, cache), data, cache, progress, anew)
     found = scan.scan(layout, cache / "scans" if cache else None, progress, anew)
     splits = {
         split: tuple(_record(pair, found[pair], layout) for pair in members)

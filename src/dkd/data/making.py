@@ -30,6 +30,7 @@ def write(
     data: Data,
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
+    anew: bool = False,
 ) -> Layout:
     """Writes what a layout has no files of.
 
@@ -38,6 +39,7 @@ def write(
         data: it is of, with what unlabelled pixels are.
         cache: folder in which the files are kept.
         progress: called with files done and all.
+        anew: make every file, whatever lies in the cache.
 
     Returns:
         The layout, whose images and masks are files.
@@ -54,7 +56,11 @@ def write(
     folder = cache.absolute() / "made" / hashlib.sha256(about.encode()).hexdigest()[:24]
     known = _read(folder / _LIST)
     stamps = {path: each.stamp() for path, each in layout.made.items()}
-    todo = [p for p, stamp in stamps.items() if known.get(p) != stamp or not there(folder / p)]
+    todo = [
+        path
+        for path, stamp in stamps.items()
+        if anew or known.get(path) != stamp or not there(folder / path)
+    ]
     stop = threading.Event()
 
     def work(path: str) -> None:

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dkd.data import contents, index
+from dkd.data import contents
 from dkd.data.index import Dataset
-from dkd.errors import UserError
-from dkd.scenario.data import Data
 
 Masks = dict[str, np.ndarray]
 
@@ -32,23 +30,6 @@ def masks_of() -> Callable[[Dataset], dict[str, Masks]]:
         }
 
     return read
-
-
-@pytest.fixture
-def refuse(tmp_path: Path) -> Callable[..., None]:
-    """That a data set is refused in one line which holds all of the words."""
-
-    def check(root: Path, format_: str, *words: str, **fields: str) -> None:
-        with pytest.raises(UserError) as caught:
-            index.build(
-                Data.model_validate({"format": format_, "root": str(root), **fields}),
-                tmp_path / "cache",
-            )
-        assert "\n" not in str(caught.value)
-        for word in words:
-            assert word in str(caught.value)
-
-    return check
 
 
 @pytest.fixture

@@ -6,29 +6,18 @@ from PIL import Image
 
 from dkd.data import contents, formats, index, packed
 from dkd.data.index import Record
-from dkd.errors import UserError
 from dkd.scenario.data import Data
 
 
-def refuse(root: Path, *words: str, **fields: str) -> None:
-    """Reading the layout must fail with one line that holds these words."""
-    with pytest.raises(UserError) as caught:
-        formats.read(Data(**{"format": "folder", "root": str(root), **fields}))  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def test_empty_split(folder: Path) -> None:
+def test_empty_split(folder: Path, refuse) -> None:
     for path in (folder / "images/train").iterdir():
         path.unlink()
-    refuse(folder, "images/train", "no image")
+    refuse(folder, "folder", "images/train", "no image")
 
 
-def test_two_images_for_a_mask(folder: Path) -> None:
+def test_two_images_for_a_mask(folder: Path, refuse) -> None:
     Image.new("RGB", (20, 20)).save(folder / "images/train/0.jpg")
-    refuse(folder, "images/train", "0 stands there twice")
+    refuse(folder, "folder", "images/train", "0 stands there twice")
 
 
 @pytest.mark.parametrize(
@@ -59,14 +48,14 @@ def test_two_images_for_a_mask(folder: Path) -> None:
         ("1: {name: cat, colour: [1, 2, 256]}", "class 1"),
     ],
 )
-def test_classes_file(folder: Path, text: str, word: str) -> None:
+def test_classes_file(folder: Path, text: str, word: str, refuse) -> None:
     (folder / "classes.yaml").write_text(text)
-    refuse(folder, "classes.yaml", word)
+    refuse(folder, "folder", "classes.yaml", word)
 
 
-def test_classes_file_missing(folder: Path) -> None:
+def test_classes_file_missing(folder: Path, refuse) -> None:
     (folder / "classes.yaml").unlink()
-    refuse(folder, "classes.yaml", "missing")
+    refuse(folder, "folder", "classes.yaml", "missing")
 
 
 def test_names_are_what_stands_there(folder: Path) -> None:
@@ -79,12 +68,14 @@ def test_names_are_what_stands_there(folder: Path) -> None:
     ]
 
 
-def test_names_that_are_no_utf8(folder: Path) -> None:
+def test_names_that_are_no_utf8(folder: Path, refuse) -> None:
     for kind in ("images", "masks"):
         (folder / kind / "train/0.png").rename(
             folder / kind / "train" / b"caf\xe9.png".decode(errors="surrogateescape")
         )
-    refuse(folder, "images/train", r"caf\udce9.png' is no UTF-8; give the file another name")
+    refuse(
+        folder, "folder", "images/train", r"caf\udce9.png' is no UTF-8; give the file another name"
+    )
 
 
 ALL_COLOURED = "1: {name: cat, colour: [9, 9, 90]}\n7: {name: dog, colour: [10, 200, 30]}\n"
@@ -153,7 +144,7 @@ def test_a_class_may_be_white(folder: Path) -> None:
     assert [r.classes for r in dataset.train] == [(7,), (1, 7)] * 2
 
 
-def test_two_classes_of_one_colour(folder: Path) -> None:
+def test_two_classes_of_one_colour(folder: Path, refuse) -> None:
     (folder / "classes.yaml").write_text(ALL_COLOURED.replace("9, 9, 90", "10, 200, 30"))
     paint(folder)
-    refuse(folder, "classes.yaml: 10,200,30 is the colour of 1 and of 7")
+    refuse(folder, "folder", "classes.yaml: 10,200,30 is the colour of 1 and of 7")

@@ -4,47 +4,36 @@ from pathlib import Path
 import pytest
 
 from dkd.data import formats
-from dkd.errors import UserError
 from dkd.scenario.data import Data
 
 
-def refuse(root: Path, *words: str, **fields: str) -> None:
-    """Reading the layout must fail with one line that holds these words."""
-    with pytest.raises(UserError) as caught:
-        formats.read(Data(**{"format": "voc", "root": str(root), **fields}))  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def test_empty_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_empty_list(voc_maker: Callable[..., Path], tmp_path: Path, refuse) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
     (root / "ImageSets/Segmentation/val.txt").write_text("\n")
-    refuse(root, "val.txt", "no image")
+    refuse(root, "voc", "val.txt", "no image")
 
 
-def test_unknown_list(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_unknown_list(voc_maker: Callable[..., Path], tmp_path: Path, refuse) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
-    refuse(root, "trainval.txt", "train_aug, val", format="voc", train="trainval")
+    refuse(root, "voc", "trainval.txt", "train_aug, val", train="trainval")
 
 
 @pytest.mark.parametrize("line", ["a b c", "../../x.jpg m.png", "x/y"])
-def test_line_of_a_list(voc_maker: Callable[..., Path], tmp_path: Path, line: str) -> None:
+def test_line_of_a_list(voc_maker: Callable[..., Path], tmp_path: Path, line: str, refuse) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
     (root / "ImageSets/Segmentation/val.txt").write_text(f"2007_000004\n{line}\n")
-    refuse(root, "val.txt", "line 2")
+    refuse(root, "voc", "val.txt", "line 2")
 
 
-def test_id_twice(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_id_twice(voc_maker: Callable[..., Path], tmp_path: Path, refuse) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
     (root / "ImageSets/Segmentation/val.txt").write_text("2007_000004\n2007_000004\n")
-    refuse(root, "val.txt", "2007_000004", "twice")
+    refuse(root, "voc", "val.txt", "2007_000004", "twice")
 
 
-def test_parent_of_the_voc_folder(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
+def test_parent_of_the_voc_folder(voc_maker: Callable[..., Path], tmp_path: Path, refuse) -> None:
     voc_maker(tmp_path / "VOCdevkit" / "VOC2012", 3, 2)
-    refuse(tmp_path, f"did you mean {tmp_path}/VOCdevkit/VOC2012")
+    refuse(tmp_path, "voc", f"did you mean {tmp_path}/VOCdevkit/VOC2012")
 
 
 LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\n"
@@ -60,11 +49,11 @@ LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\n"
     ],
 )
 def test_a_label_map_of_other_classes(
-    voc_maker: Callable[..., Path], tmp_path: Path, name: str, text: str, word: str
+    voc_maker: Callable[..., Path], tmp_path: Path, name: str, text: str, word: str, refuse
 ) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
     (root / name).write_text(text)
-    refuse(root, name, word, "classes of its own")
+    refuse(root, "voc", name, word, "classes of its own")
 
 
 @pytest.mark.parametrize(
