@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from fixtures.scenarios import changed
+from fixtures.scenarios import DOCUMENT, changed
 
 from dkd.errors import UserError
 from dkd.scenario.schema import parse
@@ -36,3 +36,11 @@ def test_a_step_is_told_its_own_values() -> None:
     first, later = training.at(0), training.at(3)
     assert (first["epochs"], first["lr"], first["pos_weight"]) == (3, 0.01, 1)
     assert (later["epochs"], later["lr"], later["pos_weight"]) == (2, 0.001, "auto")
+
+
+def test_what_changes_nothing_is_not_told() -> None:
+    usual = parse(DOCUMENT, "x").training
+    training = usual.model_copy(update={"rates": {"new_head": 3.0}, "memory_share": 0.5})
+    assert training.at(0) == usual.at(0)
+    assert training.at(1) == {**usual.at(1), "rates": {"new_head": 3.0}}
+    assert training.at(1, memory=True) == {**training.at(1), "memory_share": 0.5}

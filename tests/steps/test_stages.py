@@ -1,12 +1,15 @@
-"""How a model learns further classes: as it learned those before, unless that was a bound."""
+"""How a model learns further classes, and whose a run's name is."""
 
 from pathlib import Path
 
 import pytest
 from fixtures.data_sets import make_colours
+from fixtures.scenarios import DOCUMENT
 from step_runs import Run, scenario
 
+from dkd.errors import UserError
 from dkd.scenario.data import Data
+from dkd.scenario.schema import parse
 from dkd.steps import stages
 from dkd.steps.step import Step, StepSpec
 
@@ -46,3 +49,30 @@ def test_the_teachers_method_goes_on(
         teacher=teacher,
     )
     assert Step.open(spec).teacher is not None
+
+
+# ---- whose a run's name is
+
+
+def test_a_run_that_an_older_program_began_goes_on(tmp_path: Path) -> None:
+    """What it wrote of the scenario lacks the fields that there are since."""
+    claim = tmp_path / "runs" / "mine" / "scenario.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(Path(__file__).with_name("claim_of_0.1.json").read_text())
+    same = parse(DOCUMENT, "x")
+    assert not stages.claim_run(str(tmp_path), "mine", same)
+    for field, value, message in (
+        ("data.unlabelled", "void", 'data.unlabelled: "background" before, "void" now'),
+        ("training.rates.new_head", 3.0, r"training.rates.new_head: null before, 3.0 now"),
+        ("network.output_stride", 8, "network.output_stride: null before, 8 now"),
+    ):
+        with pytest.raises(UserError, match=message):
+            stages.claim_run(str(tmp_path), "mine", same.override({field: value}))
+
+
+def test_a_claim_that_no_longer_reads_is_anothers(tmp_path: Path) -> None:
+    claim = tmp_path / "runs" / "mine" / "scenario.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text('{"name": "pets", "epochs": 3}')
+    with pytest.raises(UserError, match="'mine' exists with another scenario"):
+        stages.claim_run(str(tmp_path), "mine", parse(DOCUMENT, "x"))

@@ -80,8 +80,21 @@ class Training(StrictModel):
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
     save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
 
-    def at(self, step: int) -> dict[str, Any]:
-        """What a model is trained with at a step, as JSON; the precision is another matter."""
+    def at(self, step: int, *, memory: bool = False) -> dict[str, Any]:
+        """What a model is trained with at a step, as keys and checkpoints say it; the precision is
+        another matter.
+
+        Fields that were not there first are left out where they change nothing: so a step that was
+        there before has the key that it had (as :meth:`dkd.scenario.network.Network.structure`).
+
+        Args:
+            step: counted from 0.
+            memory: whether the step has an exemplar memory.
+        """
+        later = {
+            "rates": self.rates if step else {},
+            "memory_share": self.memory_share if memory else None,
+        }
         return {
             "epochs": self.epochs.at(step),
             "batch_size": self.batch_size,
@@ -91,4 +104,5 @@ class Training(StrictModel):
             "weight_decay": self.weight_decay,
             "schedule": self.schedule,
             "pos_weight": self.pos_weight.at(step),
+            **{field: value for field, value in later.items() if value},
         }

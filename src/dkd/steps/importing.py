@@ -11,7 +11,7 @@ from dkd.network import checkpoint
 from dkd.network.foreign import Foreign
 from dkd.scenario.schema import Scenario
 from dkd.scenario.tasks import Task
-from dkd.steps.stages import result_fields
+from dkd.steps.stages import as_today, result_fields
 from dkd.steps.step import differences
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
@@ -76,7 +76,7 @@ def publish(
         ours = {name: storage.file_sha256(path) for name, path in parts.items()}
         manifest = artifacts.publish(uri, parts, kind="checkpoint", metadata=metadata)
     there = {name: part.sha256 for name, part in manifest.parts.items()}
-    known = manifest.metadata.get("scenario") or {}
+    known = as_today(manifest.metadata.get("scenario") or {})
     if there != ours or differences(known, says):
         raise UserError(f"{uri}: another {manifest.kind} lies there; name another place")
     return manifest

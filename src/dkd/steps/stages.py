@@ -374,7 +374,7 @@ def claim_run(
     document = json.dumps(ours, sort_keys=True, indent=1).encode()
     if storage.write_bytes(uri, document, if_absent=True):
         return True
-    theirs: Mapping[str, Any] = json.loads(storage.read_bytes(uri))
+    theirs = as_today(json.loads(storage.read_bytes(uri)))
     if changed := differences(theirs, ours):
         raise UserError(
             f"run {run!r} exists with another scenario ({'; '.join(changed[:3])}); "
@@ -406,10 +406,16 @@ def _claim(root: str, run: str) -> str:
 def result_fields(scenario: Scenario) -> dict[str, Any]:
     """The scenario without what changes no result."""
     left_out = {"description", "licence", "gate", "speed", "launch", "variants"}
-    if not scenario.method_options:  # as before there were any
-        left_out.add("method_options")
-    document = scenario.model_dump(mode="json", exclude=left_out)
-    for field in ("rates", "memory_share"):
-        if not document["training"][field]:  # likewise
-            del document["training"][field]
-    return document
+    return scenario.model_dump(mode="json", exclude=left_out)
+
+
+def as_today(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What any version of the program kept of a scenario, as :func:`result_fields` gives it today:
+    with the defaults of fields that there are since. Whatever else is there stays; as it was where
+    it is no scenario today.
+    """
+    fields = {name: value for name, value in document.items() if name in Scenario.model_fields}
+    try:
+        return {**document, **result_fields(parse(fields, source=""))}
+    except UserError:
+        return document

@@ -221,19 +221,10 @@ class Step:
                 "weights": self.start.digest if self.start else None,
             },
             "training": {
-                **training.at(number),
+                **training.at(number, memory=self.memory is not None),
                 "precision": training.precision,
-                **self._usual_left_out,
             },
         }
-
-    @property
-    def _usual_left_out(self) -> dict[str, Any]:
-        """Fields of the training that are in a key only where they change anything."""
-        training = self.scenario.training
-        rates = training.rates if self.number else {}
-        share = training.memory_share if self.memory else None
-        return {**({"rates": rates} if rates else {}), **({"memory_share": share} if share else {})}
 
     @cached_property
     def checkpoint_uri(self) -> str:
