@@ -91,6 +91,25 @@ def test_a_checkpoint_in_this_folder_has_the_new_one_beside_it(
     assert Path(result.stdout.split()[-1]).resolve().parent == Path(balanced).parent
 
 
+def test_what_a_method_keeps_of_the_classes_stays_where_their_channels_do(
+    dkd: Command, balanced: str, tmp_path: Path
+) -> None:
+    model, description, _ = checkpoint.fetch(balanced)
+    (tmp_path / "parts").mkdir()
+    kept = {"norms": torch.arange(3.0)}
+    parts = checkpoint.write(tmp_path / "parts", model, description, kept)
+    uri = str(tmp_path / "published")
+    old = artifacts.publish(uri, parts, kind="checkpoint", metadata={})
+    for edits, stays in (
+        (("--rename", "pink=rose"), True),
+        (("--drop", "red"), False),
+        (("--merge", "red,pink=any"), False),
+    ):
+        made = artifacts.load(dkd("classes", uri, *edits).stdout.split()[-1])
+        found = made.parts.get("statistics.safetensors")
+        assert found == (old.parts["statistics.safetensors"] if stays else None)
+
+
 BAD = {
     "unknown": (["--drop", "green"], "class 'green': the model knows blue, red, pink"),
     "twice": (["--drop", "red", "--rename", "red=x"], "class 'red': is named twice"),

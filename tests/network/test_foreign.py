@@ -35,7 +35,7 @@ def save(content: object, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model._orig_mod."])
 def test_released_forms_load(
     state: dict[str, torch.Tensor], tmp_path: Path, wrapped: bool, prefix: str
 ) -> None:

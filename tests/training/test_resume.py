@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from step_runs import Run, scenario
+from step_runs import ALONE, Run, scenario
 
 from dkd.errors import UserError
 from dkd.launching import launcher
@@ -135,6 +135,19 @@ def save_and_die(run: Run, iteration: int) -> None:
         patch.setattr(Trainer, "train_step", step)
         with pytest.raises(Preempted):
             run.job(0).perform("train")
+
+
+def test_a_save_that_a_writer_further_on_removed_is_missed_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two train the same step: between a publication and what follows it, the other one trims."""
+    step = Run(tmp_path / "root", scenario()).job(0).step
+    further = f"{step.saves_uri}/00000009-other"
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    saver = Saver(step, ALONE, print)
+    artifacts.publish(further, {"x": b"1"}, kind="save", metadata={})
+    saver._trim()
+    assert artifacts.find(further) is not None
 
 
 def test_a_save_of_other_arguments_is_refused(

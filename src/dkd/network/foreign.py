@@ -271,12 +271,10 @@ def _fitted(
             {**architecture.network.structure(), "aspp_channels": _width(found)}
         )
         expected = SegmentationModel(network, _counts(found)).state_dict()
-    for name in expected:
-        if architecture.softmax and name.startswith("cls.0."):
-            continue
+    own = {n for n in expected if not (architecture.softmax and n.startswith("cls.0."))}
+    for name in own:
         if name.endswith("num_batches_tracked"):
             found.setdefault(name, torch.tensor(0))
-    own = {n for n in expected if not (architecture.softmax and n.startswith("cls.0."))}
     misfits = [f"{architecture.theirs(n)!r} is missing" for n in sorted(own - found.keys())]
     unexpected += [architecture.theirs(name) for name in found.keys() - own]
     misfits += [f"{name!r} is unexpected" for name in sorted(unexpected)]
@@ -303,6 +301,9 @@ def _counts(tensors: Mapping[str, Tensor]) -> list[int]:
     return counts or [1]
 
 
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, without the prefixes that wrappers leave.
 
@@ -327,9 +328,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: not a zip-format .pth file, nor .safetensors: cut short, or older; copy "
             "it again, or save it anew with torch.save"
         )
-    for wrapper in ("module.", "_orig_mod.", "model."):
-        if all(name.startswith(wrapper) for name in state):
-            state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+    while wrapper := next((w for w in _WRAPPERS if all(n.startswith(w) for n in state)), ""):
+        state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
 
 

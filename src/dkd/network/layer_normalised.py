@@ -7,6 +7,7 @@ does for convolutions, and it works for attention in windows alike: every second
 the strided network computes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class LayerNormalised(nn.Module):
+class LayerNormalised(nn.Module, ABC):
     """A network of four stages behind each other in ``features``.
 
     Attributes:
@@ -52,9 +53,9 @@ class LayerNormalised(nn.Module):
         """One of the four stages with what leads to it, both ways ``N x C x h x w``."""
         return cast(Tensor, self.features[2 * number + 1](self.features[2 * number](x)))
 
+    @abstractmethod
     def last(self, x: Tensor) -> Tensor:
         """The fourth stage and the normalisation behind it."""
-        raise NotImplementedError
 
 
 class Swin(LayerNormalised):

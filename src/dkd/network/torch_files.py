@@ -32,8 +32,8 @@ def read(path: Path, name: str = "") -> Any:
             alone = "content['model']" if kind[1] == "argparse.Namespace" else "model.state_dict()"
             raise UserError(
                 f"{name or path}: not a checkpoint of plain tensors: it holds {kind[1]}, and "
-                "nothing in it was run; in the program that wrote it, or where you trust it with "
-                f"torch.load(..., weights_only=False), save {alone} alone with torch.save"
+                f"nothing in it was run; save {alone} alone, with torch.save in the program that "
+                "wrote it"
             ) from None
         reason = " ".join(str(error).strip().split("\n")[0].split())[:200]
         raise UserError(

@@ -12,6 +12,7 @@ from dkd.scenario.tasks import Task
 from dkd.steps.step import digest
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
+from dkd.storage.cache import artifact_cache
 
 Named = tuple[str, tuple[str, ...]]
 """A class, and the classes of before that it consists of."""
@@ -77,8 +78,8 @@ def publish(
     Raises:
         UserError: see :func:`plan`; or another artifact lies at ``output``.
     """
-    old = artifacts.load(uri)
     model, description, was = checkpoint.fetch(uri)
+    old, folder = artifacts.fetch_cached(uri, artifact_cache())
     after = plan(description["classes"], rename, drop, merge)
     numbers: dict[str, list[int]] = {}
     names = [name for step in description["classes"] for name in step]
@@ -113,11 +114,14 @@ def publish(
         "scenario": _with_task(old.metadata.get("scenario"), classes),
         "versions": {"dkd": __version__},
     }
-    folder, slash, _ = uri.rstrip("/").rpartition("/")
-    beside = folder or slash or "."
+    # Rows of statistics are those of channels, which a name is not among.
+    statistics = {} if drop or merge else checkpoint.read_statistics(folder)
+    above, slash, _ = uri.rstrip("/").rpartition("/")
+    beside = above or slash or "."
     target = output or storage.join(beside, digest(identity)[:32])
     with tempfile.TemporaryDirectory(prefix="dkd-classes-") as work:
-        parts = checkpoint.write(Path(work), deeplab.rearranged(model, parts_of), description)
+        edited = deeplab.rearranged(model, parts_of)
+        parts = checkpoint.write(Path(work), edited, description, statistics)
         ours = {name: storage.file_sha256(path) for name, path in parts.items()}
         manifest = artifacts.publish(target, parts, kind="checkpoint", metadata=metadata)
     if {name: part.sha256 for name, part in manifest.parts.items()} != ours:

@@ -244,7 +244,7 @@ class Saver:
         whole = self._whole()
         kept = [uri for uri in whole if uri.endswith(self._writer)][-SAVES_KEPT:]
         for uri in whole:
-            if uri < kept[0]:
+            if kept and uri < kept[0]:  # else another writer, which is further, removed it
                 artifacts.remove(uri)
         entries = storage.list_objects(self.step.saves_uri + "/")
         ours = [each.uri for each in entries if f"{self._writer}/" in each.uri]

@@ -130,7 +130,7 @@ def _scenario(manifest: Manifest, parts: Path, variant: str) -> dict[str, Any]:
     if manifest.kind != "checkpoint":
         raise UserError(f"{manifest.uri}: is a {manifest.kind}, not a checkpoint")
     description = checkpoint.describe(parts)
-    if merged := description.get("channels"):
+    if merged := description.get(checkpoint.CHANNELS):
         raise UserError(
             f"{manifest.uri}: class {min(merged)!r} is merged of several, for which "
             f"{STAR.name} has no prototype; go on with another method"
