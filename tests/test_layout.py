@@ -22,7 +22,6 @@ ELSEWHERE = {
     "cli/run.py": ("pipelines/test_whole_runs.py", "runs a pipeline"),
     "cli/export.py": ("export/test_export.py", "all that the command does"),
     "cli/serve.py": ("serving/test_server.py", "starts the same server"),
-    "data/making.py": ("data/formats/test_coco.py", "writes the masks that such formats draw"),
     "evaluation/any_dataset.py": ("cli/test_evaluate.py", "all that the command does"),
     "evaluation/stage.py": ("memory/test_exemplars.py", "takes a step with its model"),
     "export/files.py": ("export/test_export.py", "writes and runs every file"),
