@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+"""An object, as an API hands it out."""
 
 UI_SERVICE = "ml-pipeline-ui"
 """Service of the UI, in the namespace where Kubeflow Pipelines is installed."""
@@ -29,6 +30,8 @@ IN_CLUSTER = "http://ml-pipeline.kubeflow:8888"
 """The API server, as pods reach it by default."""
 POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 """Token of a pod's account, where a cluster hands it out for Kubeflow Pipelines."""
+CONTAINER = "main"
+"""A pod's container that runs the component, or KFP's driver: Argo's name for it."""
 EXECUTOR = "kfp.dsl.executor_main"
 """Module that runs a component, in pods and under the local runner; its command line names it."""
 

@@ -11,6 +11,7 @@ from dkd.kubeflow import internals
 from dkd.kubeflow.client import Endpoint, Exists, NoAnswer
 from dkd.kubeflow.graph import Node, graph
 from dkd.kubeflow.internals import Json
+from dkd.kubeflow.pod_logs import PodLogs
 from dkd.kubeflow.uploads import Version
 
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
@@ -208,7 +209,8 @@ def why(endpoint: Endpoint, run: Json) -> str:
         return f"run {run['display_name']} was told to end ({link})"
     for node in graph(endpoint, run):
         if node.state in ("failed", "error"):
-            printed = _log(endpoint, run["run_id"], node, node.pods[-1]) if node.pods else None
+            kept = PodLogs(endpoint, run["run_id"])
+            printed = kept.read(node, node.pods[-1]) if node.pods else None
             reason = _reason(printed or "", node.message)
             return f"run {run['display_name']} {state(run)} at {node.title}: {reason} ({link})"
     return f"run {run['display_name']} {state(run)} ({link})"
@@ -227,10 +229,6 @@ def _reason(printed: str, message: str) -> str:
     if missing := next(filter(internals.lacks_launcher, lines), ""):
         return f"the component's image lacks the launcher (--launcher-image): {missing}"
     return "; it printed last: ".join(filter(None, (message, internals.last_words(printed))))
-
-
-def _log(endpoint: Endpoint, identity: str, node: Node, pod: str) -> str | None:
-    return endpoint.log(identity, pod, node.namespace, node.started[:10])
 
 
 def logs(
@@ -253,27 +251,38 @@ def logs(
     Raises:
         UserError: no task has such a title.
     """
+    of_pods = PodLogs(endpoint, identity)
     printed: dict[str, int] = {}
+    told: set[str] = set()
     last = ""
+
+    def tell_once(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            say(line)
+
     for run, nodes in _looks(endpoint, identity, say):
         chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
         ended = run.get("state") in FINISHED
         for node in chosen:
-            if not node.pods and node.ended and node.title not in printed:
-                printed[node.title] = 0
+            if not node.pods and node.ended:
                 page = endpoint.link(f"runs/details/{identity}")
-                say(f"=== {node.title}: its pods are not known here, see {page}")
+                tell_once(f"=== {node.title}: its pods are not known here, see {page}")
             for pod in node.pods:
                 try:
-                    text = _log(endpoint, identity, node, pod)
+                    text = of_pods.read(node, pod)
                 except NoAnswer:
                     if ended or not follow:  # there is no next look
                         raise
                     continue
                 if text is None:
                     if node.ended and pod not in printed:
-                        printed[pod] = 0
-                        say(f"=== {node.title}: pod {pod} has no log any more")
+                        tell_once(f"=== {node.title}: pod {pod} has no log any more")
+                    elif node.state == "running" and pod not in printed:
+                        tell_once(
+                            f"=== {node.title}: no log of it here until it has ended; meanwhile: "
+                            f"kubectl logs -f -n {node.namespace} {pod} -c {internals.CONTAINER}"
+                        )
                     continue
                 lines = list(internals.component_lines(text))
                 # An unfinished last line is printed once it is whole.

@@ -251,11 +251,13 @@ class FakeApi:
         key = field.removeprefix("involvedObject.")
         return {"items": [each for each in self.events if each["involvedObject"][key] == value]}
 
-    def read_log(self, pod: str) -> str:
+    def read_log(self, pod: str, *, stamps: bool) -> str:
         if pod not in self.logs:
             raise Error(
                 400, f'container "node" in pod "{pod}" is waiting to start', "", "BadRequest"
             )
+        if not stamps:
+            return "".join(f"{line}\n" for _, line in self.logs[pod])
         # Go writes no trailing zeros: 10:00:00.12 is later than 10:00:00.119
         return "".join(
             f"2026-03-01T10:00:00.{stamp.rstrip('0') or '0'}Z {line}\n"
@@ -281,7 +283,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.api.fault("get", "pods/log")
                 with self.api.lock:
                     self.api.requests.append(("get", "pods/log"))
-                    answer: Any = self.api.read_log(parts.path.split("/")[-2])
+                    stamps = query["timestamps"] == "True"
+                    answer: Any = self.api.read_log(parts.path.split("/")[-2], stamps=stamps)
             else:
                 answer = self.api.answer(self.command, parts.path, query, body)
             if isinstance(answer, Iterator):

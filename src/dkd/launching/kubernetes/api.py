@@ -228,8 +228,10 @@ class Cluster:
         items: list[Object] = answer["items"]
         return items
 
-    def log(self, pod: str, container: str, since_seconds: int | None) -> str | None:
-        """A container's log with a time stamp on each line; None while there is none."""
+    def log(
+        self, pod: str, container: str, since_seconds: int | None = None, *, stamps: bool = True
+    ) -> str | None:
+        """A container's log, with a time stamp on each line or not; None while there is none."""
         arguments = {} if since_seconds is None else {"since_seconds": since_seconds}
         try:
             data = self._raw(
@@ -237,7 +239,7 @@ class Cluster:
                 pod,
                 self.namespace,
                 container=container,
-                timestamps=True,
+                timestamps=stamps,
                 **arguments,
             )
         except Refused:  # not started, or gone
