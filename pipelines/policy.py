@@ -12,6 +12,8 @@ from typing import Any
 
 from kfp import kubernetes
 
+from dkd.launching.kubernetes.nodes import S3_CONFIG_MAP
+
 HOUR = 3600
 
 
@@ -42,7 +44,6 @@ REPORTING = Policy(hours=1, retries=2)
 
 # Variables of the S3 connection and of the model registry, from the ConfigMap that k8s/ brings;
 # what it lacks stays unset.
-CONFIG = "dkd-s3"
 VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
@@ -126,7 +127,7 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
     kubernetes.set_timeout(task, policy.hours * HOUR)
     kubernetes.add_pod_annotation(task, *TERMINATE)
     kubernetes.use_config_map_as_env(
-        task, CONFIG, {name: name for name in VARIABLES}, optional=True
+        task, S3_CONFIG_MAP, {name: name for name in VARIABLES}, optional=True
     )
     kubernetes.use_secret_as_env(
         task,

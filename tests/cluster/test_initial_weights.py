@@ -55,7 +55,7 @@ def test_imagenet_weights_are_put_there_from_outside(
     assert f"initial weights: {initial_weights.describe(found)}" in ready.log
     keys = ("scenario", "task", "dataset", "run_name")
     place = {**{key: prepared[key] for key in keys}, "artifact_root": root, "step": 0.0}
-    trained = tasks.start("train", **place, teacher="", memory="")
+    trained = tasks.start("step", **place, teacher="", memory="")
     checkpoint = artifacts.load(trained.result(600)["checkpoint"])
     assert checkpoint.metadata["initial_weights"] == initial_weights.reference(found)
     assert initial_weights.describe(found) in trained.log

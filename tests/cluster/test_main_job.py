@@ -65,9 +65,16 @@ def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
         evaluations.append(results["evaluation"])
         logs.append(learned.log)
     report = tasks.start(
-        "report", **common, checkpoints=checkpoints, evaluations=evaluations, memories=memories
+        "report",
+        **common,
+        checkpoints=checkpoints,
+        evaluations=evaluations,
+        memories=memories,
+        model_name="",
+        model_registry_url="",
+        kubeflow_run="",
     )
-    result = report.result()["Output"]
+    result = report.result()["result"]
     page = report.outputs["artifacts"]["report_page"]["artifacts"][0]["uri"]
     return {
         "root": root,

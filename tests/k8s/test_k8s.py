@@ -20,6 +20,7 @@ from kubernetes_schemas import (
 
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster
+from dkd.scenario import form
 
 Object = dict[str, Any]
 K8S = Path(__file__).parents[2] / "k8s"
@@ -123,7 +124,7 @@ def test_no_secret_is_shipped(overlay: list[Object]) -> None:
     assert "Secret" not in {each["kind"] for each in overlay}
     example = yaml.safe_load((K8S / "secret.example.yaml").read_text())
     assert set(example["stringData"].values()) == {"replace-me"}
-    assert example["metadata"]["name"] == nodes.DEFAULT_SECRET
+    assert example["metadata"]["name"] == form.S3_SECRET
 
 
 def test_configuration_is_where_workers_look(overlay: list[Object]) -> None:

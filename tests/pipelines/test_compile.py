@@ -19,7 +19,7 @@ from dkd.cli.compile import load
 from dkd.launching.kubernetes import nodes
 from dkd.pipelines import compiled
 from dkd.pipelines.incremental import step_title
-from dkd.scenario import catalogue, form
+from dkd.scenario import catalogue
 from dkd.scenario.launch import Launch
 from dkd.scenario.schema import Scenario
 
@@ -191,10 +191,6 @@ def test_drop_downs() -> None:
         for each in parameters(name).values()
         if "literals" in each
     )
-
-
-def test_the_proposed_secret_is_that_of_the_workers() -> None:
-    assert form.S3_SECRET == nodes.DEFAULT_SECRET
 
 
 # ---- retries, time limits, caching, S3

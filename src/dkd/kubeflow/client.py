@@ -24,8 +24,6 @@ from dkd.errors import UserError
 from dkd.kubeflow import internals
 from dkd.kubeflow.internals import Json
 
-"""An object of the API, as JSON."""
-
 OLDEST = (2, 16)
 """First release that knows the drop-downs of our forms (``literals``)."""
 

@@ -21,8 +21,6 @@ from dkd.scenario.launch import Launch
 LAUNCH_MARK = "DKD_LAUNCH_ID"
 """Environment variable that marks a job's processes."""
 
-"""Lines of a failing rank's output that its error message shows."""
-
 INTERRUPT_GRACE = 5.0
 """Seconds that workers have to leave after SIGINT."""
 

@@ -285,9 +285,6 @@ def test_a_launching_task_that_is_killed_leaves_the_job(
     retry.result()
 
 
-# ---- an API server that misbehaves
-
-
 def test_the_image_must_be_named() -> None:
     with pytest.raises(UserError, match=r"^launch\.image: name the training image"):
         launcher(Launch(backend="trainjob"))

@@ -9,12 +9,12 @@ import json
 
 from dkd.launching.interface import Job
 from dkd.launching.kubernetes.api import Object
+from dkd.scenario.form import S3_SECRET
 from dkd.scenario.launch import Launch
 
 S3_CONFIG_MAP = "dkd-s3"
 """ConfigMap with the variables of the S3 connection."""
 
-DEFAULT_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - the name of Kubeflow Pipelines' own
 NO_SECRET = "none"  # noqa: S105
 KEYS = "/var/run/dkd/s3"
 IDENTITY = "dkd/identity"
@@ -114,7 +114,7 @@ def template(job: Job, launch: Launch, container: str) -> Object:
         launch: how.
         container: the name that the operator expects.
     """
-    secret = launch.secret or DEFAULT_SECRET
+    secret = launch.secret or S3_SECRET
     keys = secret != NO_SECRET
     return {
         "metadata": {
