@@ -14,11 +14,12 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
-from commands import Object, dkd, get, get_all, kubectl, program, wait_until
+from commands import Object, get, get_all, kubectl, program, wait_until
+from digits_scenario import digits_scenario, pack_digits
 from namespaces import ACCOUNT, KEYS, ROOT, copy_keys
 from tasks import Tasks, compiled
 
-from dkd.scenario.schema import Scenario, parse
+from dkd.scenario.schema import Scenario
 
 NAMESPACE = "dkd-smoke"
 BUCKET = "mlpipeline"
@@ -137,44 +138,15 @@ def store(endpoint: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def digits(store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Scenes of handwritten digits, packed into the cluster's S3."""
-    folder = tmp_path_factory.mktemp("digits")
-    dkd("data", "digits", str(folder / "scenes"), "--train", "160", "--validation", "40")
     uri = f"{store}/digits"
-    dkd("data", "pack", str(folder / "scenes"), uri, "--format", "folder")
+    pack_digits(tmp_path_factory.mktemp("digits"), uri)
     return uri
 
 
 @pytest.fixture(scope="session")
 def scenario(digits: str, training_image: str) -> Scenario:
     """Three steps with a memory, each a TrainJob of two nodes with two ranks each."""
-    return parse(
-        {
-            "name": "smoke",
-            "data": {"format": "packed", "root": digits},
-            "task": [["zero", "one", "two", "three"], ["four", "five"], ["six", "seven"]],
-            "memory_size": 12,
-            "network": {"backbone": "demo", "aspp_channels": 16},
-            "training": {
-                "epochs": {"first": 2, "later": 2},
-                "batch_size": 8,
-                "crop": 64,
-                "lr": {"first": 0.015, "later": 0.0006},
-                "precision": "fp32",
-                "loader_workers": 1,
-                "save_interval": 5,
-            },
-            "launch": {
-                "backend": "trainjob",
-                "image": training_image,
-                "nodes": 2,
-                "processes_per_node": 2,
-                "cpu": "100m",
-                "memory": "3Gi",
-                "shared_memory": "256Mi",
-            },
-        },
-        source="tests/cluster",
-    )
+    return digits_scenario("smoke", digits, training_image, ranks=2)
 
 
 @pytest.fixture(scope="session")

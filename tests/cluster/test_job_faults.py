@@ -183,9 +183,10 @@ def test_the_job_is_deleted_by_somebody(begin: Any, tasks: Tasks, undisturbed: s
 def test_two_launching_tasks_for_one_job(begin: Any, tasks: Tasks, undisturbed: str) -> None:
     step = begin()
     other = tasks.start("step", **step.arguments, teacher="", memory="")
-    other.wait_for(f"{step.name}: running since")
+    other.wait_for(f"waiting for run {step.arguments['run_name']}, which trains this step")
     assert step.checkpoint() == undisturbed
     assert artifacts.load(other.result(60)["checkpoint"]).digest == undisturbed
+    assert "TrainJob of" not in other.log
     step.job_is_gone(60)
 
 

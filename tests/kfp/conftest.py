@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from commands import dkd
+from digits_scenario import digits_scenario, pack_digits
 
 from dkd.scenario.parsing import dump
-from dkd.scenario.schema import parse
 
 NEEDED = ("DKD_KFP_ENDPOINT", "DKD_TEST_IMAGES", "AWS_ENDPOINT_URL_S3")
 BUCKET = "mlpipeline"
@@ -40,35 +40,10 @@ def prefix() -> str:
 def pipeline(prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of three steps with a memory, each a TrainJob of two nodes, compiled to a file."""
     folder = tmp_path_factory.mktemp("kfp")
-    dkd("data", "digits", str(folder / "scenes"), "--train", "160", "--validation", "40")
     uri = f"s3://{BUCKET}/{prefix}/digits"
-    dkd("data", "pack", str(folder / "scenes"), uri, "--format", "folder")
-    document = {
-        "name": "kfp-suite",
-        "data": {"format": "packed", "root": uri},
-        "task": [["zero", "one", "two", "three"], ["four", "five"], ["six", "seven"]],
-        "memory_size": 12,
-        "network": {"backbone": "demo", "aspp_channels": 16},
-        "training": {
-            "epochs": {"first": 2, "later": 2},
-            "batch_size": 8,
-            "crop": 64,
-            "lr": {"first": 0.015, "later": 0.0006},
-            "precision": "fp32",
-            "loader_workers": 1,
-            "save_interval": 5,
-        },
-        "launch": {
-            "backend": "trainjob",
-            "image": image("training"),
-            "nodes": 2,
-            "cpu": "100m",
-            "memory": "3Gi",
-            "shared_memory": "256Mi",
-        },
-    }
+    pack_digits(folder, uri)
     scenario = folder / "scenario.yaml"
-    scenario.write_text(dump(parse(document, source="tests/kfp")))
+    scenario.write_text(dump(digits_scenario("kfp-suite", uri, image("training"), ranks=1)))
     file = folder / "pipeline.yaml"
     root = f"s3://{BUCKET}/{prefix}/root"
     images = ("--launcher-image", image("launcher"))

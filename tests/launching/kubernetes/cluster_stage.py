@@ -112,6 +112,11 @@ class Stage:
     def created(self) -> None:
         wait_until(lambda: (self.plural, self.name) in self.api.objects)
 
+    def created_long_ago(self) -> None:
+        with self.api.lock:
+            metadata = self.api.objects[self.plural, self.name]["metadata"]
+            metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
+
     def pod(self, node: int, phase: str = "Running", **fields: object) -> str:
         make = fake_api.pod if self.kind == "trainjob" else fake_api.pytorch_pod
         made = make(self.name, node, phase, **fields)

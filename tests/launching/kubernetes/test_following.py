@@ -270,10 +270,7 @@ def test_the_deadline(stage: Stage) -> None:
     stage.created()
     stage.pod(0)
     launched.wait_for("node 0 running")
-    with stage.api.lock:
-        stage.api.objects[stage.plural, stage.name]["metadata"]["creationTimestamp"] = (
-            "2026-01-01T00:00:00Z"
-        )
+    stage.created_long_ago()
     message = launched.failure()
     assert "passed its deadline (launch.deadline=60 s) and was deleted" in message
     assert stage.api.deleted == [(stage.plural, stage.name)]
@@ -283,10 +280,7 @@ def test_the_deadline_does_not_count_the_queue(stage: Stage) -> None:
     launched = stage.launch(deadline=60)
     stage.created()
     stage.condition("Suspended")
-    with stage.api.lock:
-        stage.api.objects[stage.plural, stage.name]["metadata"]["creationTimestamp"] = (
-            "2026-01-01T00:00:00Z"
-        )
+    stage.created_long_ago()
     launched.wait_for("is suspended")
     stage.condition("Suspended", status="False")
     stage.pod(0)
