@@ -1,12 +1,18 @@
 """The graph of an exported model, before it is written."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from small_segmenter import DESCRIPTION, model, segmenter
+from torch import Tensor, nn
 
 from dkd.data import transforms
+from dkd.export.files import OPSET
 from dkd.export.graph import Graph, by_matrices, natively
+from dkd.network.layer_normalised import LayerNormalised
 
 
 @pytest.mark.parametrize(
@@ -39,3 +45,31 @@ def test_masks_are_those_of_the_segmenter(shape: tuple[int, int]) -> None:
     graph = Graph(model(), side, mask=True, half=False, resize=by_matrices).eval()
     expected = segmenter().predict(pixels).mask
     assert np.array_equal(graph(torch.from_numpy(pixels)[None])[0].numpy(), expected)
+
+
+class FourStages(LayerNormalised):
+    """As ConvNeXt and Swin treat sizes, with a convolution for each stage."""
+
+    def __init__(self, stride: int) -> None:
+        halving = [nn.Conv2d(2, 2, 2, 2) for _ in range(3)]
+        layers = [each for halved in halving for each in (halved, nn.Identity())]
+        network = nn.Sequential(nn.Conv2d(3, 2, 4, 4), nn.Identity(), *layers)
+        super().__init__(SimpleNamespace(features=network), stride)
+
+    def last(self, x: Tensor) -> Tensor:
+        return self.stage(3, x)
+
+
+def test_a_part_of_a_feature_is_one_in_onnx_too() -> None:
+    """Its programs divide whole numbers as C does, towards 0."""
+    stages = FourStages(32).eval()
+    vary = ({2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},)
+    sample = (torch.zeros(1, 3, 90, 70),)
+    program = torch.export.export(stages, sample, dynamic_shapes=vary)
+    made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+    assert made is not None
+    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString())
+    for size in ((96, 64), (95, 65), (81, 79)):
+        images = torch.randn(1, 3, *size)
+        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), stages(images), rtol=1e-4, atol=1e-5)

@@ -34,9 +34,12 @@ class LayerNormalised(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``N x 3 x H x W`` to ``N x C x ceil(H / stride) x ceil(W / stride)``."""
-        kind, height, width = x.dtype, -(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride)
+        kind, rest = x.dtype, self.stride - 1
+        # Of whole numbers above 0 alone: ONNX rounds a division of others towards 0.
+        height, width = (x.shape[2] + rest) // self.stride, (x.shape[3] + rest) // self.stride
         # Up to whole features: both kinds would leave out a rest at some stage.
-        x = F.pad(x, (0, -x.shape[3] % self.stride, 0, -x.shape[2] % self.stride))
+        below, beside = height * self.stride - x.shape[2], width * self.stride - x.shape[3]
+        x = F.pad(x, (0, beside, 0, below))
         for number in range(3):
             x = self.stage(number, x)
             self._show(x)
