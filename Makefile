@@ -57,7 +57,7 @@ lock: ## Write the lock files anew
 	$(BIN)/uv pip compile requirements/tools.in $(LOCK_OPTIONS) -o requirements/tools.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev $(LOCK_OPTIONS) -o requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra train -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/training.txt
-	$(BIN)/uv pip compile pyproject.toml --extra pipelines -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/launcher.txt
+	$(BIN)/uv pip compile pyproject.toml --extra pipelines --extra registry -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/launcher.txt
 	$(BIN)/uv pip compile pyproject.toml --extra serving -c requirements/dev.txt $(LOCK_OPTIONS) -o requirements/serving.txt
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
