@@ -26,7 +26,8 @@ def dkd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_from_a_run_to_production_and_back(dkd, tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     assert "no models" in dkd("list").output
-    assert "street version 1: Gate: passed" in dkd("add", "street", "one").output
+    (line,) = dkd("add", "street", "one").output.splitlines()
+    assert line.startswith("model street version 1: Gate: passed, ")
     assert "version 1 in production" in dkd("promote", "street", "1").output
     first = json.loads(dkd("show", "street", "--json").output)
     assert first["by"] == "Ada"
@@ -56,3 +57,13 @@ def test_from_a_run_to_production_and_back(dkd, tmp_path: Path) -> None:
     assert "<h2>Limits</h2>" in page.read_text()
     assert "version 1 back in production instead of version 2" in dkd("rollback", "street").output
     assert [line.split() for line in dkd("list").output.splitlines()][1][:3] == ["street", "1", "2"]
+
+
+def test_a_version_without_a_card_is_shown(dkd, tmp_path: Path) -> None:
+    dkd("add", "street", "one")
+    checkpoint = Path(json.loads(dkd("show", "street", "--json").output)["checkpoint"]["uri"])
+    (checkpoint / "card.md").unlink()
+    shown = dkd("show", "street")
+    assert shown.exit_code == 0
+    assert shown.output.startswith("street version 1, not in production")
+    assert shown.output.splitlines()[-1].startswith(f"note: {checkpoint}: has no card; ")

@@ -31,6 +31,14 @@ def test_versions_are_numbered_and_a_run_makes_one(root: str) -> None:
     assert catalogue.names(root) == ["street"]
 
 
+def test_a_first_version_that_was_not_finished_is_no_model(root: str) -> None:
+    """The writer ended between the first version's classes and the version."""
+    version = added(root, "one", "road")
+    storage.write_bytes(storage.join(root, "models/cut/classes.json"), b"{}")
+    assert catalogue.names(root) == ["street"]
+    assert [catalogue.versions(root, name) for name in catalogue.names(root)] == [[version]]
+
+
 def test_two_runs_that_end_at_once_get_two_numbers(root: str) -> None:
     for run in "abcd":
         finished(root, run, "road")

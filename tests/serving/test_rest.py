@@ -128,6 +128,7 @@ def test_bad_requests_are_told_in_json(
         ({"shape": [True, 2, 2, 3]}, 400, "images, height, width, 3"),
         ({"shape": [1, 9999, 9999, 3]}, 413, "at most 524288 pixels"),
         ({"shape": [1, 1, 4000, 3]}, 413, "100 by 1"),
+        ({"shape": [600, 1, 1, 3], "data": [0] * 1800}, 413, "1x1 pixels become 614400"),
         ({"data": [1, 2]}, 400, "2 values for shape"),
         ({"data": [256] * 12}, 400, "whole numbers from 0 to 255"),
         ({"data": [0.5] * 12}, 400, "whole numbers from 0 to 255"),

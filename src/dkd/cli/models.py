@@ -120,6 +120,7 @@ def show(
     dkd models show street --json | jq -r .checkpoint.uri
     """
     from dkd import storage
+    from dkd.errors import UserError
     from dkd.models import cards, catalogue
 
     with _root(root, workspace) as place:
@@ -137,7 +138,10 @@ def show(
             storage.write_bytes(str(card), cards.read(shown.checkpoint.uri, card.suffix))
             click.echo(f"{card}: the card of {name} version {shown.version}")
             return
-        text = cards.read(shown.checkpoint.uri, ".md").decode()
+        try:
+            text = cards.read(shown.checkpoint.uri, ".md").decode()
+        except UserError as error:
+            text = f"note: {error}\n"
     present = promotions[-1].version if promotions else None
     standing = "in production" if present == shown.version else "not in production"
     click.echo(f"{name} version {shown.version}, {standing}")
@@ -162,8 +166,7 @@ def add(name: str, run: str, registry: str, root: str | None, workspace: Path) -
     from dkd.models import adding
 
     with _root(root, workspace) as place:
-        made = adding.add_run(place, name, run, registry=registry, say=click.echo)
-    click.echo(f"{name} version {made.version}: {made.verdict}")
+        adding.add_run(place, name, run, registry=registry, say=click.echo)
 
 
 @command.command("promote")

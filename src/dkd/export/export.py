@@ -151,8 +151,8 @@ def require_absent(target: str) -> None:
     Raises:
         UserError: something is there.
     """
-    there = storage.local_path(target).exists() if storage.is_local(target) else False
-    if there or storage.exists(target):
+    local = storage.is_local(target)  # where a folder is in the way, too
+    if storage.local_path(target).exists() if local else storage.exists(target):
         raise _exists(target)
 
 

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,6 @@ def require(*packages: str) -> None:
     Raises:
         UserError: one is not.
     """
-    from importlib.util import find_spec
-
     for package in packages:
         if find_spec(package) is None:
             raise UserError(f"{package} is not installed; pip install 'dkd[export]'")

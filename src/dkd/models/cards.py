@@ -13,9 +13,10 @@ import jinja2
 
 from dkd import storage
 from dkd.errors import UserError
+from dkd.evaluation.intervals import Interval
 from dkd.report.changes import gained_and_forgotten, percent, points
 from dkd.report.gate import verdict
-from dkd.report.model import Interval, RunResult, StepResult
+from dkd.report.model import RunResult, StepResult
 from dkd.report.page import ends
 from dkd.report.tables import escaped
 from dkd.storage.store import NotFound
@@ -237,7 +238,7 @@ def _limits(result: RunResult, step: StepResult, rows: Sequence[CardRow]) -> Seq
     if unscored:
         told.append(f"Never tested, for want of test images: {_some(unscored)}.")
     if step.scores.intervals:
-        few = [row.name for row in rows if row.iou is not None and 0 <= int(row.images) < FEW]
+        few = [row.name for row in rows if row.iou is not None and int(row.images) < FEW]
         if few:
             told.append(f"Tested on fewer than {FEW} images: {_some(few)}.")
     weak = [row.name for row in rows if row.iou is not None and row.iou < WEAK]

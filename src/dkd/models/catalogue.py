@@ -35,11 +35,12 @@ def now() -> str:
 
 
 def names(root: str) -> list[str]:
-    """The models' names."""
+    """Names of the models that have a version: the first one's classes are written before it."""
     folder = storage.join(root, _FOLDER)
     found = storage.list_objects(folder)
     start = folder.rstrip("/") + "/"
-    return sorted({entry.uri.removeprefix(start).split("/")[0] for entry in found})
+    places = [entry.uri.removeprefix(start).split("/") for entry in found]
+    return sorted({each[0] for each in places if each[1:2] == ["versions"]})
 
 
 def versions(root: str, name: str) -> list[ModelVersion]:

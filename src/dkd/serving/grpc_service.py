@@ -108,7 +108,7 @@ async def _infer(service: Service, request: Any) -> Any:
         images = tensor_of(
             tensor.name, tensor.datatype, list(tensor.shape), values, service.limits.most_pixels
         )
-        return service.model.masks(images)
+        return service.masks(images)
 
     masks = await service.work(work)
     output = messages.ModelInferResponse.InferOutputTensor(

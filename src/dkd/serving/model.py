@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from dkd import storage
-from dkd.data.images import decode_image, open_image
+from dkd.data.images import MAX_ASPECT, decode_image, open_image
 from dkd.errors import UserError
 from dkd.export.description import INPUT, KEY, from_json
 from dkd.storage.cache import artifact_cache
@@ -136,9 +136,9 @@ def tensor_of(name: Any, datatype: Any, shape: Any, values: Any, most_pixels: in
         raise RequestRefused(400, f"shape {sides}; give [images, height, width, 3]")
     pixels = sides[0] * sides[1] * sides[2]
     long, short = max(sides[1:3]), min(sides[1:3])
-    if pixels > most_pixels or long > 100 * short:
+    if pixels > most_pixels or long > MAX_ASPECT * short:
         raise RequestRefused(
-            413, f"shape {sides}; at most {most_pixels} pixels are served, 100 by 1"
+            413, f"shape {sides}; at most {most_pixels} pixels are served, {MAX_ASPECT} by 1"
         )
     if isinstance(values, bytes):
         flat = np.frombuffer(values, np.uint8)

@@ -120,7 +120,7 @@ async def _answer_infer(service: Service, request: Request) -> Response:
 
     def work() -> dict[str, Any]:
         images, wanted, own = _read_request(body, service.limits.most_pixels)
-        masks = service.model.masks(images)
+        masks = service.masks(images)
         output = {"name": "mask", "datatype": "UINT8", "shape": list(masks.shape)}
         outputs = [{**output, "data": masks.reshape(-1).tolist()}] if wanted else []
         answer = {"model_name": service.name, "model_version": service.version}
@@ -157,7 +157,7 @@ async def _answer_segment(service: Service, request: Request) -> Response:
 
     def work() -> Response:
         pixels = pixels_of(data, service.limits.most_pixels)
-        mask = service.model.masks(pixels[None])[0]
+        mask = service.masks(pixels[None])[0]
         return _shown(service, mask, kind)
 
     return await service.work(work)
@@ -174,7 +174,7 @@ def _wanted(request: Request) -> str:
 
 def _shown(service: Service, mask: Pixels, kind: str) -> Response:
     description = service.model.description
-    picture = indexed(mask, description.colours, f"{service.model.sha256}")
+    picture = indexed(mask, description.colours, service.model.sha256)
     if kind == "png":
         headers = {"X-Model-Sha256": service.model.sha256}
         return Response(picture, media_type="image/png", headers=headers)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import prometheus_client as prometheus
 
 from dkd import __version__
-from dkd.serving.model import ExportedModel, RequestRefused
+from dkd.serving.model import ExportedModel, Pixels, RequestRefused
 
 T = TypeVar("T")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -23,7 +23,7 @@ class Limits:
 
     Attributes:
         most_bytes: of a request's body.
-        most_pixels: of its images.
+        most_pixels: of its images, as they are sent and as the model resizes them.
         at_once: images that are computed side by side.
         waiting: requests that may wait for their turn; further ones are told to come later.
     """
@@ -88,6 +88,23 @@ class Service:
         if name != self.name or version not in ("", self.version):
             asked = f"{name} {version}".strip()
             raise RequestRefused(404, f"no model {asked!r} here, only {self.name!r} {self.version}")
+
+    def masks(self, images: Pixels) -> Pixels:
+        """RGB ``N x H x W x 3`` to channel numbers ``N x H x W``.
+
+        Raises:
+            RequestRefused: many small images, or a long one, are too large once resized (413).
+        """
+        count, height, width, _ = images.shape
+        side = self.model.description.short_side
+        resized = count * side * (side * max(height, width) // min(height, width))
+        if resized > self.limits.most_pixels:
+            raise RequestRefused(
+                413,
+                f"{count} x {width}x{height} pixels become {resized} where the model resizes them; "
+                f"at most {self.limits.most_pixels} are served",
+            )
+        return self.model.masks(images)
 
     async def work(self, job: Callable[[], T]) -> T:
         """Does what is to be computed in its turn, on a thread.
