@@ -10,8 +10,10 @@ from small_segmenter import DESCRIPTION, model, segmenter
 from torch import Tensor, nn
 
 from dkd.data import transforms
+from dkd.evaluation.segmenter import Segmenter
 from dkd.export.files import OPSET
 from dkd.export.graph import Graph, by_matrices, natively
+from dkd.network.checkpoint import Fetched
 from dkd.network.layer_normalised import LayerNormalised
 
 
@@ -45,6 +47,24 @@ def test_masks_are_those_of_the_segmenter(shape: tuple[int, int]) -> None:
     graph = Graph(model(), side, mask=True, half=False, resize=by_matrices).eval()
     expected = segmenter().predict(pixels).mask
     assert np.array_equal(graph(torch.from_numpy(pixels)[None])[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("merged", [(), (2,)])
+def test_logits_are_read_as_the_model_says(align_corners: bool, merged: tuple[int, ...]) -> None:
+    """Of an imported model they may be enlarged corner to corner; a merged class has several."""
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    masks = []
+    for read in (True, False):
+        made = model()
+        if read:
+            made.network = made.network.model_copy(update={"align_corners": align_corners})
+            made.merged = merged
+        expected = Segmenter(Fetched(made, DESCRIPTION, ""), torch.device("cpu")).predict(pixels)
+        graph = Graph(made, 32, mask=True, half=False, resize=by_matrices).eval()
+        masks.append(graph(torch.from_numpy(pixels)[None])[0].numpy())
+        assert np.array_equal(masks[-1], expected.mask)
+    assert np.array_equal(*masks) == (not align_corners and not merged)
 
 
 class FourStages(LayerNormalised):

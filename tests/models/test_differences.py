@@ -13,6 +13,7 @@ def test_figures_and_facts(tmp_path: Path) -> None:
     finished(root, "two", "road", "car", "sheep", gate=(FAILED,))
     one, two = (adding.add_run(root, "s", run, registry="", say=print) for run in ("one", "two"))
     rows = {name: rest for name, *rest in differences.figures(one, two)}
+    assert list(rows)[-2:] == ["sheep", "mIoU of all classes"]
     assert rows["class"] == ["version 1", "version 2", "points"]
     assert rows["road"] == ["50.0", "40.0", "-10.0"]
     assert rows["sheep"] == ["", "42.0", ""]

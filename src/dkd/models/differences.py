@@ -7,6 +7,7 @@ from dkd.models.version import ModelVersion
 from dkd.report.changes import points
 from dkd.scenario.names import BACKGROUND_NAME
 
+_MEAN = "mIoU of all classes"
 _Row = tuple[str, str, str, str]
 """What it is, in the one version, in the other, the difference."""
 
@@ -18,9 +19,10 @@ def figures(one: ModelVersion, other: ModelVersion) -> list[_Row]:
     """
     rows: list[_Row] = [("class", f"version {one.version}", f"version {other.version}", "points")]
     before, after = _iou(one), _iou(other)
+    names = [name for name in {**before, **after} if name != _MEAN]
     rows += [
         (name, _cell(before, name), _cell(after, name), _change(before.get(name), after.get(name)))
-        for name in {**before, **after}
+        for name in (*names, _MEAN)
     ]
     return rows
 
@@ -60,7 +62,7 @@ def _iou(version: ModelVersion) -> dict[str, float | None]:
     scores = version.scores
     names = (BACKGROUND_NAME, *version.classes)
     found: dict[str, float | None] = dict(zip(names, scores.iou, strict=True))
-    return found | {"mIoU of all classes": scores.miou_all}
+    return found | {_MEAN: scores.miou_all}
 
 
 def _cell(figures: Mapping[str, float | None], name: str) -> str:
