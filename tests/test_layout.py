@@ -99,6 +99,7 @@ def test_the_lists_hold_what_is_there() -> None:
 
 SAME_NAME = {
     "Colour": "red, green, blue; a report's model imports nothing of data sets",
+    "Interval": "both ends; a report's model imports nothing of evaluations",
     "FORMAT": "what each module of data.formats is found by",
     "SOURCE": "what such a module's FORMAT says of where to get it",
     "Options": "what each method's are found by",

@@ -13,10 +13,9 @@ import jinja2
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.evaluation.intervals import Interval
 from dkd.report.changes import gained_and_forgotten, percent, points
 from dkd.report.gate import verdict
-from dkd.report.model import RunResult, StepResult
+from dkd.report.model import Interval, RunResult, StepResult
 from dkd.report.page import ends
 from dkd.report.tables import escaped
 from dkd.storage.store import NotFound

@@ -9,9 +9,9 @@ figure alone decides.
 from collections.abc import Sequence
 from typing import Literal
 
-from dkd.evaluation.intervals import Interval, LossIntervals
+from dkd.evaluation.intervals import LossIntervals
 from dkd.report.changes import gained_and_forgotten
-from dkd.report.model import GateCheck, Scores
+from dkd.report.model import GateCheck, Interval, Scores
 from dkd.scenario.gate import Gate
 from dkd.scenario.names import BACKGROUND_NAME
 

@@ -14,7 +14,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dkd.errors import UserError
-from dkd.evaluation.intervals import Interval
 from dkd.scenario.gate import Percent
 from dkd.scenario.names import BACKGROUND_NAME
 
@@ -44,6 +43,10 @@ class DatasetRef(_Part):
     name: str
     digest: str
     uri: str = ""
+
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
 
 
 class Intervals(_Part):

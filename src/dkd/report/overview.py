@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from dkd.evaluation.intervals import Interval
 from dkd.report.charts import Point, Series, ceiling, score_chart, small_chart
 from dkd.report.comparison import (
     ALL,
@@ -19,6 +18,7 @@ from dkd.report.comparison import (
     Statistic,
     Variant,
 )
+from dkd.report.model import Interval
 from dkd.report.pictures import coloured, label_map, photograph
 from dkd.scenario.tasks import VOID
 

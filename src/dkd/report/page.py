@@ -6,13 +6,12 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup, escape
 
-from dkd.evaluation.intervals import Interval
 from dkd.report import overview, panels
 from dkd.report.changes import percent, points
 from dkd.report.charts import key, look_class
 from dkd.report.comparison import compare
 from dkd.report.matrices import class_map
-from dkd.report.model import Colour, RunResult
+from dkd.report.model import Colour, Interval, RunResult
 
 FOLDED_CLASSES = 30
 """Classes of a step up to which they are listed openly; more are folded away."""

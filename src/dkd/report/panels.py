@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from dkd.evaluation.intervals import Interval
 from dkd.report.changes import Changes, ClassChange, gained_and_forgotten
 from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
 from dkd.report.matrices import MATRIX_MOST, Confusion, confusion_chart, top_confusions
-from dkd.report.model import GateCheck, RunResult, StepResult
+from dkd.report.model import GateCheck, Interval, RunResult, StepResult
 from dkd.report.pictures import THUMBNAIL_SIDE, photograph
 
 GATE_PASSED = 8

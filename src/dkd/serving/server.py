@@ -81,7 +81,8 @@ async def _run(service: Service, place: Place, ready: Callable[[int, int | None]
         other, grpc_port = None, None
         if place.grpc_port is not None:
             try:
-                other, grpc_port = grpc_service.server(service, f"{place.host}:{place.grpc_port}")
+                host = f"[{place.host}]" if ":" in place.host else place.host
+                other, grpc_port = grpc_service.server(service, f"{host}:{place.grpc_port}")
             except RuntimeError:
                 raise _taken(place.host, place.grpc_port) from None
             await other.start()
