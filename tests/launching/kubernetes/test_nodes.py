@@ -4,11 +4,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from kubernetes_schemas import (
-    VERSIONS,
-    check_core,
-    restricted_violations,
-)
+from kubernetes_schemas import VERSIONS, check_core, restricted_violations
 from manifests import JOB, Object, as_trainer_makes_it
 
 from dkd.launching.interface import Job

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_schemas import (
-    check_custom,
-)
+from kubernetes_schemas import check_custom
 from manifests import JOB, OWNER
 
 from dkd.launching.interface import Job

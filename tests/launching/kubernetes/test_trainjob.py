@@ -2,10 +2,7 @@
 
 import pytest
 import yaml
-from kubernetes_schemas import (
-    TRAINERS,
-    check_custom,
-)
+from kubernetes_schemas import TRAINERS, check_custom
 from manifests import JOB, LAUNCHES, OWNER, Object, as_trainer_makes_it, runtime_pod
 
 from dkd.launching.kubernetes import trainjob
