@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/tools.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-kfp lint lock bench clean pipelines
+.PHONY: help setup demo docs test test-cluster test-kfp lint lock bench clean pipelines
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ lint: $(READY) ## Style, format, types and layers
 
 test: lint ## Style, format, types, layers and the whole test suite
 	$(BIN)/pytest
+
+docs: $(READY) ## The handbook as a site in build/site; links that lead nowhere are errors
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --quiet --strict
 
 pipelines: $(READY) ## Every published scenario as KFP YAML in build/pipelines (LAUNCHER_IMAGE, TRAINING_IMAGE)
 	DKD_LAUNCHER_IMAGE="$(LAUNCHER_IMAGE)" DKD_TRAINING_IMAGE="$(TRAINING_IMAGE)" $(BIN)/dkd compile --all build/pipelines

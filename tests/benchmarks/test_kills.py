@@ -1,6 +1,7 @@
 """A real run that is killed four times, each time another part of it: nothing lost, nothing left.
 
-The whole harness is ``benchmarks/kills``; ``docs/storage.md`` has the table of a long series.
+The whole harness is ``benchmarks/kills``; ``benchmarks/README.md`` has the
+table of a long series.
 """
 
 import json

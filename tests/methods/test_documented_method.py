@@ -1,4 +1,4 @@
-"""The method that docs/methods.md shows is complete: it trains two steps as it stands there."""
+"""The method that docs/reference/methods.md shows is complete: it trains two steps as it stands."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 from step_runs import Run, scenario
 
-PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "methods.md"
 
 
 def test_the_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def command(
     """Give a model other classes without training, as a new checkpoint that names its parent.
 
     What was dropped is the next likeliest class or background. Without an option, lists the
-    classes. See docs/importing.md for what later steps make of merged classes.
+    classes. See docs/how-to/import-a-model.md for what later steps make of merged classes.
 
     \b
     dkd classes mine --rename person=people --drop sofa --merge car,bus=vehicle

@@ -74,9 +74,9 @@ def command(
 
     Recognised are .pth and safetensors files of torchvision's DeepLabV3 and of
     segmentation_models_pytorch's with a ResNet (or the folder that its save_pretrained wrote), and
-    checkpoints released by the authors of DKD (docs/importing.md). Every tensor must be there, none
-    more, each of its shape; nothing in the file is executed. A softmax becomes sigmoids that
-    predict the same masks.
+    checkpoints released by the authors of DKD (docs/how-to/import-a-model.md). Every tensor must
+    be there, none more, each of its shape; nothing in the file is executed. A softmax becomes
+    sigmoids that predict the same masks.
 
     What a file does not say of its network is taken to be its program's default, and is printed;
     --set replaces it, and how later steps are trained: as the published task trains them, with

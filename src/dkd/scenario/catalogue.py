@@ -1,7 +1,7 @@
 """The scenarios that come with the package: the demonstration and the published tables.
 
 Published figures of DKD are those of the paper's tables (arXiv 2210.05941), hIoU and mIoU_all;
-those of the other methods, mIoU_all alone, are from the tables that ``docs/methods.md`` names.
+those of the other methods, mIoU_all alone, are from the tables that their scenarios name.
 """
 
 import json

@@ -31,7 +31,7 @@ class Launch(StrictModel):
 
     Attributes:
         backend: ``local`` runs torchrun on this machine; ``trainjob`` (Kubeflow Trainer v2) and
-            ``pytorchjob`` (Training Operator v1) on a Kubernetes cluster (``docs/cluster.md``).
+            ``pytorchjob`` (Training Operator v1) on a Kubernetes cluster.
         nodes: machines per step.
         processes_per_node: ranks per machine (GPUs, or processes on CPU).
         threads: CPU threads per rank.

@@ -22,9 +22,8 @@ class Network(StrictModel):
             demonstration's own.
         weights: what the backbone starts from at step 0: ``imagenet`` (torchvision's
             ``IMAGENET1K_V1``), ``none`` (random), or a file with torchvision's key names, .pth
-            or safetensors, by path or URI (``docs/weights.md``). Where it is not written,
-            ``imagenet``; but ``none`` for ``demo``, which nobody has trained on ImageNet, and
-            for a backbone from outside.
+            or safetensors, by path or URI. Where it is not written, ``imagenet``; but ``none``
+            for ``demo``, which nobody has trained on ImageNet, and for a backbone from outside.
         aspp_channels: width of ASPP's branches and of the features.
         output_stride: pixels of the image per feature, in each direction; null is the usual one,
             16 and of ``demo`` 4. A smaller one sees more and costs more.

@@ -2,7 +2,7 @@
 
 Every difference is one named switch; nothing else in the code asks which protocol it is.
 The faults are those of the authors' released program; the ones not listed here are mended in
-both (see docs/protocols.md).
+both (see docs/reference/protocols.md).
 """
 
 from dataclasses import dataclass

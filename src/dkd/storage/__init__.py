@@ -2,7 +2,7 @@
 
 Every write is whole or absent, on S3 and in folders alike. Transfers are parallel, retried and
 verified. What goes wrong is told as one :class:`~dkd.errors.UserError` line. Settings come from
-the environment (``docs/storage.md``).
+the environment (``docs/reference/environment.md``).
 
     storage.upload(Path("weights.safetensors"), "s3://bucket/weights/resnet101.safetensors")
 """

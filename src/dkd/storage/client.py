@@ -1,7 +1,8 @@
 """S3 clients from the environment, and what their errors mean to a person.
 
 Endpoint, region and credentials come by boto3's usual chain (variables, shared files, container
-and instance roles, IRSA's web identity); ``docs/storage.md`` lists what this module adds to it.
+and instance roles, IRSA's web identity); ``docs/reference/environment.md`` lists what this module
+adds to it.
 """
 
 import os

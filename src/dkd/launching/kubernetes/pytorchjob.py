@@ -5,7 +5,7 @@ API: https://www.kubeflow.org/docs/components/trainer/legacy-v1/ . With a Master
 restart all ranks together, so the launching task does.
 
 Where the *restricted* Pod Security Standard is enforced, PyTorchJobs of more than one node need
-the operator's init container to be configured (``docs/cluster.md``).
+the operator's init container to be configured (``docs/how-to/cluster.md``).
 """
 
 from dkd.launching.interface import Job
