@@ -100,12 +100,12 @@ def command(
     values = parse_assignments(assignments)
     if task is not None:
         names, fields, scenario = _published(task, step)
+    elif step is not None:
+        raise UserError("--step: belongs to --task; give --classes once for every step")
     else:
         names = tuple(parse_names(item, "--classes") for item in classes)
         if classes_file is not None:
             names = (_listed(classes_file),)
-        if step is not None:
-            raise UserError("--step: belongs to --task; give --classes once for every step")
         fields = {"dataset": {"name": dataset, "digest": ""}, "training": {"crop": crop}}
         scenario = catalogue.scenario("voc-15-1", {"data.root": ".", "training.crop": crop})
     from dkd.kubeflow import local_runner

@@ -251,54 +251,82 @@ def logs(
     Raises:
         UserError: no task has such a title.
     """
-    of_pods = PodLogs(endpoint, identity)
-    printed: dict[str, int] = {}
-    told: set[str] = set()
-    last = ""
-
-    def tell_once(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            say(line)
-
+    printing = _Printing(endpoint, identity, say)
     for run, nodes in _looks(endpoint, identity, say):
         chosen = [node for node in nodes if wanted.lower() in node.title.lower()]
-        ended = run.get("state") in FINISHED
+        last_look = not follow or run.get("state") in FINISHED
         for node in chosen:
-            if not node.pods and node.ended:
-                page = endpoint.link(f"runs/details/{identity}")
-                tell_once(f"=== {node.title}: its pods are not known here, see {page}")
-            for pod in node.pods:
-                try:
-                    text = of_pods.read(node, pod)
-                except NoAnswer:
-                    if ended or not follow:  # there is no next look
-                        raise
-                    continue
-                if text is None:
-                    if node.ended and pod not in printed:
-                        tell_once(f"=== {node.title}: pod {pod} has no log any more")
-                    elif node.state == "running" and pod not in printed:
-                        tell_once(
-                            f"=== {node.title}: no log of it here until it has ended; meanwhile: "
-                            f"kubectl logs -f -n {node.namespace} {pod} -c {internals.CONTAINER}"
-                        )
-                    continue
-                lines = list(internals.component_lines(text))
-                # An unfinished last line is printed once it is whole.
-                whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
-                fresh = lines[printed.get(pod, 0) : whole]
-                if fresh and last != pod:
-                    say(f"=== {node.title}")
-                    last = pod
-                for each in fresh:
-                    say(each)
-                printed[pod] = max(whole, printed.get(pod, 0))
-        if ended or not follow:
+            printing.more(node, patient=not last_look)
+        if last_look:
             if not chosen:
-                raise UserError(
-                    f"run {run['display_name']}: no task {wanted!r} has started"
-                    if wanted
-                    else f"run {run['display_name']}: nothing has started"
-                )
+                started = f"no task {wanted!r} has started" if wanted else "nothing has started"
+                raise UserError(f"run {run['display_name']}: {started}")
             return
+
+
+class _Printing:
+    """Prints what tasks' pods have printed; each line once, however often it is asked.
+
+    Args:
+        endpoint: where.
+        identity: the run's id.
+        say: prints a line.
+    """
+
+    def __init__(self, endpoint: Endpoint, identity: str, say: Callable[[str], None]) -> None:
+        self._pods = PodLogs(endpoint, identity)
+        self._page = endpoint.link(f"runs/details/{identity}")
+        self._say = say
+        self._printed: dict[str, int] = {}  # lines, by pod
+        self._told: set[str] = set()
+        self._last = ""  # pod of the line above
+
+    def more(self, node: Node, *, patient: bool) -> None:
+        """Prints what is new of a task.
+
+        Args:
+            node: the task.
+            patient: another look follows, so that an endpoint may fail to answer now.
+
+        Raises:
+            NoAnswer: the endpoint does not answer, and no other look follows.
+        """
+        if not node.pods and node.ended:
+            self._once(f"=== {node.title}: its pods are not known here, see {self._page}")
+        for pod in node.pods:
+            try:
+                text = self._pods.read(node, pod)
+            except NoAnswer:
+                if not patient:
+                    raise
+                continue
+            if text is not None:
+                self._fresh(node, pod, text)
+            elif pod not in self._printed:
+                self._absent(node, pod)
+
+    def _fresh(self, node: Node, pod: str, text: str) -> None:
+        lines = list(internals.component_lines(text))
+        # An unfinished last line is printed once it is whole.
+        whole = len(lines) if node.ended or text.endswith("\n") else len(lines) - 1
+        before = self._printed.get(pod, 0)
+        if whole > before and self._last != pod:
+            self._say(f"=== {node.title}")
+            self._last = pod
+        for line in lines[before:whole]:
+            self._say(line)
+        self._printed[pod] = max(whole, before)
+
+    def _absent(self, node: Node, pod: str) -> None:
+        if node.ended:
+            self._once(f"=== {node.title}: pod {pod} has no log any more")
+        elif node.state == "running":
+            self._once(
+                f"=== {node.title}: no log of it here until it has ended; meanwhile: "
+                f"kubectl logs -f -n {node.namespace} {pod} -c {internals.CONTAINER}"
+            )
+
+    def _once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)

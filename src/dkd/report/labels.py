@@ -79,23 +79,7 @@ def render(
     """
     shown = chosen(dataset, count)
     folder = folder_of([record for _, record in shown])
-    step_of = (
-        {name: step for step, names in enumerate(task.steps) for name in names} if task else {}
-    )
-    held = {
-        split: Counter(value for record in records for value in record.classes)
-        for split, records in dataset.splits.items()
-    }
-    classes = [
-        {
-            "value": value,
-            "name": name,
-            "colour": _css(dataset.palette[value]),
-            "step": step_of.get(name),
-            "counts": [held[split][value] for split in dataset.splits],
-        }
-        for value, name in sorted(dataset.classes.items())
-    ]
+    classes = _classes(dataset, task)
     by_value = {row["value"]: row for row in classes}
     pictures = [
         {
@@ -168,6 +152,25 @@ def _picture(dataset: Dataset, folder: Path, record: Record) -> dict[str, str]:
     photograph.save(file, "JPEG", quality=82, optimize=True)
     over = overlay(labels, dataset.palette, (*dataset.void_values, VOID))
     return {"photograph": _uri(file.getvalue(), "jpeg"), "mask": _uri(over, "png")}
+
+
+def _classes(dataset: Dataset, task: Task | None) -> list[dict[str, Any]]:
+    steps = enumerate(task.steps if task else ())
+    step_of = {name: step for step, names in steps for name in names}
+    held = {
+        split: Counter(value for record in records for value in record.classes)
+        for split, records in dataset.splits.items()
+    }
+    return [
+        {
+            "value": value,
+            "name": name,
+            "colour": _css(dataset.palette[value]),
+            "step": step_of.get(name),
+            "counts": [held[split][value] for split in dataset.splits],
+        }
+        for value, name in sorted(dataset.classes.items())
+    ]
 
 
 def _steps(dataset: Dataset, task: Task) -> list[dict[str, Any]]:

@@ -81,12 +81,8 @@ def publish(
     model, description, was = checkpoint.fetch(uri)
     old, folder = artifacts.fetch_cached(uri, artifact_cache())
     after = plan(description["classes"], rename, drop, merge)
-    numbers: dict[str, list[int]] = {}
-    names = [name for step in description["classes"] for name in step]
-    for channel, number in enumerate(model.reading.classes or range(1 + model.classes)):
-        if number:
-            numbers.setdefault(names[number - 1], []).append(channel)
-    parts_of = [[[c for name in of for c in numbers[name]] for _, of in step] for step in after]
+    channels = _channels(model, [name for names in description["classes"] for name in names])
+    parts_of = [[[c for name in of for c in channels[name]] for _, of in step] for step in after]
     classes = [[name for name, _ in step] for step in after]
     edits = {
         "rename": dict(rename),
@@ -116,9 +112,7 @@ def publish(
     }
     # Rows of statistics are those of channels, which a name is not among.
     statistics = {} if drop or merge else checkpoint.read_statistics(folder)
-    above, slash, _ = uri.rstrip("/").rpartition("/")
-    beside = above or slash or "."
-    target = output or storage.join(beside, digest(identity)[:32])
+    target = output or _beside(uri, digest(identity)[:32])
     with tempfile.TemporaryDirectory(prefix="dkd-classes-") as work:
         edited = deeplab.rearranged(model, parts_of)
         parts = checkpoint.write(Path(work), edited, description, statistics)
@@ -127,6 +121,20 @@ def publish(
     if {name: part.sha256 for name, part in manifest.parts.items()} != ours:
         raise UserError(f"{target}: another {manifest.kind} lies there; name another place")
     return manifest
+
+
+def _channels(model: deeplab.SegmentationModel, names: Sequence[str]) -> dict[str, list[int]]:
+    """Channels by class; a class that was merged before has several."""
+    channels: dict[str, list[int]] = {}
+    for channel, number in enumerate(model.reading.classes or range(1 + model.classes)):
+        if number:
+            channels.setdefault(names[number - 1], []).append(channel)
+    return channels
+
+
+def _beside(uri: str, name: str) -> str:
+    above, slash, _ = uri.rstrip("/").rpartition("/")
+    return storage.join(above or slash or ".", name)
 
 
 def _with_task(scenario: Mapping[str, Any] | None, classes: list[list[str]]) -> Any:

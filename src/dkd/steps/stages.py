@@ -187,26 +187,39 @@ def prepare_extension(
     fresh = Task.of([list(classes)], dataset.classes, source="new classes").classes
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)
-    teachers = parse(
-        {
-            **document,
-            # What the teacher once started from is no part of it: the new step starts from it.
-            "network": Network.of_structure(document["network"]).structure(),
-            "name": of_extension(fresh, checkpoint.digest),
-            "label": "",
-            "data": data.model_dump(),
-            "task": task.steps,
-            **_way_on(document),
-            "variants": {},
-        },
-        source=teacher,
-    )
-    if not teachers.gate.asks:
-        teachers = teachers.model_copy(update={"gate": EXTENSION_GATE})
+    fields = {
+        "name": of_extension(fresh, checkpoint.digest),
+        "data": data.model_dump(),
+        "task": task.steps,
+    }
+    teachers = _further(document, fields, teacher)
     scenario = methods.check(settle(teachers))
     images = splits.training(dataset, task, scenario.setting, step)
     progress(f"step {step}: {', '.join(fresh)}: {len(images)} training images")
     return Extension(scenario, task, uri, step)
+
+
+def _further(document: Mapping[str, Any], fields: Mapping[str, Any], teacher: str) -> Scenario:
+    """How a model learns another step: as its scenario trains its later steps.
+
+    Args:
+        document: its scenario's.
+        fields: that are the new step's own: name, data, task.
+        teacher: its URI, for the errors.
+    """
+    scenario = parse(
+        {
+            **document,
+            # What the teacher once started from is no part of it: the new step starts from it.
+            "network": Network.of_structure(document["network"]).structure(),
+            "label": "",
+            "variants": {},
+            **_way_on(document),
+            **fields,
+        },
+        source=teacher,
+    )
+    return scenario if scenario.gate.asks else scenario.model_copy(update={"gate": EXTENSION_GATE})
 
 
 def _way_on(document: Mapping[str, Any]) -> dict[str, Any]:

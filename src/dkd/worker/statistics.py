@@ -6,9 +6,10 @@ computed from them as STAR would have done after training on all of them in one 
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor
 
 from dkd.data import labels, splits
 from dkd.data.index import Dataset
@@ -17,9 +18,10 @@ from dkd.errors import UserError
 from dkd.methods.base import Circumstances
 from dkd.methods.star import KEPT_STATISTICS, STAR
 from dkd.network import checkpoint
+from dkd.network.deeplab import SegmentationModel
 from dkd.network.speed import decided
 from dkd.scenario.data import Data
-from dkd.scenario.schema import parse
+from dkd.scenario.schema import Scenario, parse
 from dkd.scenario.tasks import Task
 from dkd.steps.step import Step, StepSpec
 from dkd.storage import artifacts
@@ -63,18 +65,7 @@ def publish(
             ``uri``.
     """
     manifest, parts = artifacts.fetch_cached(source, artifact_cache())
-    document = _scenario(manifest, parts, variant)
-    scenario = parse(
-        {
-            **document,
-            "data": data.model_dump(),
-            "method": STAR.name,
-            "method_options": {"variant": variant},
-            "losses": {},
-            "variants": {},
-        },
-        source=source,
-    )
+    scenario = _scenario(manifest, parts, data, variant)
     classes = checkpoint.describe(parts)["classes"]
     task = Task((tuple(name for names in classes for name in names),))
     try:
@@ -83,23 +74,11 @@ def publish(
         told = str(error).removeprefix("task.steps[0]: ").partition(";")[0]
         raise UserError(f"{source}: {told}; its statistics need images of every class") from None
     table = labels.training_table(dataset, task, 0)
-    own = Source(records, folder, table, labels.covered(task, 0, len(records)))
-    images = StepImages([own], scenario.training.crop, scenario.seed)
-    given = Circumstances(
-        scenario,
-        step=0,
-        images_differ=False,
-        speed=decided(scenario.speed, ranks.device.type == "cuda"),
-        average=ranks.average,
-        gather=ranks.gather,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-    )
-    method = STAR(checkpoint.read(parts), None, given)
-    spec = StepSpec(scenario=scenario, task=task.steps, step=0, dataset=data.root, root="")
-    trainer = Trainer(Step(spec, dataset, None, None), method, images, ranks, say)
+    images = Source(records, folder, table, labels.covered(task, 0, len(records)))
     say(f"{len(records)} images of {len(task.classes)} classes")
-    statistics = method.finish(lambda model: trainer.walk(model, epoch=trainer.epochs))
+    spec = StepSpec(scenario=scenario, task=task.steps, step=0, dataset=data.root, root="")
+    model = checkpoint.read(parts)
+    statistics = _computed(model, Step(spec, dataset, None, None), images, ranks, say)
     if not ranks.first:
         return None
     origin = {
@@ -121,8 +100,29 @@ def publish(
     return made
 
 
-def _scenario(manifest: Manifest, parts: Path, variant: str) -> dict[str, Any]:
-    """How a checkpoint was trained.
+def _computed(
+    model: SegmentationModel, step: Step, images: Source, ranks: Ranks, say: Callable[[str], None]
+) -> Mapping[str, Tensor]:
+    """STAR's statistics of a model's classes, by name, as if the step had just trained it."""
+    scenario = step.spec.scenario
+    given = Circumstances(
+        scenario,
+        step=0,
+        images_differ=False,
+        speed=decided(scenario.speed, ranks.device.type == "cuda"),
+        average=ranks.average,
+        gather=ranks.gather,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    method = STAR(model, None, given)
+    drawn = StepImages([images], scenario.training.crop, scenario.seed)
+    trainer = Trainer(step, method, drawn, ranks, say)
+    return method.finish(lambda model: trainer.walk(model, epoch=trainer.epochs))
+
+
+def _scenario(manifest: Manifest, parts: Path, data: Data, variant: str) -> Scenario:
+    """How a checkpoint was trained, as a scenario of STAR on a data set.
 
     Raises:
         UserError: nothing can be computed of it, or need be.
@@ -141,7 +141,14 @@ def _scenario(manifest: Manifest, parts: Path, variant: str) -> dict[str, Any]:
         )
     if checkpoint.read_statistics(parts).keys() >= set(KEPT_STATISTICS[variant]):
         raise UserError(f"{manifest.uri}: keeps these statistics already; nothing to do")
-    document: dict[str, Any] | None = manifest.metadata.get("scenario")
+    document = manifest.metadata.get("scenario")
     if document is None:
         raise UserError(f"{manifest.uri}: does not say how it was trained; name another checkpoint")
-    return document
+    fields = {
+        "data": data.model_dump(),
+        "method": STAR.name,
+        "method_options": {"variant": variant},
+        "losses": {},
+        "variants": {},
+    }
+    return parse({**document, **fields}, source=manifest.uri)
