@@ -5,109 +5,41 @@ is run. Words in capitals, ``...`` and what stands in ``<>`` are placeholders: a
 command in the middle of a sentence may leave out arguments; one in a block of code is whole.
 """
 
-import ast
+import functools
+import importlib.util
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import tomllib
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
+from cluster.commands import program
+from shown import (
+    PAGES,
+    PLACEHOLDER,
+    ROOT,
+    SHELL,
+    SOURCES,
+    Shown,
+    blocks,
+    commands,
+    everything,
+    lines,
+    parts,
+    text_of,
+    words,
+)
 
 from dkd.cli import main
 from dkd.errors import UserError
 from dkd.scenario import catalogue, form
 from dkd.scenario.parsing import load, parse_assignments, parse_value, split_items
 from dkd.scenario.schema import Scenario
-
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("**/*.md")),
-    ROOT / "docker/README.md",
-    ROOT / "benchmarks/README.md",
-]
-MANIFESTS = sorted([*(ROOT / "k8s").rglob("*.yaml"), *(ROOT / "docs").rglob("*.yaml")])
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PLACEHOLDER = re.compile(r"<.*>|\.\.\.|\[?[A-Z][A-Z0-9_]*(,[A-Z0-9_.]+)*\]?(\.\.\.)?")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A command as it is shown: where, its text, and whether it is the whole of one."""
-
-    place: str
-    text: str
-    whole: bool
-
-
-def of_markdown(text: str) -> Iterator[tuple[str, bool]]:
-    """Lines of code blocks (whole) and spans of code in sentences (not whole)."""
-    block = re.compile(
-        r"^```[^\n]*\n(.*?)^```|(?:^|(?<=\n\n))((?:^ {4}[^\n]*\n|^\n(?= {4}))+)", re.M | re.S
-    )
-    for found in block.finditer(text):
-        yield from ((line, True) for line in joined(found[1] or found[2]))
-    for found in re.finditer(r"(`+)(.+?)\1", block.sub("\n", text), re.S):
-        yield " ".join(found[2].split()), False
-
-
-def joined(text: str) -> list[str]:
-    """Lines, those that end in a backslash with the next."""
-    return [line.strip() for line in re.sub(r"\\\n\s*", " ", text).splitlines()]
-
-
-def everything() -> Iterator[Shown]:
-    for page in PAGES:
-        for text, whole in of_markdown(page.read_text(encoding="utf-8")):
-            yield Shown(str(page.relative_to(ROOT)), text, whole)
-    for file in MANIFESTS:
-        comments = re.findall(r"^#(.*)$", file.read_text(encoding="utf-8"), re.M)
-        for text, whole in of_markdown("\n".join(comments)):
-            yield Shown(str(file.relative_to(ROOT)), text, whole)
-        for line in joined("\n".join(comments)):
-            yield Shown(str(file.relative_to(ROOT)), line, True)
-    for file in SOURCES:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                help_text = ast.get_docstring(node) or ""
-                for line in joined(help_text):
-                    yield Shown(str(file.relative_to(ROOT)), line, True)
-                for found in re.finditer(r"(`+)(.+?)\1", help_text, re.S):
-                    yield Shown(str(file.relative_to(ROOT)), " ".join(found[2].split()), False)
-    for line in joined((ROOT / "Makefile").read_text().replace("$(BIN)/", "")):
-        yield Shown("Makefile", line.removeprefix("@"), True)
-    for name in catalogue.documents():
-        told = CliRunner().invoke(main, ["scenarios", name]).stdout
-        for line in joined(told):
-            yield Shown(f"dkd scenarios {name}", line, True)
-
-
-def commands(program: str) -> list[Shown]:
-    """The shown commands of a program, each once a place, shell's other parts cut off."""
-    found = dict.fromkeys(
-        Shown(shown.place, part.strip(), shown.whole)
-        for shown in everything()
-        for part in re.split(r" (?:&&|\|\|?|;|>>?) ", re.sub(r"\s#\s.*|\s{3,}\S.*", "", shown.text))
-        if re.match(rf"(\$ )?(.* -m )?{program} ", part.strip() + " ")
-    )
-    return [
-        shown
-        for shown in found
-        # a sentence that begins with the program's name, in a docstring
-        if re.match(rf"(\$ )?(.* -m )?{program}( [a-zA-Z<-]|$)", shown.text)
-        and not (shown.whole and re.search(r"(?<!\.)\.$|[:,]$", shown.text))
-    ]
-
-
-def words(shown: Shown, program: str) -> list[str]:
-    text = re.sub(rf"^(\$ )?(.* -m )?{program}\b", "", shown.text)
-    return shlex.split(text, comments=True)
 
 
 def sample(parameter: click.Parameter, value: str) -> str:
@@ -154,6 +86,7 @@ def parsed(arguments: list[str], whole: bool) -> click.Context | None:
         return None
 
 
+@functools.cache
 def stand_in(name: str | None) -> Scenario:
     """The scenario that a command is about: the shown one, or any where a person has their own."""
     if name and (ROOT / name).is_file():
@@ -283,3 +216,110 @@ def test_commands_are_found_where_they_are(shown: list[Shown]) -> None:
 def test_a_command_that_is_refused_is_noticed(text: str, fault: str) -> None:
     (told,) = faults_of([Shown("page", text, whole=True)])
     assert fault in told
+
+
+OTHERS = ("aws", "curl", "docker", "eval", "export", "git", "kind", "sed", "source", "tar", "unzip")
+"""Programs of others in blocks of the shell, whose options are not looked at."""
+
+CHECKED = ("dkd", "docker/build.sh", "kubectl", "make", "pip", "pytest", "python", "torchrun")
+
+
+def shell() -> list[tuple[str, str]]:
+    """Page and command of every block of the shell."""
+    return [
+        (block.place, part.removeprefix("sudo "))
+        for page in PAGES
+        for block in blocks(page)
+        if block.language in SHELL
+        for line in lines(block)
+        for part in parts(line)
+    ]
+
+
+def test_every_program_of_a_block_is_known() -> None:
+    """So that no line of a block is passed over without anybody noticing."""
+    starts = {(place, re.sub(r"^([A-Z_]+=\S* ?)+", "", part)) for place, part in shell()}
+    unknown = [
+        (place, text) for place, text in starts if text and text.split()[0] not in CHECKED + OTHERS
+    ]
+    assert unknown == []
+
+
+@functools.cache
+def kubectl_options(verb: str) -> set[str]:
+    """The options of a verb, as kubectl itself tells them; empty where there is no such verb."""
+    ended = subprocess.run([program(), *verb.split(), "--help"], capture_output=True, text=True)
+    usual = subprocess.run([program(), "options"], capture_output=True, text=True).stdout
+    found = re.findall(r"^ +(?:(-\w), )?(--[\w-]+)[=\[]", ended.stdout + usual, re.M)
+    return {text for pair in found for text in pair if text} if "Usage:" in ended.stdout else set()
+
+
+def test_kubectl_knows_what_is_shown() -> None:
+    faults = []
+    for shown in commands("kubectl"):
+        if shown.place.startswith("src/") or not shown.whole:
+            continue
+        arguments = words(shown, "kubectl")
+        two = ("auth", "rollout", "set", "create")
+        verb = " ".join(arguments[: 2 if arguments[0] in two and arguments[1][0] != "-" else 1])
+        options = kubectl_options(verb) or kubectl_options(verb.split()[0])
+        for argument in arguments:
+            option = argument.partition("=")[0]
+            if not options or (option[0] == "-" and option != "-" and option not in options):
+                faults.append(f"{shown.place}: {shown.text}: {option}")
+        for option, value in pairwise(arguments):
+            local = option in ("-f", "-k") and value.startswith(("k8s/", "docs/", "."))
+            if local and not (ROOT / value).exists():
+                faults.append(f"{shown.place}: {shown.text}: no {value}")
+    assert faults == []
+
+
+def test_python_finds_what_is_shown() -> None:
+    faults = []
+    for shown in commands("python"):
+        arguments = words(shown, "python")
+        if shown.place.startswith("src/") or not arguments:
+            continue
+        if arguments[0] == "-m":
+            name = arguments[1].split("@")[0]
+            found = importlib.util.find_spec(name) is not None
+        else:
+            known = {block.title for page in PAGES for block in blocks(page)}
+            found = arguments[0] in known or (ROOT / arguments[0]).is_file()
+        if not found:
+            faults.append(f"{shown.place}: {shown.text}")
+    assert faults == []
+
+
+def test_benchmarks_take_the_options_that_are_shown() -> None:
+    faults = []
+    for module in ("benchmarks", "benchmarks.kills"):
+        files = sorted((ROOT / module.replace(".", "/")).glob("*.py"))
+        told = "".join(text_of(file) for file in files)
+        for shown in commands(module):
+            options = [word for word in words(shown, module) if word.startswith("--")]
+            faults += [(shown.text, option) for option in options if f'"{option}"' not in told]
+    assert faults == []
+
+
+def test_extras_that_are_shown_exist() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {
+        (one.place, extra.strip())
+        for one in everything()
+        for listed in re.findall(r"\bdkd\[([\w, -]+)\]", one.text)
+        for extra in listed.split(",")
+    }
+    messages = "\n".join(text_of(file) for file in SOURCES)
+    named |= {("a message", extra) for extra in re.findall(r"\bdkd\[([\w-]+)\]", messages)}
+    assert {extra for _, extra in named} >= {"labels", "export"}
+    assert sorted(each for each in named if each[1] not in declared["optional-dependencies"]) == []
+
+
+def test_tests_that_are_shown_exist() -> None:
+    shown = [one.text for one in everything() if not one.place.startswith("src/")]
+    paths = {
+        path for text in shown for path in re.findall(r"\bpytest (?:-\S+ )*(tests/[\w/.-]+)", text)
+    }
+    assert "tests/losses" in paths
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
