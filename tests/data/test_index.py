@@ -11,7 +11,7 @@ from PIL import Image
 
 from dkd.data import index, scan
 from dkd.data.index import Dataset
-from dkd.errors import UserError
+from dkd.errors import NewerFormat, UserError
 from dkd.scenario.data import Data
 
 
@@ -198,7 +198,12 @@ def test_an_index_cannot_lead_out_of_its_folder(voc: Data, path: str) -> None:
         Dataset.from_json(json.dumps(document).encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"version": 99}', b"\xff"])
+def test_an_index_of_a_newer_version_is_told() -> None:
+    with pytest.raises(NewerFormat, match=r"^here\.json: has format 99, .*up to format 1"):
+        Dataset.from_json(b'{"version": 99, "splits": "in another way"}', "here.json")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"version": 0}', b"\xff"])
 def test_what_is_no_index_is_refused(data: bytes) -> None:
     with pytest.raises(UserError, match=r"here\.json"):
         Dataset.from_json(data, "here.json")

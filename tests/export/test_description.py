@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dkd.errors import UserError
+from dkd.errors import NewerFormat, UserError
 from dkd.export.description import Description, describe, from_json
 
 
@@ -30,10 +30,15 @@ def test_what_is_written_is_read() -> None:
     assert made.colours[1] == (64, 0, 0)  # VOC's own for cat, 8
 
 
+def test_a_file_of_a_newer_version_is_told() -> None:
+    with pytest.raises(NewerFormat, match=r"^model\.onnx: has format 2, .*up to format 1"):
+        from_json(json.dumps({"format": 2, "whatever": 1}), "model.onnx")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 0),
         ("gives", "boxes"),
         ("classes", [{"value": 0, "name": "background", "step": None, "colour": [0, 0, 0]}]),
         ("classes", [{"value": n, "name": "a", "step": 0, "colour": [0, 0]} for n in (0, 1)]),

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from made_results import finished
 
-from dkd.errors import UserError
-from dkd.models.version import ModelVersion, of_run
+from dkd.errors import NewerFormat, UserError
+from dkd.models.version import FirstClasses, ModelVersion, Promotion, of_run
 
 
 def test_a_version_survives_as_json(tmp_path: Path) -> None:
@@ -22,6 +22,12 @@ def test_a_version_survives_as_json(tmp_path: Path) -> None:
             ),
             "v.json",
         )
+
+
+def test_documents_of_a_newer_version_are_told(tmp_path: Path) -> None:
+    for kind in (FirstClasses, ModelVersion, Promotion):
+        with pytest.raises(NewerFormat, match=r"^v\.json: has format 2, .*up to format 1"):
+            kind.from_json(b'{"format": 2, "whatever": 1}', "v.json")
 
 
 def test_a_joint_models_classes_are_one_step(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+TESTS = Path(__file__).parents[1]
+EXAMPLES = TESTS.parent / "docs" / "examples"
 DEMO = [
     "demo",
     "--set",
@@ -110,6 +112,19 @@ def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"checkpoint: s3://dkd/checkpoints/\w+", done.stdout)
     assert "extension.html" in done.stdout
+
+
+def test_a_model_of_an_older_version_is_extended(tmp_path: Path) -> None:
+    """The root is that of ``tests/storage/test_upgrade.py``."""
+    shutil.copytree(TESTS / "storage/root_of_0.1", tmp_path / "root")
+    dataset = next((tmp_path / "root/datasets").iterdir()).name
+    data = ["--data", f"root/datasets/{dataset}", "--format", "packed", "--classes", "three"]
+    settings = ["--set", "launch.processes_per_node=1", "--set", "training.epochs.later=1"]
+    done = dkd("extend", "--model", "street", *data, *settings, "--root", "root", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 1 starts from its teacher root/checkpoints/5940e3a7f72689" in done.stdout
+    assert re.search(r"^step 1 \(three\): 5 images, 1 epochs", done.stdout, re.MULTILINE)
+    assert "model street version 2: Gate: " in done.stdout
 
 
 def test_bad_input_is_one_line_and_status_2(workspace: Path) -> None:

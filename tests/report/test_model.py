@@ -7,7 +7,7 @@ import report_samples as samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkd.errors import UserError
+from dkd.errors import NewerFormat, UserError
 from dkd.report import model
 from dkd.report.model import Curve, RunResult, Scores
 
@@ -63,6 +63,11 @@ def test_a_bad_document_is_one_line_that_names_the_field(
     assert text.startswith("s3://a/result.json: not a run's result: ")
     assert message in text
     assert "\n" not in text
+
+
+def test_a_document_of_a_newer_version_is_told() -> None:
+    with pytest.raises(NewerFormat, match=r"^a\.json: has format 2, .*up to format 1"):
+        RunResult.from_json(b'{"format": 2, "whatever": 1}', source="a.json")
 
 
 def test_no_json_is_told() -> None:

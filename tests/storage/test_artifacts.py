@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkd import storage
-from dkd.errors import UserError
+from dkd.errors import NewerFormat, UserError
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest, Part
 
@@ -194,7 +194,8 @@ def test_removing(root: str) -> None:
 
 DAMAGES: list[Any] = [
     lambda document: document.pop("parts"),
-    lambda document: document.update(format=2),
+    lambda document: document.update(format=0),
+    lambda document: document.update(format="1"),
     lambda document: document.update(kind=None),
     lambda document: document.update(kind="memory"),
     lambda document: document.update(parts=[]),
@@ -216,6 +217,34 @@ def test_a_manifest_that_was_tampered_with_is_refused(tmp_path: Path, change: An
     path.write_text(json.dumps(document))
     with pytest.raises(storage.Damaged, match=str(path)):
         artifacts.load(manifest.uri)
+
+
+def test_a_newer_format_is_refused_whatever_else_it_says(tmp_path: Path) -> None:
+    """What is raised for memories alone goes on being read of checkpoints."""
+    manifest = publish(str(tmp_path))
+    path = Path(manifest.uri, artifacts.MANIFEST)
+    later = {"format": 7, "kind": "checkpoint", "parts": "in another way"}
+    path.write_text(json.dumps(later))
+    with pytest.raises(NewerFormat) as error:
+        artifacts.load(manifest.uri)
+    assert str(error.value) == (
+        f"{path}: has format 7, written by a newer version of dkd; this one reads up to format 1: "
+        "use the newer version"
+    )
+
+
+def test_every_format_up_to_todays_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = publish(str(tmp_path / "a"))
+    monkeypatch.setattr(artifacts, "KIND_FORMATS", {"checkpoint": 2})
+    after = publish(str(tmp_path / "b"))
+    memory = artifacts.publish(str(tmp_path / "m"), PARTS, kind="memory", metadata={})
+    read = [artifacts.load(each.uri).format for each in (before, after, memory)]
+    assert read == [1, 2, 1]
+    assert before.digest == after.digest  # what is in the parts, alone
+    monkeypatch.undo()
+    with pytest.raises(NewerFormat, match="has format 2"):
+        artifacts.load(after.uri)
+    assert artifacts.load(memory.uri) == memory
 
 
 @given(content=st.binary(max_size=200))

@@ -15,7 +15,7 @@ from typing import Any
 
 from dkd.data import digits, findings, formats, making, scan
 from dkd.data.palettes import Colour, MaskColours
-from dkd.errors import UserError
+from dkd.errors import UserError, require_known_format
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import BACKGROUND, VOID
 
@@ -158,6 +158,7 @@ class Dataset:
         try:
             document = json.loads(data)
             version = document["version"]
+            require_known_format(version, _VERSION, source)
             if version != _VERSION:
                 raise UserError(
                     f"{source}: index version {version}, this program reads {_VERSION}; "

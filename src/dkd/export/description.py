@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dkd.data.palettes import Colour
-from dkd.errors import UserError
+from dkd.errors import UserError, require_known_format
 from dkd.evaluation.colouring import palette
 from dkd.scenario.names import BACKGROUND_NAME
 
@@ -145,6 +145,7 @@ def from_json(text: str, source: str) -> Description:
     """
     try:
         document: dict[str, Any] = json.loads(text)
+        require_known_format(document["format"], FORMAT, source)
         if document["format"] != FORMAT:
             raise ValueError(f"format {document['format']!r}, known is {FORMAT}")
         if document["gives"] not in ("mask", "logits"):

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dkd.errors import UserError
+from dkd.errors import UserError, require_known_format
 from dkd.report.gate import GateState, state, verdict
-from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, RunResult, Scores
+from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, RunResult, Scores, said_format
 
 Number = Annotated[int, Field(ge=1)]
 
@@ -29,10 +29,12 @@ class _Document(BaseModel):
 
         Raises:
             UserError: it is something else.
+            dkd.errors.NewerFormat: a later version wrote it.
         """
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
+            require_known_format(said_format(data), 1, source)
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"{source}: not a model's document: {where}: {first['msg']}") from None

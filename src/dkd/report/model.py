@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dkd.errors import UserError
+from dkd.errors import UserError, require_known_format
 from dkd.scenario.gate import Percent
 from dkd.scenario.names import BACKGROUND_NAME
 
@@ -281,6 +281,15 @@ class Provenance(_Part):
     seconds: dict[str, Seconds] = {}
 
 
+def said_format(data: bytes) -> object:
+    """The format that a JSON document says it has; None where it says nothing, or is none."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return document.get("format") if isinstance(document, dict) else None
+
+
 class RunResult(_Part):
     """One variant of a scenario, run once.
 
@@ -367,10 +376,12 @@ class RunResult(_Part):
 
         Raises:
             UserError: it is no JSON, or a field is missing, unknown or out of range.
+            dkd.errors.NewerFormat: a later version wrote it.
         """
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
+            require_known_format(said_format(data), 1, source)
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             message = first["msg"].removeprefix("Value error, ")

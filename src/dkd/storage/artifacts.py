@@ -4,6 +4,11 @@
     <uri>/manifest.json            last, by conditional create: the first of several writers wins
 
 An artifact exists once its manifest does. A reader verifies size and sha256 of all it uses.
+
+The manifest names its *format*, a number for each kind: what parts there are and what is in them.
+A change after which older programs would misread a kind raises that kind's number here; whoever
+reads a kind goes on reading all of its formats (:attr:`Manifest.format` tells them apart), and an
+older program refuses the new one in one line.
 """
 
 import hashlib
@@ -21,14 +26,23 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
 from dkd import storage
-from dkd.errors import UserError
+from dkd.errors import UserError, require_known_format
 from dkd.storage.files import locked, partials
 from dkd.storage.store import Damaged, NotFound, disk_error
 
 MANIFEST = "manifest.json"
 LARGEST_MANIFEST = 16 << 20  # bytes
 LARGEST_IN_MEMORY = 1 << 30  # bytes of a part that is read into memory
-_FORMAT = 1
+KIND_FORMATS: Mapping[str, int] = {
+    "checkpoint": 1,
+    "dataset": 1,
+    "evaluation": 1,
+    "memory": 1,
+    "save": 1,
+    "weights": 1,
+}
+"""What is written now, by kind; 1 where it is not named. All began with 1 in version 0.1."""
+
 _NAME = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}){0,7}"
 )
@@ -55,6 +69,7 @@ class Manifest:
         parts: its files by name.
         metadata: what its maker noted, in JSON's types.
         created: when it was published, ISO 8601 in UTC.
+        format: number of the kind's format, at most that in :data:`KIND_FORMATS`.
     """
 
     uri: str
@@ -62,6 +77,7 @@ class Manifest:
     parts: dict[str, Part]
     metadata: dict[str, Any] = field(default_factory=dict)
     created: str = ""
+    format: int = 1
 
     @property
     def digest(self) -> str:
@@ -115,7 +131,7 @@ def publish(
         if isinstance(content, Path) and not content.is_file():
             raise NotFound(f"{content}: no such file, to be part {name} of {uri}")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = Manifest(uri, kind, {}, dict(metadata), now)
+    manifest = Manifest(uri, kind, {}, dict(metadata), now, KIND_FORMATS.get(kind, 1))
     _to_json(manifest)  # fails on what is not JSON, before anything is stored
     try:
         for name, content in parts.items():
@@ -153,7 +169,7 @@ def replace(
             old one are left.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    new = Manifest(old.uri, old.kind, {}, dict(metadata), now)
+    new = Manifest(old.uri, old.kind, {}, dict(metadata), now, KIND_FORMATS.get(old.kind, 1))
     for name, content in parts.items():
         new.parts[name] = _store(old.uri, name, content)
     storage.write_bytes(storage.join(old.uri, MANIFEST), _to_json(new))
@@ -341,7 +357,7 @@ def _named(manifest: Manifest, name: str) -> Iterator[None]:
 
 def _to_json(manifest: Manifest) -> bytes:
     document = {
-        "format": _FORMAT,
+        "format": manifest.format,
         "kind": manifest.kind,
         "created": manifest.created,
         "digest": manifest.digest,
@@ -356,13 +372,16 @@ def _from_json(uri: str, place: str, text: bytes) -> Manifest:
 
     Raises:
         Damaged: it is no manifest of ours.
+        NewerFormat: it is one of a later version.
     """
     try:
         if len(text) > LARGEST_MANIFEST:
             raise ValueError("too large")
         document = json.loads(text)
-        if document["format"] != _FORMAT:
-            raise ValueError(f"format {document['format']!r}, known is {_FORMAT}")
+        number = document["format"]
+        require_known_format(number, KIND_FORMATS.get(document["kind"], 1), place)
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"format {number!r}")
         parts = {name: Part(**part) for name, part in document["parts"].items()}
         for name, part in parts.items():
             safe = _NAME.fullmatch(name) and _SHA256.fullmatch(part.sha256)
@@ -372,7 +391,7 @@ def _from_json(uri: str, place: str, text: bytes) -> Manifest:
         kind, created, metadata = document["kind"], document["created"], document["metadata"]
         if not (isinstance(kind, str) and isinstance(created, str) and isinstance(metadata, dict)):
             raise ValueError("kind, created or metadata of a wrong type")
-        manifest = Manifest(uri, kind, parts, metadata, created)
+        manifest = Manifest(uri, kind, parts, metadata, created, number)
         if manifest.digest != document["digest"]:
             raise ValueError("its digest differs")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
