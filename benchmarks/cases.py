@@ -11,8 +11,9 @@ from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from dkd.data import labels
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.loading import Source, StepImages
+from dkd.data.records import Record
 from dkd.methods import DKD
 from dkd.methods.base import Circumstances
 from dkd.network.deeplab import SegmentationModel, build, freeze_for_later_step, grow

@@ -24,8 +24,8 @@ from benchmarks.cases import CASES, Case, Size, models
 from benchmarks.loading import indexed, prepare
 from benchmarks.rows import CPU, GPU, Row, in_turns, seconds_on
 from dkd.data import transforms
-from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
+from dkd.data.records import Record
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated
 from dkd.network.deeplab import SegmentationModel

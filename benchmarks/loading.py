@@ -26,8 +26,8 @@ from torchvision.transforms import functional as F
 from benchmarks.cases import PHOTOGRAPHS
 from benchmarks.rows import CPU, GPU, Row, cpu_seconds
 from dkd.data import contents, on_device, transforms
-from dkd.data.index import Record
 from dkd.data.loading import Draw, Source, StepImages
+from dkd.data.records import Record
 
 GROUP = "loading"
 SIZES = {"VOC": (500, 375, 20), "ADE20K": (683, 512, 150)}  # width, height, classes

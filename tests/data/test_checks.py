@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dkd.data import checks, formats
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
 from dkd.scenario.data import Data

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dkd.data import index, splits
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
 from dkd.scenario.data import Data

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages, load_to_score
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dkd.data import labels
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.loading import Source, StepImages
+from dkd.data.records import Record
 from dkd.methods.base import Circumstances
 from dkd.methods.dkd import DKD
 from dkd.network import triton_support

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dkd.data import labels
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.loading import Source, StepImages
+from dkd.data.records import Record
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.scores import scores
 from dkd.methods.base import Circumstances

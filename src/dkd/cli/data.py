@@ -11,7 +11,8 @@ from dkd.cli.progress import progress
 from dkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dkd.data.index import Dataset, Record
+    from dkd.data.index import Dataset
+    from dkd.data.records import Record
     from dkd.scenario.data import Data
 
 _layout = click.option(
@@ -101,24 +102,25 @@ def check(root: Path, published: bool, **reading: str | None) -> None:
     dkd data check ~/ADEChallengeData2016 --format ade20k --published
     dkd data check ~/my-images
     """
-    from dkd.data import checks, formats
+    from dkd.data import checks, formats, index
+    from dkd.storage.cache import dataset_cache
 
     data = _data(root, **reading)
     source = formats.FORMATS[data.format].source
     try:
-        missing = checks.missing(formats.read(data))
+        layout = formats.read(data)
     except UserError:
         if source:
             click.echo(source, err=True)
         raise
-    if missing:
+    if missing := checks.missing(layout):
         for item in missing:
             click.echo(str(item), err=True)
         if source:
             click.echo(source, err=True)
         files = sum(len(item.paths) for item in missing)
         raise UserError(f"{root}: {files} files are missing; add them or take them off the lists")
-    dataset = _index(data, anew=True)
+    dataset = index.build(data, dataset_cache(), progress("scanning"), _note, True, layout)
     click.echo(f"{dataset.name}: {len(dataset.classes)} classes, index {dataset.digest[:16]}")
     splits, classes = checks.summary(dataset)
     for line in (*tables.lines(splits, right=(1, 4)), *tables.lines(classes, right=(0, 2, 3))):
@@ -365,14 +367,15 @@ def _data(root: Path, format_: str | None, **fields: str | None) -> "Data":
     return Data.model_validate({"format": format_, "root": str(root), **fields})
 
 
-def _index(data: "Data", anew: bool = False) -> "Dataset":
+def _index(data: "Data") -> "Dataset":
     from dkd.data import open as opening
     from dkd.storage.cache import dataset_cache
 
-    def note(line: str) -> None:
-        click.echo(f"note: {line}", err=True)
+    return opening.dataset(data, dataset_cache(), progress("scanning"), _note)
 
-    return opening.dataset(data, dataset_cache(), progress("scanning"), note, anew)
+
+def _note(line: str) -> None:
+    click.echo(f"note: {line}", err=True)
 
 
 def _counts(metadata: dict[str, Any]) -> str:

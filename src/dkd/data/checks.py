@@ -14,7 +14,8 @@ from typing import cast
 from dkd.data import splits
 from dkd.data.formats import Layout
 from dkd.data.formats.layout import there
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
@@ -128,9 +129,7 @@ def published_task(dataset: Dataset, name: str) -> Task:
     return Task.of([values[a:b] for a, b in pairwise(bounds)], dataset.classes)
 
 
-def _list(
-    dataset: Dataset, task: Task, setting: Setting, split: str, step: int
-) -> tuple[Record, ...]:
+def _list(dataset: Dataset, task: Task, setting: Setting, split: str, step: int) -> Records:
     match split:
         case "train":
             return splits.training(dataset, task, setting, step)

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from dkd.data.images import decode_pair, read_file
-from dkd.data.index import Record
+from dkd.data.records import Record
 from dkd.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """A data set of any format, written as the plain format ``folder``."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from dkd.data import contents
-from dkd.data.index import Dataset, Progress, Record
+from dkd.data.index import Dataset, Progress
 from dkd.data.palettes import Colour
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
 from dkd.scenario.tasks import VOID
@@ -76,7 +78,7 @@ def indexed(labels: npt.NDArray[np.uint8], palette: dict[int, Colour]) -> bytes:
     return file.getvalue()
 
 
-def _names(records: tuple[Record, ...]) -> dict[str, str]:
+def _names(records: Sequence[Record]) -> dict[str, str]:
     """File names by id, without folders and no two alike."""
     names: dict[str, str] = {}
     taken: set[str] = set()

@@ -7,14 +7,15 @@ files lie.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from dkd.data import digits, findings, formats, making, scan
 from dkd.data.palettes import Colour, MaskColours
+from dkd.data.records import Record, Records
 from dkd.errors import UserError, require_known_format
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import BACKGROUND, VOID
@@ -23,41 +24,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
 
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An image with its mask.
-
-    Attributes:
-        id: unique within its split.
-        image: path below the data set's root, with ``/``.
-        mask: likewise.
-        height: of image and mask, upright, in pixels.
-        width: likewise.
-        classes: label values in the mask, ascending, without background and void.
-        digest: SHA-256 (hex) of the image file's bytes followed by the mask file's.
-        orientation: of the image in its file, as EXIF numbers them; 1 is upright.
-        mask_colours: the data set's.
-        masks: the data set's.
-    """
-
-    id: str
-    image: str
-    mask: str
-    height: int
-    width: int
-    classes: tuple[int, ...]
-    digest: str
-    orientation: int = 1
-    mask_colours: MaskColours = ()
-    masks: str = ""
-
-    @property
-    def row(self) -> list[Any]:
-        """What is told of the contents: all but the paths, orientation only where it turns."""
-        turned = [self.orientation] if self.orientation != 1 else []
-        return [self.id, self.height, self.width, self.classes, self.digest, *turned]
 
 
 @dataclass(frozen=True)
@@ -72,7 +38,8 @@ class Dataset:
         palette: colour by label value, background and void included.
         future_is_void: in a test, classes that are not yet learned are void instead of
             background (ADE20K's custom).
-        splits: ``train`` and ``validation``, in the order of their lists.
+        splits: ``train`` and ``validation``, in the order of their lists; as
+            :class:`~dkd.data.records.Records` they take little memory.
         void_values: label values that are void, besides 255.
         mask_colours: what the masks' colours stand for; empty where they hold label values.
         masks: absolute folder of this machine in which the masks lie that were drawn; empty where
@@ -85,17 +52,17 @@ class Dataset:
     classes: dict[int, str]
     palette: dict[int, Colour]
     future_is_void: bool
-    splits: dict[str, tuple[Record, ...]]
+    splits: Mapping[str, Sequence[Record]]
     void_values: tuple[int, ...] = ()
     mask_colours: MaskColours = ()
     masks: str = ""
 
     @property
-    def train(self) -> tuple[Record, ...]:
+    def train(self) -> Sequence[Record]:
         return self.splits["train"]
 
     @property
-    def validation(self) -> tuple[Record, ...]:
+    def validation(self) -> Sequence[Record]:
         return self.splits["validation"]
 
     @cached_property
@@ -109,34 +76,51 @@ class Dataset:
 
         Name, format, root and paths are left out: a packed copy has the digest of its folder.
         """
-        content = {
-            "classes": sorted(self.classes.items()),
-            "palette": sorted(self.palette.items()),
-            "future_is_void": self.future_is_void,
-            "splits": {split: [r.row for r in records] for split, records in self.splits.items()},
-            **self._reading,
-        }
-        return hashlib.sha256(_canonical(content)).hexdigest()
+        found = hashlib.sha256()
+        for piece in self._canonical({}, lambda record: record.row):
+            found.update(piece)
+        return found.hexdigest()
 
     def to_json(self) -> bytes:
         """The index as JSON; equal data sets give equal bytes."""
-        return _canonical(
-            {
-                "version": _VERSION,
-                "name": self.name,
-                "format": self.format,
-                "root": self.root,
-                "classes": sorted(self.classes.items()),
-                "palette": sorted(self.palette.items()),
-                "future_is_void": self.future_is_void,
-                "splits": {
-                    split: [[r.row[0], r.image, r.mask, *r.row[1:]] for r in records]
-                    for split, records in self.splits.items()
-                },
-                **self._reading,
-                **({"masks": self.masks} if self.masks else {}),
-            }
-        )
+        fields = {
+            "version": _VERSION,
+            "name": self.name,
+            "format": self.format,
+            "root": self.root,
+            **({"masks": self.masks} if self.masks else {}),
+        }
+
+        def row(record: Record) -> list[Any]:
+            id_, *others = record.row
+            return [id_, record.image, record.mask, *others]
+
+        return b"".join(self._canonical(fields, row))
+
+    def _canonical(
+        self, fields: dict[str, Any], row: Callable[[Record], list[Any]]
+    ) -> Iterator[bytes]:
+        """The contents and other fields as JSON, keys in their order; an image at a time."""
+        document = {
+            "classes": sorted(self.classes.items()),
+            "palette": sorted(self.palette.items()),
+            "future_is_void": self.future_is_void,
+            "splits": {},
+            **self._reading,
+            **fields,
+        }
+        for number, (key, value) in enumerate(sorted(document.items())):
+            yield (b"," if number else b"{") + _json(key) + b":"
+            if key != "splits":
+                yield _json(value)
+                continue
+            for order, split in enumerate(sorted(self.splits)):
+                yield (b"," if order else b"{") + _json(split) + b":["
+                for place, record in enumerate(self.splits[split]):
+                    yield (b"," if place else b"") + _json(row(record))
+                yield b"]"
+            yield b"}" if self.splits else b"{}"
+        yield b"}"
 
     @property
     def _reading(self) -> dict[str, Any]:
@@ -177,7 +161,7 @@ class Dataset:
                 palette={int(v): (int(r), int(g), int(b)) for v, (r, g, b) in document["palette"]},
                 future_is_void=bool(document["future_is_void"]),
                 splits={
-                    split: tuple(
+                    split: Records(
                         Record(
                             *(i, image, mask, int(h), int(w), tuple(classes), digest),
                             orientation=int(*turned or (1,)),
@@ -207,6 +191,7 @@ def build(
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     anew: bool = False,
+    layout: formats.Layout | None = None,
 ) -> Dataset:
     """Indexes a data set: finds its images and masks and scans every one of them.
 
@@ -220,15 +205,18 @@ def build(
         tell: called with a line for everything that a person should know of, e.g. files that
             are not taken (:mod:`dkd.data.findings`).
         anew: read and make every file, whatever the cache knows.
+        layout: of the data set, from :func:`dkd.data.formats.read`, where it was read already.
 
     Raises:
         UserError: a folder, list, image or mask is missing, corrupt, empty, too large or does
             not fit the others; a label value is none of the classes; a finding is surely wrong.
     """
-    layout = making.write(_layout(data, cache), data, cache, progress, anew)
+    if layout is None:
+        layout = _layout(data, cache)
+    layout = making.write(layout, data, cache, progress, anew)
     found = scan.scan(layout, cache / "scans" if cache else None, progress, anew)
     splits = {
-        split: tuple(_record(pair, found[pair], layout) for pair in members)
+        split: Records(_record(pair, found[pair], layout) for pair in members)
         for split, members in layout.splits.items()
     }
     told = findings.of(layout, found)
@@ -278,16 +266,15 @@ def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Re
     )
 
 
-def safe_path(path: str, source: str) -> PurePosixPath:
+def safe_path(path: str, source: str) -> str:
     """The path, if it stays below a root.
 
     Raises:
         UserError: it is absolute, empty, or leads out of the root.
     """
-    pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+    if not path or path[0] == "/" or ".." in path.split("/") or "\\" in path or "\0" in path:
         raise UserError(f"{source}: the path {path!r} leads out of the data set's folder")
-    return pure
+    return path
 
 
 def _layout(data: Data, cache: Path | None) -> formats.Layout:
@@ -300,5 +287,8 @@ def _layout(data: Data, cache: Path | None) -> formats.Layout:
     return formats.read(Data(format="folder", root=str(folder)), name="digits")
 
 
-def _canonical(document: Any) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+_json_of = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _json(value: Any) -> bytes:
+    return _json_of(value).encode()

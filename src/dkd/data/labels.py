@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario.tasks import BACKGROUND, VOID, Task
 

@@ -8,10 +8,12 @@ run can go on from any iteration.
 
 import os
 import traceback
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +25,8 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from dkd.data import contents, on_device, transforms
-from dkd.data.index import Record
 from dkd.data.labels import Covered, Table
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 
 
@@ -82,13 +84,16 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
     def __init__(self, sources: Sequence[Source], crop: int, seed: int) -> None:
         self.crop, self.seed = crop, seed
         self.exemplars = sum(len(source.records) for source in sources[1:])
-        self._items = [(source, row) for source in sources for row in range(len(source.records))]
+        self._sources = tuple(sources)
+        self._ends = list(accumulate(len(source.records) for source in sources))
         # Shared with the loader workers, so that a file is verified once and not by each of them.
-        verified = torch.tensor([not source.verify for source, _ in self._items])
+        verified = torch.cat(
+            [torch.full((len(source.records),), not source.verify) for source in sources]
+        )
         self._verified = verified.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._ends[-1]
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         source, row, image, mask, crop = self._open(draw)
@@ -123,7 +128,9 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
         }
 
     def _open(self, draw: Draw) -> tuple[Source, int, Image.Image, Image.Image, transforms.Crop]:
-        source, row = self._items[draw.image]
+        number = bisect_right(self._ends, draw.image)
+        source = self._sources[number]
+        row = draw.image - (self._ends[number - 1] if number else 0)
         record = source.records[row]
         files = contents.read(source.folder, record, verify=not self._verified[draw.image])
         self._verified[draw.image] = True
@@ -165,7 +172,7 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         verify: bool = True,
     ) -> None:
         self.places = range(len(records))[rank::world_size]
-        self.records, self.verify = tuple(records[rank::world_size]), verify
+        self.records, self.verify = Records.of(records)[rank::world_size], verify
         self.folder, self.table, self.crop, self.whole = folder, table, crop, whole
 
     def __len__(self) -> int:

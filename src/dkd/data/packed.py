@@ -21,7 +21,8 @@ from pathlib import Path
 
 from dkd import storage
 from dkd.data import contents
-from dkd.data.index import Dataset, Progress, Record, safe_path
+from dkd.data.index import Dataset, Progress, safe_path
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest

@@ -13,15 +13,18 @@ Validation images of step t hold a class of step t; test images hold a class see
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from dkd.data.index import Dataset, Record
+import numpy as np
+
+from dkd.data.index import Dataset
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 from dkd.scenario.schema import Setting
 from dkd.scenario.tasks import Task
 
 
-def training(dataset: Dataset, task: Task, setting: Setting, step: int) -> tuple[Record, ...]:
+def training(dataset: Dataset, task: Task, setting: Setting, step: int) -> Records:
     """Training images of a step, in the order of the data set's list.
 
     A task may name old classes that the data set does not have (a model is extended with new
@@ -32,17 +35,18 @@ def training(dataset: Dataset, task: Task, setting: Setting, step: int) -> tuple
             the step's images.
     """
     new = step_values(dataset, task, step)
+    records = Records.of(dataset.train)
     match setting:
         case "overlap":
-            chosen = _with_any(dataset.train, new)
+            chosen = _with_any(records, new)
         case "disjoint":
-            seen = seen_values(dataset, task, step)
-            chosen = tuple(r for r in _with_any(dataset.train, new) if seen.issuperset(r.classes))
+            later = dataset.classes.keys() - seen_values(dataset, task, step)
+            chosen = records.take(np.flatnonzero(records.hold(new) & ~records.hold(later)))
         case "partitioned":
-            owner = partition(dataset.train, seen_values(dataset, task, len(task.steps) - 1))
-            chosen = tuple(r for r in dataset.train if owner.get(r.id) in new)
-    present = {value for record in chosen for value in record.classes}
-    for value in sorted(new - present):
+            owner = partition(records, seen_values(dataset, task, len(task.steps) - 1))
+            own = [place for place, r in enumerate(records) if owner.get(r.id) in new]
+            chosen = records.take(np.array(own, np.int64))
+    for value in sorted(new - chosen.values):
         raise UserError(
             f"task.steps[{step}]: class {dataset.classes[value]!r} is in no training image of the "
             f"step ({setting}, {dataset.name}); take it out of the task or add images"
@@ -50,12 +54,12 @@ def training(dataset: Dataset, task: Task, setting: Setting, step: int) -> tuple
     return chosen
 
 
-def validation(dataset: Dataset, task: Task, step: int) -> tuple[Record, ...]:
+def validation(dataset: Dataset, task: Task, step: int) -> Records:
     """Validation images that hold a class of the step."""
     return _with_any(dataset.validation, step_values(dataset, task, step))
 
 
-def test(dataset: Dataset, task: Task, step: int) -> tuple[Record, ...]:
+def test(dataset: Dataset, task: Task, step: int) -> Records:
     """Validation images that hold any class of the steps 0..step."""
     return _with_any(dataset.validation, seen_values(dataset, task, step))
 
@@ -112,5 +116,6 @@ def seen_values(dataset: Dataset, task: Task, step: int) -> set[int]:
     return {dataset.values[name] for name in task.seen(step) if name in dataset.values}
 
 
-def _with_any(records: Iterable[Record], values: set[int]) -> tuple[Record, ...]:
-    return tuple(record for record in records if not values.isdisjoint(record.classes))
+def _with_any(records: Sequence[Record], values: set[int]) -> Records:
+    every = Records.of(records)
+    return every.take(np.flatnonzero(every.hold(values)))

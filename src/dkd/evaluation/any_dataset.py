@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dkd.data import labels, packed, splits
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.loading import EvaluationImages
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated
@@ -150,7 +151,7 @@ def _absent(dataset: Dataset, task: Task) -> tuple[str, ...]:
     return absent
 
 
-def _records(dataset: Dataset, split: str, task: Task) -> tuple[Record, ...]:
+def _records(dataset: Dataset, split: str, task: Task) -> Records:
     """What :func:`dkd.data.splits.test` gives of the validation images, of any split."""
     tested = replace(dataset, splits={**dataset.splits, "validation": dataset.splits[split]})
     records = splits.test(tested, task, len(task.steps) - 1)

@@ -1,15 +1,15 @@
 """The evaluation of a step: its model's confusion matrix, and pictures that go with it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkd.data import labels
-from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
+from dkd.data.records import Record
 from dkd.evaluation import pictures
 from dkd.evaluation.confusion import ConfusionMatrix
 from dkd.evaluation.evaluator import evaluated
@@ -23,7 +23,7 @@ from dkd.training.ranks import Ranks
 def evaluate(
     step: Step,
     model: SegmentationModel,
-    fetch: Callable[[tuple[Record, ...]], Path],
+    fetch: Callable[[Sequence[Record]], Path],
     ranks: Ranks,
     work: Path,
 ) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dkd.data import contents
-from dkd.data.index import Record
+from dkd.data.records import Record
 from dkd.scenario.tasks import BACKGROUND, VOID
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkd.data import labels
-from dkd.data.index import Record
 from dkd.data.loading import EvaluationImages
+from dkd.data.records import Record, Records
 from dkd.evaluation.evaluator import evaluated
 from dkd.memory.candidates import CandidateImage
 from dkd.memory.exemplars import Memory
@@ -25,7 +25,7 @@ def choose_exemplars(
     step: Step,
     model: SegmentationModel,
     previous: Memory | None,
-    fetch: Callable[[tuple[Record, ...]], Path],
+    fetch: Callable[[Sequence[Record]], Path],
     ranks: Ranks,
     work: Path,
     say: Callable[[str], None],
@@ -81,7 +81,7 @@ def choose_exemplars(
 def _candidates(
     step: Step,
     previous: Memory | None,
-    fetch: Callable[[tuple[Record, ...]], Path],
+    fetch: Callable[[Sequence[Record]], Path],
     classes: tuple[str, ...],
 ) -> list[CandidateImage]:
     own = step.training_records
@@ -124,7 +124,7 @@ def _seen_in_background(
         together.setdefault((candidate.folder, candidate.table.tobytes()), []).append(candidate)
     images = [
         EvaluationImages(
-            [candidate.record for candidate in alike],
+            Records(candidate.record for candidate in alike),
             alike[0].folder,
             alike[0].table,
             training.crop,

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from dkd import storage
 from dkd.data import packed
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.memory import rewriting
 from dkd.memory.influence import Seen, seen_by

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dkd.data.index import Record
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.steps.step import MEMORY
 

@@ -16,8 +16,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from dkd.data import contents
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.palettes import Colour
+from dkd.data.records import Record
 from dkd.scenario.tasks import VOID, Task
 
 SIDE = 360

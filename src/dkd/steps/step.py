@@ -18,8 +18,9 @@ from pydantic import Field
 
 from dkd import methods, storage
 from dkd.data import labels, splits
-from dkd.data.index import Dataset, Record
+from dkd.data.index import Dataset
 from dkd.data.packed import open_dataset
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 from dkd.methods import Method
 from dkd.scenario.network import Network
@@ -173,12 +174,12 @@ class Step:
         return self.number == 0 or self.method.covers_seen_classes
 
     @cached_property
-    def training_records(self) -> tuple[Record, ...]:
+    def training_records(self) -> Records:
         """The step's own images."""
         return splits.training(self.dataset, self.task, self.scenario.setting, self.number)
 
     @cached_property
-    def test_records(self) -> tuple[Record, ...]:
+    def test_records(self) -> Records:
         """Images that the model of this step is scored on."""
         return splits.test(self.dataset, self.task, self.number)
 

@@ -26,8 +26,8 @@ import torchvision
 
 from dkd import __version__, storage
 from dkd.data import labels, packed
-from dkd.data.index import Record
 from dkd.data.loading import Source, StepImages
+from dkd.data.records import Record, Records
 from dkd.errors import UserError
 from dkd.evaluation import stage as evaluation
 from dkd.launching.rank import follow_parent, last_words, report_exceptions
@@ -227,7 +227,7 @@ class StepJob:
             _, folder = artifacts.fetch_cached(self.step.start.uri, artifact_cache())
             pretrained.load(student, folder / initial_weights.PART)
 
-    def _fetch(self, records: tuple[Record, ...]) -> Path:
+    def _fetch(self, records: Sequence[Record]) -> Path:
         _, manifest = packed.open_dataset(self.step.spec.dataset)
         return packed.materialise(self.step.dataset, manifest, records, artifact_cache())
 
@@ -253,7 +253,7 @@ class StepJob:
         ]
         if memory is not None:
             digests, classes = {record.digest for record in own}, step.task.seen(step.number)
-            kept = tuple(r for r in memory.records(classes) if r.digest not in digests)
+            kept = Records(r for r in memory.records(classes) if r.digest not in digests)
             table = memory.table(classes, keep=step.protocol.memory_keeps_labels)
             covered = labels.covered(step.task, step.number, len(kept), step.covers_seen_classes)
             if step.protocol.memory_keeps_labels:

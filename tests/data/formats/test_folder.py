@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dkd.data import contents, formats, index, packed
-from dkd.data.index import Record
+from dkd.data.records import Record
 from dkd.scenario.data import Data
 
 
