@@ -42,11 +42,12 @@ PREPARING = Policy(hours=12, retries=0)
 LAUNCHING = Policy(hours=30 * 24, retries=2)
 REPORTING = Policy(hours=1, retries=2)
 
-# Variables of the S3 connection and of the model registry, from the ConfigMap that k8s/ brings;
-# what it lacks stays unset.
+# Variables of the S3 connection, of logs and of the model registry, from the ConfigMap that k8s/
+# brings; what it lacks stays unset.
 VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
+    "DKD_LOG",
     "DKD_MINIO_ENDPOINT",
     "DKD_MODEL_REGISTRY",
     "DKD_S3_CHECKSUM",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dkd.errors import NewerFormat, UserError, one_line, require_known_format, told
+from dkd.errors import NewerFormat, one_line, require_known_format
 
 
 @pytest.mark.parametrize("found", [0, 1, 2, "9", None, [9]])
@@ -17,10 +17,3 @@ def test_a_newer_format_is_refused() -> None:
 
 def test_a_message_is_one_line() -> None:
     assert one_line("a\nb\tü\x1b") == "a\\nb\\tü\\x1b"
-
-
-def test_what_a_person_did_wrong_is_told_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, told():
-        raise UserError("field: is wrong")
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == "dkd: field: is wrong\n"

@@ -36,10 +36,10 @@ def evaluate(
         URI of the evaluation; empty if the data set shows no class that the model knows.
     """
     from dkd.components import evaluation
-    from dkd.errors import told
+    from dkd.log import told
     from dkd.steps import stages
 
-    with told():
+    with told(run_name, step):
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, checkpoint=checkpoint)
         made = stages.ensure(spec, run_name, ["evaluate"]).get("evaluate")
         evaluation.show(spec, made, run_name, metrics, confusion_matrix, step_page.path)

@@ -51,11 +51,11 @@ def learn_step(
     from pathlib import Path
 
     from dkd.components import evaluation
-    from dkd.errors import told
+    from dkd.log import told
     from dkd.steps import stages
     from dkd.steps.step import STAGES
 
-    with told():
+    with told(run_name, step):
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
         made = stages.ensure(spec, run_name)
         lineage = stages.lineage(made["train"])

@@ -78,12 +78,12 @@ def prepare_data(
     from collections import namedtuple
 
     from dkd import methods
-    from dkd.errors import told
+    from dkd.log import told
     from dkd.models import catalogue
     from dkd.scenario import form
     from dkd.steps import stages
 
-    with told():
+    with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
         filled = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
         resolved = methods.check(filled, source="other_settings")

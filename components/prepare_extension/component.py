@@ -84,7 +84,7 @@ def prepare_extension(
     from collections import namedtuple
 
     from dkd import methods
-    from dkd.errors import told
+    from dkd.log import told
     from dkd.models import catalogue
     from dkd.scenario import form
     from dkd.scenario.schema import Scenario
@@ -94,7 +94,7 @@ def prepare_extension(
         filled = form.fill_in(teachers, form.EXTENSION, values)
         return methods.check(filled, source="other_settings")
 
-    with told():
+    with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
         teacher, memory = add_to_teacher_uri, add_with_memory_uri
         if add_to_model:

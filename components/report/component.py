@@ -48,12 +48,12 @@ def report(
     from collections import namedtuple
     from pathlib import Path
 
-    from dkd.errors import told
+    from dkd.log import told
     from dkd.models import adding, cards
     from dkd.report import collect, gate
     from dkd.steps import stages
 
-    with told():
+    with told(run_name):
         resolved, steps = stages.parsed(scenario, task)
         result = collect.gather(
             resolved, steps, dataset, run_name, checkpoints, evaluations, memories

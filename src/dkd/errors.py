@@ -1,9 +1,5 @@
 """Errors a person can act on."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class UserError(Exception):
     """Bad input or a failed environment, told in one line.
@@ -42,13 +38,3 @@ def one_line(text: str) -> str:
     not be printed stands there as Python writes it.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Turns a :class:`UserError` into its line on standard error and exit status 2."""
-    try:
-        yield
-    except UserError as error:
-        print(f"dkd: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(2) from None

@@ -99,6 +99,11 @@ def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp, form: str) -> None
             "'kfp.dsl.executor_main' (ModuleNotFoundError: No module named 'kfp')",
             "the component's image lacks the launcher (--launcher-image): /usr/bin/python3: Error",
         ),
+        (
+            '{"time": "", "level": "error", "run": null, "step": null, "rank": null, '
+            '"event": "dkd: data.root: no such folder"}',
+            "data.root: no such folder (http",
+        ),
         ("Killed", "main: Error (exit code 2); it printed last: Killed (http"),
         (
             "F1127 00:31:07.228923      16 main.go:127] KFP driver: cannot write",

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from dkd import log
 from dkd.launching.rank import follow_parent
 
 RANK = int(os.environ["RANK"])
@@ -53,6 +54,7 @@ def wait(folder: Path) -> None:
 
 def main() -> None:
     follow_parent()
+    log.start()
     behaviour, *rest = sys.argv[1:]
     if behaviour == "publish":
         together(rest[0])

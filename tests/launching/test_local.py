@@ -88,7 +88,11 @@ def test_a_killed_rank_takes_the_others_along(token: str) -> None:
     )
 
 
-def test_bad_input_found_by_a_worker_stays_one_line(token: str) -> None:
+@pytest.mark.parametrize("way", ["text", "json"])
+def test_bad_input_found_by_a_worker_stays_one_line(
+    token: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DKD_LOG", way)
     with pytest.raises(JobFailed, match=r"^images/7.jpg: its mask is missing; add masks/7.png$"):
         launcher(Launch()).run(job(token, "bad-input"))
 

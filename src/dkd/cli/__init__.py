@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dkd import __version__
+from dkd import __version__, log
 from dkd.errors import UserError
 
 COMMANDS = {
@@ -36,6 +36,12 @@ COMMANDS = {
 }
 
 
+NARRATING = ("run", "extend", "train", "statistics", "serve", "submit", "logs")
+"""Commands whose standard output tells of their work (:mod:`dkd.log`); that of the others is what
+they were asked for.
+"""
+
+
 class Commands(click.Group):
     """Imports a command's module when it is asked for, so that ``dkd --help`` is instant."""
 
@@ -63,7 +69,8 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dkd")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Class-incremental semantic segmentation: learn new classes step by step, keep the old.
 
     \b
@@ -72,3 +79,4 @@ def main() -> None:
     A new class:       dkd extend --teacher URI --classes sheep --data FOLDER
     A published table: dkd scenarios, then dkd run voc-15-1 --data FOLDER
     """
+    log.start(output=context.invoked_subcommand in NARRATING)

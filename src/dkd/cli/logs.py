@@ -3,6 +3,7 @@
 import click
 
 from dkd.cli import kubeflow
+from dkd.log import passed_on
 
 
 @click.command("logs")
@@ -31,4 +32,6 @@ def command(
 
     with kubeflow.connected(endpoint, forwarded, namespace) as there:
         found = runs.find(there, run)
-        runs.logs(there, found["run_id"], task, click.echo, follow=follow)
+        runs.logs(
+            there, found["run_id"], task, lambda line: click.echo(passed_on(line)), follow=follow
+        )

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dkd.log import event_lines
+
 Json = dict[str, Any]
 """An object, as an API hands it out."""
 
@@ -251,7 +253,8 @@ _AROUND = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|\[KFP Executor|time=\"?\d{4}-")
 def last_words(log: str) -> str:
     """What a pod printed last that tells of its end: of KFP's own programs, or the component."""
     fatal = re.findall(r"^F\d{4} [^\]]*\] (.+)", log, re.MULTILINE)
-    own = [each.strip() for each in component_lines(log) if not each.startswith("Error: exit")]
+    lines = event_lines(component_lines(log))
+    own = [each.strip() for each in lines if not each.startswith("Error: exit")]
     return next(iter([*reversed(fatal), *reversed(own)]), "")
 
 

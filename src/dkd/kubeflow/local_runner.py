@@ -18,6 +18,7 @@ from dkd import methods, storage
 from dkd.errors import UserError
 from dkd.kubeflow.internals import LocalOutput
 from dkd.kubeflow.local_processes import run_processes
+from dkd.log import event_text
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
@@ -292,10 +293,11 @@ class ComponentLines(TextIOBase):
         self._console.flush()
 
     def _pass_on(self, line: str) -> None:
-        if line.startswith("dkd: "):
-            self._error = [line.removeprefix("dkd: ")]
+        told = event_text(line)
+        if told.startswith("dkd: "):
+            self._error = [told.removeprefix("dkd: ")]
         elif self._error:
-            self._error.append(line)
+            self._error.append(told)
         elif line:
             self._console.write(line + "\n")
             self._console.flush()

@@ -13,6 +13,7 @@ from dkd.kubeflow.graph import Node, graph
 from dkd.kubeflow.internals import Json
 from dkd.kubeflow.pod_logs import PodLogs
 from dkd.kubeflow.uploads import Version
+from dkd.log import event_lines
 
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED")
 POLL = 3.0
@@ -223,7 +224,7 @@ def _reason(printed: str, message: str) -> str:
         printed: its pod's log. A component says it on a line of its own.
         message: the cluster's words, for what could not do that.
     """
-    lines = list(internals.component_lines(printed))
+    lines = list(event_lines(internals.component_lines(printed)))
     if told := [each for each in lines if each.startswith("dkd: ")]:
         return told[-1].removeprefix("dkd: ")
     if missing := next(filter(internals.lacks_launcher, lines), ""):

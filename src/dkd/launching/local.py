@@ -16,6 +16,7 @@ from types import FrameType
 from dkd.errors import UserError
 from dkd.launching import processes
 from dkd.launching.interface import LAST_LINES, Interrupted, Job, JobFailed, require_result
+from dkd.log import event_lines
 from dkd.scenario.launch import Launch
 
 LAUNCH_MARK = "DKD_LAUNCH_ID"
@@ -268,12 +269,12 @@ class _Tail:
         whole = len(data) if final else data.rfind(b"\n") + 1
         self._position += whole
         text = data[:whole].decode(errors="replace")
-        if text:
-            print(text, end="" if text.endswith("\n") else "\n", flush=True)
+        for line in text.splitlines():
+            print(line, flush=True)
 
 
 def _last_lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
+    return [line for line in event_lines(text.splitlines()) if line.strip()][-LAST_LINES:]
 
 
 def _with_lines(message: str, lines: list[str]) -> str:

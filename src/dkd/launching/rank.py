@@ -9,6 +9,8 @@ import traceback
 from datetime import UTC, datetime
 from types import TracebackType
 
+from dkd import log
+
 PARENT = "DKD_TORCHRUN_PID"
 """Environment variable with the id of the torchrun process that started this worker."""
 
@@ -42,7 +44,7 @@ def report_exceptions() -> None:
     """
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        sys.__excepthook__(kind, value, trace)
+        log.uncaught(kind, value, trace)
         text = "".join(traceback.format_exception(kind, value, trace))
         last_words(text, final=issubclass(kind, _MISTAKES))
 

@@ -13,7 +13,8 @@ DRAIN_SECONDS, GRACE_SECONDS   after SIGTERM: not ready but answering; then, to 
 import os
 import re
 
-from dkd.errors import UserError, told
+from dkd.errors import UserError
+from dkd.log import told
 from dkd.serving.model import load
 from dkd.serving.server import Place, run
 from dkd.serving.service import Limits, Service

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torchvision
 
-from dkd import __version__, storage
+from dkd import __version__, log, storage
 from dkd.data import labels, packed
 from dkd.data.loading import Source, StepImages
 from dkd.data.records import Record, Records
@@ -298,6 +298,13 @@ def _silent(_line: str) -> None:
     """Ranks other than the first tell nothing."""
 
 
+def _refuse(error: UserError) -> int:
+    """Says what is wrong with the input; returns the exit status."""
+    print(f"dkd: {error}", file=sys.stderr, flush=True)
+    last_words(str(error), bad_input=True)
+    return 2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the job; returns the exit status: 2 for bad input, 143 when preempted."""
     parser = argparse.ArgumentParser(prog="python -m dkd.train", description=__doc__)
@@ -307,6 +314,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lease", default="", help="where to note the progress")
     given = parser.parse_args(arguments)
     follow_parent()
+    try:
+        log.start()
+    except UserError as error:
+        return _refuse(error)
     report_exceptions()
     # The old and the new torch that this runs on name some arguments differently.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*deprecated")
@@ -314,6 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Grad strides do not match")
     try:
         spec = StepSpec.model_validate_json(given.step)
+        log.about(run=given.run_name, step=spec.step, rank=int(os.environ.get("RANK", "0")))
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         with ranks() as place:
             job = StepJob(spec, given.run_name, place)
@@ -321,9 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for stage in given.stages.split(","):
                     job.perform(stage)
     except UserError as error:
-        print(f"dkd: {error}", file=sys.stderr, flush=True)
-        last_words(str(error), bad_input=True)
-        return 2
+        return _refuse(error)
     except Preempted:
         print("dkd: told to stop; the training state is saved", file=sys.stderr, flush=True)
         return 143

@@ -1,5 +1,6 @@
 """Reading a container's log in pieces: what a kubelet says instead of it moves nothing."""
 
+import json
 from typing import Any
 
 import pytest
@@ -43,6 +44,17 @@ def test_a_kubelets_hiccup_silences_nothing(before: str) -> None:
     again = before + line(2, "epoch 2")
     printed = said(before, HICCUP, HICCUP, again)
     assert printed == [*(["epoch 1"] if before else []), HICCUP.strip(), "epoch 2"]
+
+
+def test_workers_events_are_told_as_the_launching_task_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fields = {"time": "", "level": "info", "run": "r", "step": 1, "rank": 0, "event": "epoch 1"}
+    told = line(1, json.dumps(fields))
+    monkeypatch.delenv("DKD_LOG", raising=False)
+    assert said(told) == ["epoch 1"]
+    monkeypatch.setenv("DKD_LOG", "json")
+    assert [json.loads(each) for each in said(told)] == [fields]
 
 
 def test_a_hiccup_within_a_log() -> None:

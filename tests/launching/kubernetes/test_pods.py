@@ -1,5 +1,6 @@
 """What the pods of a job tell."""
 
+import json
 from typing import Any
 
 import pytest
@@ -83,6 +84,12 @@ def test_what_a_rank_said_last_is_kept() -> None:
     assert death is not None
     assert (death.lines, death.at) == (("no such file",), "t9")
     assert (death.bad_input, death.final) == (True, True)
+
+
+def test_a_log_of_events_is_read_as_its_events() -> None:
+    event = {"time": "", "level": "error", "run": "r", "step": 1, "rank": 0, "event": "one\ntwo"}
+    words = pods.last_words(f"torchrun says\n{json.dumps(event)}\n")
+    assert words.lines == ("torchrun says", "one", "two")
 
 
 def test_the_log_tells_of_a_killed_rank_whose_peer_spoke() -> None:

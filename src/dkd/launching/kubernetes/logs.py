@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from dkd.launching.kubernetes.api import Cluster, Object, Unavailable
+from dkd.log import passed_on
 
 _OVERLAP = 10.0  # seconds read again, for clocks that differ; no line is printed twice
 
@@ -103,7 +104,7 @@ class LogReader:
                 again += 1
                 if again <= count:
                     continue
-            self._say(words)
+            self._say(passed_on(words))
             self._excuse = ""
             self._last = (at, self._last[1] + 1 if at == self._last[0] else 1)
         return whole

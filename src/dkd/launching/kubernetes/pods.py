@@ -13,6 +13,7 @@ from typing import Literal
 
 from dkd.launching.interface import LAST_LINES
 from dkd.launching.kubernetes.api import Object
+from dkd.log import event_lines
 
 PodState = Literal["pending", "starting", "running", "unreachable", "ending", "succeeded", "failed"]
 
@@ -163,7 +164,8 @@ def last_words(message: str) -> LastWords:
         return LastWords(tuple(said["lines"]), said["rank"], said["time"], "", bad_input, final)
     except (ValueError, TypeError, KeyError):
         pass
-    lines = tuple(line for line in message.splitlines() if line.strip())[-LAST_LINES:]
+    told = event_lines(message.splitlines())
+    lines = tuple(line for line in told if line.strip())[-LAST_LINES:]
     killed = _KILLED.search(message)
     if killed:
         return LastWords(lines, int(killed[1]), "", killed[2])
