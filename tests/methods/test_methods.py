@@ -78,7 +78,7 @@ def test_no_torch_is_needed_to_ask() -> None:
     [
         (
             {"method": "magic"},
-            "method: 'magic' is none of dkd, star, mib, plop, finetune, ",
+            "method: 'magic' is none of dkd, star, mib, plop, barm, finetune, ",
         ),
         ({"method": "missing"}, "method: 'missing' is nowhere:Missing, but No module named"),
         ({"method": "number"}, "method: 'number' is outside:NONE, no class of dkd.methods.base"),

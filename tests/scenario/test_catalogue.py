@@ -94,7 +94,10 @@ def test_figures_of_other_methods_stand_with_their_scenarios() -> None:
     assert found["ade-100-5", "MiB"] == 25.96
     assert found["ade-50-50", "STAR"] == 34.44
     assert found["voc-15-1-disjoint", "STAR-M"] == 71.18
+    assert found["voc-15-1", "BARM"] == 70.0
+    assert found["ade-100-5", "BARM"] == 34.1
     assert ("ade-100-5", "STAR") not in found
+    assert ("voc-15-5", "BARM") not in found
 
 
 @pytest.mark.parametrize("name", ["voc-15-1", "ade-100-10"])
@@ -102,13 +105,16 @@ def test_variants_of_other_methods_have_their_programs_settings(name: str) -> No
     whole = catalogue.scenario(name, {"data.root": "/data"})
     for label in whole.variants:
         methods.check(whole.variant(label))
-    star, mib = whole.variant("STAR"), whole.variant("MiB")
+    star, mib, barm = (whole.variant(label) for label in ("STAR", "MiB", "BARM"))
     voc = name.startswith("voc")
     assert star.training.batch_size == mib.training.batch_size == 24
     assert star.training.pos_weight.first == star.training.pos_weight.later == (4 if voc else 30)
     assert star.training.lr == whole.training.lr
     assert (mib.training.lr.first, mib.training.lr.later) == (0.01, 0.001)
     assert (mib.training.schedule, mib.training.epochs.later) == ("poly", 30 if voc else 60)
+    assert (barm.training.lr.first, barm.training.lr.later) == (1e-3, 1e-4)
+    assert barm.training.batch_size == (16 if voc else 8)
+    assert barm.training.rates == {"new_head": 10 if voc else 100}
     if voc:
         assert whole.variant("STAR-M").memory_size == 50
     else:

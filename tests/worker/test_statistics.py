@@ -64,7 +64,7 @@ def test_what_they_cannot_be_of(tmp_path: Path) -> None:
     cases: list[tuple[str, str]] = [
         (run.prepared.dataset, "is a dataset, not a checkpoint"),
         (made.uri, "keeps these statistics already; nothing to do"),
-        (softmax.uri, "has a softmax, which star cannot go on from"),
+        (softmax.uri, "has a background channel, which star cannot go on from"),
     ]
     for uri, message in cases:
         with pytest.raises(UserError, match=message) as told:

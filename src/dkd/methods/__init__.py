@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from typing import TypeVar
 
 from dkd.errors import UserError
+from dkd.methods.barm import BARM
 from dkd.methods.base import Method
 from dkd.methods.dkd import DKD
 from dkd.methods.finetune import Finetune
@@ -23,7 +24,7 @@ __all__ = ["METHODS", "METHOD_GROUP", "Method", "check", "get", "names", "steps"
 
 METHOD_GROUP = "dkd.methods"
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (DKD, STAR, MiB, PLOP, Finetune, Joint)
+    method.name: method for method in (DKD, STAR, MiB, PLOP, BARM, Finetune, Joint)
 }
 """The package's own."""
 

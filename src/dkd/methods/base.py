@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dkd.losses.terms import Losses
     from dkd.network.deeplab import SegmentationModel
+    from dkd.scenario.network import Network
 
 HEAD_FACTOR = 10.0
 """ASPP and the heads learn this many times as fast as the backbone, as in the released program."""
@@ -101,8 +102,9 @@ class Method(ABC):
         covers_seen_classes: the labels of a step > 0 speak for all seen classes (old ones being
             background in the new images) instead of for the new ones only.
         joint: every class is learned at once, in a single step.
-        background_channel: head 0 is the background's, of a softmax over all channels, instead
-            of the auxiliary classifier.
+        background_channel: head 0 is the background's, of a softmax over all channels or of
+            sigmoids that are read alike, instead of the auxiliary classifier.
+        own_maps: every head reads a map of its own.
         remembers: :meth:`finish` gives statistics, and a later step cannot begin without them.
         options: what ``method_options`` of a scenario may say; fields that change the result.
         rates: how many times the backbone's rate a part learns at steps > 0, by the name of its
@@ -120,6 +122,7 @@ class Method(ABC):
     covers_seen_classes: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     background_channel: ClassVar[bool] = False
+    own_maps: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
     rates: ClassVar[Mapping[str, float]] = {}
@@ -171,13 +174,17 @@ class Method(ABC):
         """
         by = description.get("method") or "another method"
         if bool(description.get("background_channel")) != cls.background_channel:
-            has, wants = (
-                ("a softmax", "sigmoids")
-                if not cls.background_channel
-                else ("sigmoids", "a softmax")
-            )
+            has, wants = "a background channel", "an auxiliary classifier"
+            if cls.background_channel:
+                has, wants = wants, has
             raise UserError(
                 f"was trained by {by} with {has}, but method {cls.name} needs {wants}; "
+                "name a teacher of its own"
+            )
+        if bool(description.get("own_maps")) != cls.own_maps:
+            has = "no map" if cls.own_maps else "a map"
+            raise UserError(
+                f"was trained by {by} with {has} for each head, method {cls.name} is otherwise; "
                 "name a teacher of its own"
             )
         if cls.remembers and not statistics:
@@ -211,6 +218,18 @@ class Method(ABC):
             mode="json", exclude_defaults=True, exclude=left_out
         )
         return {"method_options": chosen} if chosen else {}
+
+    @classmethod
+    def build(cls, network: Network, classes: int) -> SegmentationModel:
+        """The student of step 0, as it starts but for the backbone's initial weights.
+
+        Args:
+            network: backbone and width.
+            classes: of the step.
+        """
+        from dkd.network import deeplab
+
+        return deeplab.build(network, [classes])
 
     @classmethod
     def grow(cls, teacher: SegmentationModel, new: int) -> SegmentationModel:

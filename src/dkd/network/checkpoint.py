@@ -23,7 +23,9 @@ from dkd.storage.cache import artifact_cache
 WEIGHTS, DESCRIPTION = "model.safetensors", "checkpoint.json"
 STATISTICS = "statistics.safetensors"
 BACKGROUND_CHANNEL = "background_channel"
-"""In a description: that the model's head 0 is the background's of a softmax."""
+"""In a description: that the model's head 0 is the background's."""
+OWN_MAPS = "own_maps"
+"""In a description: that each of the model's heads reads a map of its own."""
 CHANNELS = "channels"
 """In a description: how many channels a class has, where that is not 1."""
 
@@ -49,6 +51,8 @@ def write(
     save_tensors(folder / WEIGHTS, model.state_dict())
     if model.background_channel:
         description = {**description, BACKGROUND_CHANNEL: True}
+    if model.own_maps:
+        description = {**description, OWN_MAPS: True}
     if model.merged:
         classes = [name for step in description["classes"] for name in step]
         named = zip(classes, model.widths, strict=True)
@@ -79,7 +83,8 @@ def read(folder: Path) -> SegmentationModel:
     network = Network.of_structure(description["network"])
     channels = description.get(CHANNELS, {})
     widths = [[channels.get(name, 1) for name in names] for names in description["classes"]]
-    model = SegmentationModel(network, [sum(each) for each in widths])
+    counts = [sum(each) for each in widths]
+    model = SegmentationModel(network, counts, bool(description.get(OWN_MAPS)))
     model.merged = merged([width for each in widths for width in each])
     model.background_channel = bool(description.get(BACKGROUND_CHANNEL))
     load_strictly(model, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))

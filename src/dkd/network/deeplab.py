@@ -23,10 +23,12 @@ class Output(NamedTuple):
     """What a forward pass gives; everything at feature resolution ``h x w``.
 
     Attributes:
-        features: ``N x C x h x w``, at least 0.
+        features: ``N x C x h x w``, at least 0; of a model whose heads have maps of their own
+            (:attr:`SegmentationModel.own_maps`), these side by side, C channels each.
         logits: ``N x (1 + K) x h x w``; channel 0 is the auxiliary classifier, which never
             predicts and sends no gradient into the features, or the background's
-            (:attr:`SegmentationModel.background_channel`); channel ``k`` is class ``k``.
+            (:attr:`SegmentationModel.background_channel`); channel ``k`` is class ``k``. The later
+            heads' residuals come last, if there are any.
         positive: ``N x D x h x w``: what of the logits of classes 1..D speaks for them, the
             features times the positive part of the head's weights, without bias.
         negative: likewise, against them: positive + negative + bias = logits.
@@ -114,15 +116,19 @@ class SegmentationModel(nn.Module):
         network: what it was made as.
         cls: the heads, 1x1 convolutions with bias: 0 is the auxiliary classifier (1 channel),
             ``k >= 1`` holds the classes of step ``k - 1``.
-        background_channel: head 0 is the background's instead, of a softmax over all channels:
-            it learns like the others.
+        own_maps: what makes of ASPP's features the map that head ``k >= 1`` reads (head 0: that of
+            head 1); empty where all read ASPP's.
+        residuals: where there are such maps, heads of one channel that read those of the second
+            step and later: what they say below 0 is added to the background's logit.
+        background_channel: head 0 is the background's instead, of a softmax over all channels
+            or of sigmoids that are read alike: it learns like the others.
         merged: number of channels of each class, as far as classes have several: their logit is the
             largest of their channels'.
         statistics_frozen: all parts stay in eval mode under ``train()``: normalisation by running
             statistics, nothing dropped at random.
     """
 
-    def __init__(self, network: Network, counts: Sequence[int]) -> None:
+    def __init__(self, network: Network, counts: Sequence[int], own_maps: bool = False) -> None:
         super().__init__()
         backbone = backbones.get(network.backbone)
         channels = network.aspp_channels
@@ -132,6 +138,9 @@ class SegmentationModel(nn.Module):
             backbones.dilate_whole_stages(self.backbone, network.stride)
         self.aspp = ASPP(backbone.channels, channels, network.dilations, network.dropout)
         self.cls = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in (1, *counts))
+        steps = len(counts) if own_maps else 0
+        self.own_maps = nn.ModuleList(_unit(channels, channels, 3) for _ in range(steps))
+        self.residuals = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in range(1, steps))
         self.background_channel = False
         self.merged: tuple[int, ...] = ()
         self.statistics_frozen = False
@@ -203,6 +212,8 @@ class SegmentationModel(nn.Module):
         8 bits would blur what is distilled.
         """
         features = cast(Tensor, self.aspp(self.backbone(self.normalised(images))))
+        if self.own_maps:
+            features = torch.cat([own(features) for own in self.own_maps], dim=1)
         return features.to(cast(nn.Conv2d, self.cls[0]).weight.dtype)
 
     def logits(self, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -215,6 +226,11 @@ class SegmentationModel(nn.Module):
         0, whose sigmoid is above one half.
         """
         logits = self._heads(features)
+        if self.residuals:
+            channels = 1 + sum(self.widths)
+            logits, residuals = logits[:, :channels], logits[:, channels:]
+            background = logits[:, :1] + residuals.clamp(max=0).sum(1, keepdim=True)
+            logits = torch.cat([background, logits[:, 1:]], dim=1)
         if self.background_channel:
             logits = logits - logits[:, :1]
         return logits if size is None else upsample(logits, size, self.reading)
@@ -253,6 +269,13 @@ class SegmentationModel(nn.Module):
         return torch.cat([cast(Tensor, head.weight) for head in self.cls[1:]])
 
     def _heads(self, features: Tensor) -> Tensor:
+        if self.own_maps:
+            maps = features.chunk(len(self.own_maps), dim=1)
+            read = [maps[0], *maps, *maps[1:]]
+            heads = [cast(nn.Conv2d, head) for head in (*self.cls, *self.residuals)]
+            return torch.cat(
+                [_score(x, h.weight, h.bias) for x, h in zip(read, heads, strict=True)], dim=1
+            )
         bias = torch.cat([cast(Tensor, head.bias) for head in self.cls[1:]])
         auxiliary = cast(nn.Conv2d, self.cls[0])
         return torch.cat(
@@ -280,7 +303,7 @@ def upsample(logits: Tensor, size: tuple[int, int], reading: Reading = USUAL) ->
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=reading.align_corners)
 
 
-def build(network: Network, counts: Sequence[int]) -> SegmentationModel:
+def build(network: Network, counts: Sequence[int], own_maps: bool = False) -> SegmentationModel:
     """A model as step 0 starts, but for the backbone's initial weights; all of it is random.
 
     Every convolution of ASPP and every head is drawn by Kaiming normal, fan in, gain sqrt 2, as
@@ -290,9 +313,10 @@ def build(network: Network, counts: Sequence[int]) -> SegmentationModel:
     Args:
         network: backbone and width.
         counts: number of classes by step.
+        own_maps: every head reads a map of its own.
     """
-    model = SegmentationModel(network, counts)
-    for module in (*model.aspp.modules(), *model.cls):
+    model = SegmentationModel(network, counts, own_maps)
+    for module in (*model.aspp.modules(), *model.cls, *model.own_maps.modules()):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     return model
@@ -329,10 +353,11 @@ def rearranged(
     Args:
         model: it stays as it is.
         steps: by step and class, the numbers of its channels, from 1 on; one that has several is
-            the largest of them.
+            the largest of them. As many steps as before where heads have maps of their own.
     """
     channels = [[number for numbers in classes for number in numbers] for classes in steps]
-    made = SegmentationModel(model.network, [len(numbers) for numbers in channels])
+    counts = [len(numbers) for numbers in channels]
+    made = SegmentationModel(model.network, counts, own_maps=bool(model.own_maps))
     state = model.state_dict()
     kept = {name: tensor for name, tensor in state.items() if not name.startswith("cls.")}
     for kind in ("weight", "bias"):

@@ -47,6 +47,18 @@ def _softmax(method: str, epochs: int, **options: float) -> dict[str, Any]:
     }
 
 
+def _barm(epochs: tuple[int, int], batch_size: int, new_head: float) -> dict[str, Any]:
+    return {
+        "method": "barm",
+        "training.batch_size": batch_size,
+        "training.crop": 513,
+        "training.lr": {"first": 1e-3, "later": 1e-4},
+        "training.rates": {"new_head": new_head},
+        "training.schedule": "poly",
+        "training.epochs": {"first": epochs[0], "later": epochs[1]},
+    }
+
+
 _VOC = {
     "data": {"format": "voc"},
     "protocol": "paper",
@@ -67,6 +79,7 @@ _VOC = {
         "STAR-M": {**_star(4), "memory_size": 50},
         "MiB": _softmax("mib", 30),
         "PLOP": _softmax("plop", 30),
+        "BARM": _barm((50, 20), 16, 10),
         "joint": {"method": "joint"},
     },
 }
@@ -89,6 +102,7 @@ _ADE = {
         "STAR": _star(30),
         "MiB": _softmax("mib", 60),
         "PLOP": _softmax("plop", 60, pod=1e-3, pod_logits=1e-5),
+        "BARM": _barm((60, 100), 8, 100),
         "joint": {"method": "joint"},
     },
 }
@@ -156,6 +170,7 @@ PUBLISHED: dict[tuple[str, str], PublishedFigure] = {
         ("", "STAR-M", (77.02, 75.80, 74.03, 66.60, 65.65)),
         ("", "MiB", (69.15, 70.08, 29.29, 12.65, 46.71, 32.79, 29.24, 25.96, 29.31)),
         ("", "PLOP", (73.54, 70.09, 54.64, 30.45, 18.68, 32.94, 31.59, 28.75, 30.40)),
+        ("", "BARM", (76.4, None, 70.0, 62.1, 61.1, 35.7, 35.2, 34.1, 33.7)),
         ("-disjoint", "STAR", (76.38, 73.48, 70.77)),
         ("-disjoint", "STAR-M", (76.73, 73.79, 71.18)),
     )

@@ -81,6 +81,11 @@ def publish(
     model, description, was = checkpoint.fetch(uri)
     old, folder = artifacts.fetch_cached(uri, artifact_cache())
     after = plan(description["classes"], rename, drop, merge)
+    if (drop or merge) and description.get(checkpoint.OWN_MAPS):
+        raise UserError(
+            f"{uri}: each of its heads has a background of its own, which no class can leave; "
+            "classes of such a model can be renamed alone"
+        )
     channels = _channels(model, [name for names in description["classes"] for name in names])
     parts_of = [[[c for name in of for c in channels[name]] for _, of in step] for step in after]
     classes = [[name for name, _ in step] for step in after]

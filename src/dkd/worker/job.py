@@ -145,7 +145,7 @@ class StepJob:
         teacher = self._model(step.teacher) if step.teacher else None
         self.say(f"step {step.number} starts from {_start(step)}")
         if teacher is None:
-            student = deeplab.build(step.scenario.network, [len(step.task.steps[0])])
+            student = step.method.build(step.scenario.network, len(step.task.steps[0]))
             self._initialise(student)
         else:
             student = step.method.grow(teacher, len(step.task.steps[step.number]))

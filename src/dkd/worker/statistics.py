@@ -60,9 +60,9 @@ def publish(
         The new checkpoint's manifest, on rank 0.
 
     Raises:
-        UserError: it is no checkpoint, keeps statistics already, has a softmax, or does not say how
-            it was trained; a class is not in the data set or in no image; something else lies at
-            ``uri``.
+        UserError: it is no checkpoint, keeps statistics already, has a background channel, or does
+            not say how it was trained; a class is not in the data set or in no image; something
+            else lies at ``uri``.
     """
     manifest, parts = artifacts.fetch_cached(source, artifact_cache())
     scenario = _scenario(manifest, parts, data, variant)
@@ -137,7 +137,8 @@ def _scenario(manifest: Manifest, parts: Path, data: Data, variant: str) -> Scen
         )
     if description.get(checkpoint.BACKGROUND_CHANNEL):
         raise UserError(
-            f"{manifest.uri}: has a softmax, which {STAR.name} cannot go on from; nothing to do"
+            f"{manifest.uri}: has a background channel, which {STAR.name} cannot go on from; "
+            "nothing to do"
         )
     if checkpoint.read_statistics(parts).keys() >= set(KEPT_STATISTICS[variant]):
         raise UserError(f"{manifest.uri}: keeps these statistics already; nothing to do")
