@@ -1,6 +1,9 @@
 # Two commands: `make demo` runs the main job, `make test` passes the tests. Both set up first.
 
-PYTHON ?= python3
+# The newest Python from 3.11 to 3.14 that can make an environment; PYTHON=... names another.
+fitting = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+candidates = python3.14 python3.13 python3.12 python3.11 python3 python
+PYTHON ?= $(shell for each in $(candidates); do $$each -c "$(fitting)" 2>/dev/null && echo $$each && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,6 +21,8 @@ help: ## This list
 setup: $(READY) ## A virtual environment from the pinned and hashed lock files
 
 $(READY): $(LOCKS)
+	@$(or $(PYTHON),false) -c "$(fitting)" 2>/dev/null || { \
+	  echo "dkd needs Python 3.11 to 3.14 with venv: apt install python3-venv (Debian 12, 13, Ubuntu 24.04), or PYTHON=/path/to/python"; exit 1; }
 	@echo "setting up $(VENV) (about 6 GB with PyTorch; once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt

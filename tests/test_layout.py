@@ -13,7 +13,7 @@ import pytest
 REPO = Path(__file__).parents[1]
 SRC, TESTS = REPO / "src" / "dkd", REPO / "tests"
 FEW_LINES = 40
-SUITES = ("benchmarks", "cluster", "docker", "docs", "k8s", "kfp", "pipelines")
+SUITES = ("benchmarks", "cluster", "docker", "docs", "handbook", "k8s", "kfp", "pipelines")
 """Folders of tests of what lies outside ``src``: each names a folder there, or what it needs."""
 
 ELSEWHERE = {

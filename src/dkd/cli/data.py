@@ -250,7 +250,13 @@ def convert(source: str, target: Path, **reading: str | None) -> None:
     show_default=True,
     help="The page.",
 )
-@click.option("--images", type=click.IntRange(1, 500), default=48, show_default=True)
+@click.option(
+    "--images",
+    type=click.IntRange(1, 500),
+    default=48,
+    show_default=True,
+    help="Number of images on the page.",
+)
 @click.option("--scenario", metavar="NAME", help="Count labels for this scenario's steps too.")
 @_options
 def view(
@@ -313,9 +319,21 @@ def remove(uri: str, yes: bool, workspace: Path) -> None:
 @command.command("digits")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
-@click.option("--validation", type=click.IntRange(5), default=200, show_default=True)
+@click.option(
+    "--validation",
+    type=click.IntRange(5),
+    default=200,
+    show_default=True,
+    help="Test scenes.",
+)
 @click.option("--size", type=click.IntRange(32, 512), default=64, show_default=True, help="Pixels.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Another one, other scenes.",
+)
 def make_digits(folder: Path, train: int, validation: int, size: int, seed: int) -> None:
     """Make the demonstration's data set in FOLDER: scenes of handwritten digits.
 

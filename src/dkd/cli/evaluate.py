@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     help="paper: centre crops, as the published tables; corrected: whole images, every pixel.",
 )
 @click.option(
-    "--split", type=click.Choice(["validation", "train"]), default="validation", show_default=True
+    "--split",
+    type=click.Choice(["validation", "train"]),
+    default="validation",
+    show_default=True,
+    help="Which images to score.",
 )
 @click.option("--list", "list_", metavar="NAME", help="The split's list, if not the format's own.")
 @click.option("--output", "-o", metavar="FILE", help="Write scores and confusion matrix as JSON.")

@@ -12,7 +12,9 @@ from dkd.errors import UserError
 @click.command("serve")
 @click.argument("model", metavar="CHECKPOINT|FILE.onnx")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="HTTP port."
+)
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Serve gRPC too.")
 @click.option("--sha256", metavar="DIGEST", help="What the digest of FILE.onnx must be.")
 @click.option("--name", default="segmentation", show_default=True, help="Of the model.")

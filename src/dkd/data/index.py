@@ -23,7 +23,8 @@ from dkd.scenario.tasks import BACKGROUND, VOID
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
 
-_VERSION = 1
+INDEX_FORMAT = 1
+"""Version of the index's form."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Dataset:
     def to_json(self) -> bytes:
         """The index as JSON; equal data sets give equal bytes."""
         fields = {
-            "version": _VERSION,
+            "version": INDEX_FORMAT,
             "name": self.name,
             "format": self.format,
             "root": self.root,
@@ -142,10 +143,10 @@ class Dataset:
         try:
             document = json.loads(data)
             version = document["version"]
-            require_known_format(version, _VERSION, source)
-            if version != _VERSION:
+            require_known_format(version, INDEX_FORMAT, source)
+            if version != INDEX_FORMAT:
                 raise UserError(
-                    f"{source}: index version {version}, this program reads {_VERSION}; "
+                    f"{source}: index version {version}, this program reads {INDEX_FORMAT}; "
                     "index the data set again"
                 )
             mask_colours = tuple(

@@ -25,19 +25,28 @@ class Data(StrictModel):
     """Where images and masks are.
 
     Attributes:
-        format: layout of the data set (``dkd data --help``). ``digits`` is the demonstration's,
-            made on the spot; ``packed`` is what ``dkd data pack`` wrote.
-        root: folder, or URI of a packed data set; not used by ``digits``.
-        train: name of the training split's list (``voc``; the format's own by default).
-        validation: likewise for the split that is evaluated.
-        unlabelled: what pixels are that no annotation covers (``coco``, ``yolo``,
-            ``label-studio``): ``background`` where whatever is not annotated is none of the
-            classes, ``void`` where images are annotated in part.
+        format: layout of the data set, as ``dkd data --help`` lists them. ``digits`` is the
+            demonstration's own, made on the spot; ``packed`` is what ``dkd data pack`` wrote.
+        root: folder, or URI of a packed data set; ``digits`` needs none.
+        train: list or sub-folder of the training images; null is the format's own.
+        validation: list or sub-folder of the test images; null is the format's own.
+        unlabelled: what pixels without an annotation are (``coco``, ``yolo``, ``label-studio``):
+            ``background`` if everything that is not annotated belongs to no class, ``void`` if
+            images are only partly annotated.
         pack: put the images into the artifact store, so that workers need no folder.
-        digits: size of the made data set.
+        digits: size of the demonstration's data set.
     """
 
     class Digits(StrictModel):
+        """The demonstration's data set.
+
+        Attributes:
+            train: number of training images.
+            validation: number of test images.
+            size: of an image, in pixels.
+            seed: of everything that is drawn for it.
+        """
+
         train: Annotated[int, Field(ge=10, le=1_000_000)] = 1200
         validation: Annotated[int, Field(ge=5, le=1_000_000)] = 200
         size: Annotated[int, Field(ge=32, le=512)] = 64

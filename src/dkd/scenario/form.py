@@ -37,6 +37,7 @@ class Field:
         kind: its type.
         choices: the values of a drop-down; empty for a free field.
         number: what its text is, where ``kind`` is ``str``: a number, or empty for the scenario's.
+        meaning: for the handbook; empty where the scenario's field says it.
     """
 
     name: str
@@ -44,7 +45,10 @@ class Field:
     kind: type
     choices: tuple[str, ...] = ()
     number: bool = False
+    meaning: str = ""
 
+
+_DATA_SET = "packed data set, as ``dkd data pack`` wrote it"
 
 LAUNCH_FIELDS = (
     Field("s3_secret", "launch.secret", str),
@@ -62,26 +66,42 @@ LAUNCH_FIELDS = (
 """Where and on how much a step is trained: changes no result."""
 
 RUN = (
-    Field("artifact_root", "", str),
-    Field("model_registry_url", "", str),
-    Field("run_name", "", str),
-    Field("other_settings", "", dict),
+    Field("artifact_root", "", str, meaning="where all results go, such as ``s3://bucket/prefix``"),
+    Field(
+        "model_registry_url",
+        "",
+        str,
+        meaning="Kubeflow Model Registry that is told of a model's new version; empty tells none",
+    ),
+    Field(
+        "run_name",
+        "",
+        str,
+        meaning="folder of the run under the artifact root; if empty, the workflow's name. A name "
+        "belongs to one scenario, and in add-classes to one teacher and memory",
+    ),
+    Field(
+        "other_settings",
+        "",
+        dict,
+        meaning="values of any other fields of the scenario, such as "
+        '``{"training.crop": 128, "launch.shared_memory": "8Gi"}``',
+    ),
 )
-"""Where all results go, a Kubeflow Model Registry that is told of a model's new version, the run's
-name (empty: the workflow's), and values by dotted field of the scenario for whatever the form has
-no field of its own for.
-"""
+"""What concerns the run as a whole."""
 
 INCREMENTAL = (
     *RUN,
-    Field("data_set_uri", "data.root", str),
+    Field("data_set_uri", "data.root", str, meaning=_DATA_SET),
     Field("epochs_first_step", "training.epochs.first", int),
     Field("epochs_later_steps", "training.epochs.later", int),
     Field("exemplar_memory_size", "memory_size", int),
     Field("initial_weights", "network.weights", str),
     Field("learning_rate_first_step", "training.lr.first", float),
     Field("learning_rate_later_steps", "training.lr.later", float),
-    Field("model_name", "", str),
+    Field(
+        "model_name", "", str, meaning="model whose next version the result becomes; empty for none"
+    ),
     Field("protocol", "protocol", str, tuple(PROTOCOLS)),
     Field("seed", "seed", int),
     *LAUNCH_FIELDS,
@@ -91,11 +111,24 @@ INCREMENTAL = (
 # Text, because the teacher's scenario is not known when the pipeline is compiled: empty is its.
 EXTENSION = (
     *RUN,
-    Field("add_classes", "", list),
-    Field("add_to_model", "", str),
-    Field("add_to_teacher_uri", "", str),
-    Field("add_with_memory_uri", "", str),
-    Field("data_set_uri", "", str),
+    Field(
+        "add_classes",
+        "",
+        list,
+        meaning='names of the new classes as the data set has them, such as ``["sheep"]``',
+    ),
+    Field(
+        "add_to_model",
+        "",
+        str,
+        meaning="name of the model to extend: its version in production is the teacher, with its "
+        "memory",
+    ),
+    Field("add_to_teacher_uri", "", str, meaning="instead of a name, the checkpoint to extend"),
+    Field(
+        "add_with_memory_uri", "", str, meaning="exemplar memory of that checkpoint, if it has one"
+    ),
+    Field("data_set_uri", "", str, meaning=_DATA_SET),
     Field("epochs", "training.epochs.later", str, number=True),
     Field("exemplar_memory_size", "memory_size", str, number=True),
     Field("learning_rate", "training.lr.later", str, number=True),

@@ -14,11 +14,11 @@ class Gate(StrictModel):
 
     Attributes:
         miou_all_at_least: mean IoU of background and all classes seen so far, in percent.
-        old_classes_may_lose_at_most: mean change of what the model before knew, background among
-            it, in points.
-        any_class_may_lose_at_most: change of each of these.
+        old_classes_may_lose_at_most: mean loss of the classes that the model before it knew,
+            background included, in percentage points.
+        any_class_may_lose_at_most: loss of any single one of these classes, in percentage points.
         new_classes_at_least: IoU of each class that the step added, in percent.
-        on_failure: ``mark`` says so and goes on; ``stop`` ends the run there.
+        on_failure: ``mark`` reports a failure and goes on; ``stop`` ends the run.
     """
 
     miou_all_at_least: Percent | None = None

@@ -27,31 +27,36 @@ Name = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", max_
 
 
 class Launch(StrictModel):
-    """Where and on how much a step's job runs. Changes no result but its rounding.
+    """Where and on how much a step's job runs. Changes no result beyond its rounding.
+
+    All fields after ``threads`` are for clusters alone.
 
     Attributes:
-        backend: ``local`` runs torchrun on this machine; ``trainjob`` (Kubeflow Trainer v2) and
-            ``pytorchjob`` (Training Operator v1) on a Kubernetes cluster.
+        backend: ``local`` runs torchrun on this machine, ``trainjob`` uses Kubeflow Trainer v2 and
+            ``pytorchjob`` the Training Operator v1 of a Kubernetes cluster.
         nodes: machines per step.
-        processes_per_node: ranks per machine (GPUs, or processes on CPU).
+        processes_per_node: ranks per machine: one per GPU, or any number on CPUs.
         threads: CPU threads per rank.
-        image: the training image, best by digest. This and all below: cluster backends only.
-        namespace: where jobs run; by default the launching pod's or kubeconfig's own.
-        gpus_per_node: 0 trains on CPU; otherwise one GPU per rank.
-        gpu_resource: what the cluster calls a GPU.
-        cpu: CPUs requested per node.
-        memory: memory requested per node, which is also the limit.
-        shared_memory: size of /dev/shm per node (loader workers use it; counts as memory).
+        image: the training image, best by digest.
+        namespace: where jobs run; if empty, that of the launching pod or of the kubeconfig.
+        gpus_per_node: 0 trains on CPUs; otherwise the same number as ``processes_per_node``.
+        gpu_resource: the cluster's name for a GPU.
+        cpu: CPUs that each node requests.
+        memory: memory that each node requests, which is also its limit.
+        shared_memory: size of /dev/shm on each node. Loader workers use it, and it counts as
+            memory.
         runtime: TrainingRuntime that jobs are made from (``trainjob``).
-        secret: secret with S3 keys ``accesskey`` and ``secretkey``; ``none`` where pods get
-            credentials otherwise (IRSA). ``trainjob`` takes the runtime's own by default.
-        service_account: of the workers; needs no rights.
-        queue: Kueue's local queue.
+        secret: secret with the S3 keys ``accesskey`` and ``secretkey``; ``none`` if pods get
+            credentials in another way (IRSA). If empty, ``trainjob`` uses the runtime's.
+        service_account: of the workers; it needs no rights.
+        queue: local queue of Kueue.
         priority_class: of the workers' pods.
         node_selector: labels that nodes must have.
-        tolerations: taints of nodes that do no harm.
-        deadline: seconds that a job may run, over all its restarts; queueing does not count.
-        max_restarts: how often all ranks start again, from the last save, when one died.
+        tolerations: taints that nodes may have, each with ``key``, ``operator``, ``value``,
+            ``effect`` and ``seconds`` as in a pod.
+        deadline: seconds that a job may run, over all its restarts; time in a queue does not
+            count.
+        max_restarts: how often all ranks start again from the last save after one has died.
     """
 
     backend: Literal["local", "trainjob", "pytorchjob"] = "local"

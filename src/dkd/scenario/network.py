@@ -15,27 +15,26 @@ Deviation = Annotated[float, Field(ge=1e-3, le=1)]
 
 
 class Network(StrictModel):
-    """DeepLabV3 on a backbone, torchvision's or another.
+    """DeepLabV3 on a backbone of torchvision or of another package.
 
     Attributes:
-        backbone: a name that :mod:`dkd.scenario.backbones` knows. ``demo`` is a small one of the
-            demonstration's own.
+        backbone: name of the backbone. ``demo`` is a small one for the demonstration.
         weights: what the backbone starts from at step 0: ``imagenet`` (torchvision's
-            ``IMAGENET1K_V1``), ``none`` (random), or a file with torchvision's key names, .pth
-            or safetensors, by path or URI. Where it is not written, ``imagenet``; but ``none``
-            for ``demo``, which nobody has trained on ImageNet, and for a backbone from outside.
+            ``IMAGENET1K_V1``), ``none`` (random), or a .pth or safetensors file with torchvision's
+            tensor names, by path or URI. Null is ``imagenet`` if there are such weights, else
+            ``none``.
         aspp_channels: width of ASPP's branches and of the features.
-        output_stride: pixels of the image per feature, in each direction; null is the usual one,
-            16 and of ``demo`` 4. A smaller one sees more and costs more.
-        aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 of ``demo``.
+        output_stride: pixels of the image per feature, in each direction; null is 16, and 4 for
+            ``demo``. A smaller stride keeps more detail and costs more.
+        aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 for ``demo``.
         aspp_dropout: share of ASPP's features that step 0 drops; null is 0.1.
-        whole_stage_dilation: in a ResNet, every convolution of a dilated stage spreads its taps
-            alike (segmentation_models_pytorch); null and false: the one whose stride is removed
-            as those before it (torchvision).
-        align_corners: logits are enlarged corner to corner (segmentation_models_pytorch); null
-            and false: each feature stands for a square of pixels (torchvision).
-        mean: of red, green and blue in [0, 1], which normalisation subtracts; null is ImageNet's.
-        std: by which it divides; null is ImageNet's.
+        whole_stage_dilation: in a ResNet, dilate every convolution of a stage alike, as
+            segmentation_models_pytorch does. Null and false leave the convolution whose stride
+            was removed as the ones before it, as torchvision does.
+        align_corners: enlarge logits corner to corner, as segmentation_models_pytorch does. With
+            null and false each feature stands for a square of pixels, as in torchvision.
+        mean: of red, green and blue in [0, 1], subtracted from every image; null is ImageNet's.
+        std: of red, green and blue, by which every image is divided; null is ImageNet's.
     """
 
     backbone: str = "resnet101"

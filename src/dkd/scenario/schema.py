@@ -56,18 +56,26 @@ class Scenario(StrictModel):
     """A whole scenario. See the module's text.
 
     Attributes:
-        label: how tables name it beside others; the method's name if empty.
-        licence: of the models that come of it, for their cards: best an SPDX identifier.
+        name: of the scenario, in lower case; runs are named after it.
+        label: its name in tables beside others; the method's name if empty.
+        description: for people.
+        licence: of the models that it trains, for their cards; best an SPDX identifier.
         task: classes by step, as names or label values of the data set.
-        setting: which images belong to a step (:mod:`dkd.data.splits`).
-        method: how a step is learned, by a name that :mod:`dkd.methods` knows and checks.
-        losses: loss weights that replace the method's (ablations), e.g. ``{kd: 0}``.
-        method_options: what else the method can be told.
-        memory_size: exemplars kept for later steps; 0 keeps none.
-        protocol: :mod:`dkd.scenario.protocols`.
+        setting: which images belong to a step.
+        method: how a step is learned: ``dkd``, ``star``, ``mib``, ``plop``, ``barm``, ``finetune``,
+            ``joint``, or a method of another installed package.
+        losses: weights of loss terms, in place of the method's own, such as ``{kd: 0}``.
+        method_options: the method's other options.
+        memory_size: number of exemplars that are kept for later steps; 0 keeps none.
+        protocol: ``paper`` keeps what the published tables depend on, ``corrected`` mends it.
+        seed: of everything that is drawn at random.
+        network: the network.
+        training: how a step is trained.
         gate: what every step must reach.
         speed: how fast it is done.
-        variants: named sets of overrides that are worth comparing, e.g.
+        launch: where and on how much a step's job runs.
+        data: where images and masks are.
+        variants: named sets of overrides that are worth comparing, such as
             ``{DKD-M: {memory_size: 100}, joint: {method: joint}}``.
     """
 

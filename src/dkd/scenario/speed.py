@@ -8,32 +8,32 @@ from dkd.scenario.strict_model import StrictModel
 
 
 class Speed(StrictModel):
-    """Means that make a step fast and change its result in rounding alone: no part of any key.
+    """Switches that make a step faster and change its result in rounding alone.
 
-    Each can be turned off, and then the plain way is taken. What is null is decided by the
-    device: true on a GPU, false on a CPU, where defaults give the plain way's very bits. Triton's
-    kernels are false too where they cannot be compiled.
+    They are no part of any key. Each can be turned off, and the plain way is taken then. Null
+    leaves the decision to the device: true on a GPU, false on a CPU, where the defaults give
+    exactly the bits of the plain way. Triton's kernels are also off where they cannot be compiled.
 
     Attributes:
-        channels_last: weights and activations have their channels innermost, as tensor cores
-            take them. Dropout (step 0) then drops other features, as another seed would.
-        fold_norms: convolutions do the work of frozen batch normalisation, teacher's and
-            student's, and of the residual sum and the ReLU behind it.
-        unshuffled_stem: a ResNet's first convolution of 3 channels as one of 12.
-        block_losses: losses block by block with nothing kept at full resolution, instead of
-            targets written out. True by default everywhere.
-        triton_losses: with ``block_losses``, one kernel for all blocks; nothing on a CPU.
-        triton_pooling: one kernel for a ResNet's first normalisation, where it is frozen, with
-            its ReLU and pooling; nothing on a CPU.
-        fused_optimiser: one kernel for many parameters.
-        recorded: the passes of steps > 0 are recorded once and played (CUDA graphs); nothing on
-            a CPU.
+        channels_last: store weights and activations with their channels innermost, as tensor cores
+            read them. Dropout at step 0 then drops other features, as with another seed.
+        fold_norms: multiply frozen batch normalisation into the convolutions of teacher and
+            student, together with the residual sum and the ReLU that follow.
+        unshuffled_stem: compute a ResNet's first convolution on 12 channels instead of 3.
+        block_losses: compute losses block by block and keep nothing at full resolution. On
+            everywhere by default.
+        triton_losses: with ``block_losses``, compute all blocks in one kernel; no effect on a CPU.
+        triton_pooling: compute a ResNet's first frozen normalisation, its ReLU and its pooling in
+            one kernel; no effect on a CPU.
+        fused_optimiser: update many parameters with one kernel.
+        recorded: record the passes of steps > 0 once as CUDA graphs and replay them; no effect on a
+            CPU.
         device_transforms: loader workers only decode; the device resizes and normalises whole
             batches.
-        prefetch: the next batch is copied and finished beside the computation, on a stream of
-            its own; nothing on a CPU, which has no streams.
-        evaluation_batch: most images of one size that are scored together; null is 16 on a GPU
-            and 1 on a CPU.
+        prefetch: copy and prepare the next batch on a stream of its own, beside the computation; no
+            effect on a CPU.
+        evaluation_batch: largest number of images of one size that are scored together; null is 16
+            on a GPU and 1 on a CPU.
     """
 
     channels_last: bool | None = None

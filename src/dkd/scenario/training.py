@@ -11,7 +11,12 @@ Schedule = Literal["poly", "warmup_poly"]
 
 
 class FirstLater(StrictModel):
-    """A rate or weight for step 0 and one for every later step."""
+    """A value for step 0 and one for every later step.
+
+    Attributes:
+        first: at step 0.
+        later: at every later step.
+    """
 
     first: Weight
     later: Weight
@@ -27,7 +32,12 @@ PositiveWeight = Annotated[
 
 
 class FirstLaterPositive(StrictModel):
-    """As :class:`FirstLater`, for the weight of what is there."""
+    """A weight for step 0 and one for every later step.
+
+    Attributes:
+        first: at step 0: a number, or ``auto``.
+        later: at every later step: a number, or ``auto``.
+    """
 
     first: PositiveWeight = 1
     later: PositiveWeight = 1
@@ -40,26 +50,36 @@ class Training(StrictModel):
     """Optimisation and augmentation of a step.
 
     Attributes:
-        epochs: passes over the step's images, at step 0 and later.
+        epochs: passes over the step's images.
         batch_size: images of one optimiser step, over all ranks.
-        crop: side of the square training crop, and of the evaluation's short side, in pixels.
-        lr: backbone's rate at the start; ASPP and heads take ten times as much, or what the method
-            says.
-        rates: how many times the backbone's rate a part learns at later steps, by the name of its
-            group, instead of what the method says; e.g. ``{new_head: 30}``.
-        schedule: rate over the iterations of a step.
-        pos_weight: weight of the mBCE's positive term; ``auto`` gives each class its own, the
-            square root of how many times as many pixels of the step's crops lack it as show it,
-            from 1 to 100.
+        crop: side of the square training crop, and short side of test images, in pixels.
+        lr: learning rate of the backbone at the start of a step. ASPP and heads learn at ten times
+            this rate, unless the method or ``rates`` says otherwise.
+        rates: by parameter group, how many times the backbone's rate it learns at later steps, in
+            place of the method's own, such as ``{new_head: 30}``.
+        momentum: of stochastic gradient descent (Nesterov).
+        weight_decay: of stochastic gradient descent.
+        schedule: how the rate falls over the iterations of a step; ``warmup_poly`` raises it first.
+        pos_weight: weight of the positive term of the mBCE (multiple binary cross-entropy).
+            ``auto`` gives each class its own, from 1 to 100: the square root of the ratio of
+            pixels without the class to pixels with it, in the step's crops.
         memory_share: share of every batch that is drawn from the exemplar memory, at steps that
-            have one; an epoch then shows each of the step's own images once, and exemplars as
-            often as that takes. Null mixes all: each image once.
-        precision: autocast type on a GPU; CPU is always fp32.
+            have one. An epoch then shows each of the step's own images once, and exemplars as
+            often as that takes. With null, all are mixed and each image is shown once.
+        precision: autocast type on a GPU; a CPU always computes in fp32.
         loader_workers: loader processes per rank; 0 loads in the rank itself.
-        save_interval: seconds between saves of the training state for resuming.
+        save_interval: seconds between saves of the training state, from which a stopped step goes
+            on.
     """
 
     class Epochs(StrictModel):
+        """Passes over the images, at step 0 and at every later step.
+
+        Attributes:
+            first: passes over the images of step 0.
+            later: passes over the images of every later step.
+        """
+
         first: Annotated[int, Field(ge=1, le=1_000_000)]
         later: Annotated[int, Field(ge=1, le=1_000_000)]
 

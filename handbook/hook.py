@@ -1,0 +1,46 @@
+"""MkDocs hook: puts the generated parts into their pages.
+
+A line ``<!-- generated: NAME -->`` of a page becomes what :data:`PARTS` names.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from handbook import (  # noqa: E402 - found by the lines above
+    artifact_formats,
+    commands,
+    form_fields,
+    lists,
+    python_interface,
+    scenario_fields,
+)
+
+PARTS: dict[str, Callable[[], str]] = {
+    "artifacts by kind": artifact_formats.kinds,
+    "backbones": lists.backbone_table,
+    "commands": commands.page,
+    "documents by version": artifact_formats.versions,
+    "form of a scenario": form_fields.incremental,
+    "form of add-classes": form_fields.extension,
+    "method options": lists.method_options,
+    "methods": lists.method_table,
+    "published figures": lists.published_figures,
+    "python interface": python_interface.page,
+    "scenario fields": scenario_fields.page,
+}
+MARKER = re.compile(r"^<!-- generated: (.+?) -->$", re.M)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by MkDocs with each page's text; returns it with the parts that it asks for.
+
+    Raises:
+        KeyError: it asks for one that there is not.
+    """
+    return MARKER.sub(lambda found: PARTS[found[1]](), markdown)
