@@ -21,7 +21,7 @@ def evaluate(
     """Scores the model on the test images of all classes that it knows.
 
     Args:
-        scenario: the resolved scenario, as JSON.
+        scenario: URI of the resolved scenario.
         task: class names by step.
         step: the model's.
         dataset: URI of the data set artifact.

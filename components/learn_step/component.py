@@ -29,7 +29,7 @@ def learn_step(
     made again.
 
     Args:
-        scenario: the resolved scenario, as JSON.
+        scenario: URI of the resolved scenario.
         task: class names by step.
         step: which step.
         dataset: URI of the data set artifact.

@@ -70,8 +70,8 @@ def prepare_data(
         training_tolerations: as in a pod.
 
     Returns:
-        The scenario with the run's values, the data set's URI, class names by step, the run's
-        name.
+        URIs of the scenario with the run's values and of the data set, class names by step, the
+        run's name.
     """
     values = dict(locals())
     import os
@@ -85,13 +85,14 @@ def prepare_data(
 
     with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
-        filled = form.fill_in(stages.parsed_scenario(scenario), form.INCREMENTAL, values)
+        filled = form.fill_in(stages.parsed(scenario), form.INCREMENTAL, values)
         resolved = methods.check(filled, source="other_settings")
         run = run_name or workflow
         with stages.claimed(artifact_root, run, resolved):
             prepared = stages.prepare(resolved, artifact_root)
             if model_name:
                 catalogue.require_task(artifact_root, model_name, prepared.task.classes)
+        uri = stages.write_resolved(artifact_root, run, prepared.scenario)
     Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "run_name"])
     task = [list(names) for names in prepared.task.steps]
-    return Prepared(prepared.scenario.model_dump_json(), prepared.dataset, task, run)
+    return Prepared(uri, prepared.dataset, task, run)

@@ -76,8 +76,8 @@ def prepare_extension(
         training_tolerations: as in a pod.
 
     Returns:
-        How the new step is trained, the teacher and its memory, the data's URI, class names by
-        step, the step's number and its teacher's, the run's name.
+        URI of how the new step is trained, the teacher and its memory, the data's URI, class names
+        by step, the step's number and its teacher's, the run's name.
     """
     values = dict(locals())
     import os
@@ -111,6 +111,7 @@ def prepare_extension(
         run = run_name or workflow
         inputs = {"teacher": teacher, "memory": memory}
         stages.claim_run(artifact_root, run, made.scenario, inputs)
+        scenario = stages.write_resolved(artifact_root, run, made.scenario)
     Prepared = namedtuple(
         "Prepared",
         [
@@ -125,7 +126,7 @@ def prepare_extension(
         ],
     )
     return Prepared(
-        made.scenario.model_dump_json(),
+        scenario,
         teacher,
         memory,
         made.dataset,

@@ -26,7 +26,7 @@ def report(
     adds a version to the model that the run is for.
 
     Args:
-        scenario: the resolved scenario, as JSON.
+        scenario: URI of the resolved scenario.
         task: class names by step.
         dataset: URI of the data set artifact.
         artifact_root: where results lie.
@@ -54,7 +54,7 @@ def report(
     from dkd.steps import stages
 
     with told(run_name):
-        resolved, steps = stages.parsed(scenario, task)
+        resolved, steps = stages.resolved(scenario, task)
         result = collect.gather(
             resolved, steps, dataset, run_name, checkpoints, evaluations, memories
         )

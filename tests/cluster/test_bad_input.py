@@ -25,6 +25,7 @@ from dkd.errors import UserError
 from dkd.launching import launcher
 from dkd.launching.interface import Job
 from dkd.scenario.schema import Scenario
+from dkd.steps import stages
 
 SOON = 30.0
 """Seconds within which the launching task must say what the cluster knows."""
@@ -63,13 +64,14 @@ def launch(tasks: Tasks, scenario: Scenario, poor: str, store: str) -> Any:
         dotted = {f"launch.{key}": value for key, value in settings.items()}
         dotted |= {f"training.{key}": value for key, value in (training or {}).items()}
         run = f"bad-{time.time_ns()}"
+        root = f"{store}/{run}"  # a quota that is lifted lets its job succeed
         task = tasks.inside(poor, account).start(
             "step",
-            scenario=scenario.override(dotted).model_dump_json(),
+            scenario=stages.write_resolved(root, run, scenario.override(dotted)),
             task=[list(names) for names in scenario.task],
             step=0.0,
             dataset=scenario.data.root,
-            artifact_root=f"{store}/{run}",  # a quota that is lifted lets its job succeed
+            artifact_root=root,
             run_name=run,
             teacher="",
             memory="",

@@ -16,6 +16,7 @@ from tasks import Task, Tasks
 from dkd import storage
 from dkd.scenario.parsing import dump
 from dkd.scenario.schema import Scenario
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 WORKERS = "app.kubernetes.io/component=worker"
@@ -91,12 +92,13 @@ def begin(tasks: Tasks, long: Scenario, store: str, request: pytest.FixtureReque
 
     def begin(*, on: str = "", settings: Mapping[str, Any] | None = None) -> Step:
         name = request.node.name.removeprefix("test_").replace("_", "-")[:40]
+        root = f"{store}/{name}"
         arguments = {
-            "scenario": long.override(settings or {}).model_dump_json(),
+            "scenario": stages.write_resolved(root, name, long.override(settings or {})),
             "task": [list(names) for names in long.task],
             "step": 0.0,
             "dataset": long.data.root,
-            "artifact_root": f"{store}/{name}",
+            "artifact_root": root,
             "run_name": name,
         }
         task = tasks.start("step", on=on, **arguments, teacher="", memory="")

@@ -1,6 +1,5 @@
 """The main job: steps on a cluster, each a job of two nodes, give the bits of one machine."""
 
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ from tasks import Tasks
 
 from dkd import storage
 from dkd.scenario.parsing import dump
-from dkd.scenario.schema import Scenario, parse
+from dkd.scenario.schema import Scenario
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 STAGES = ("checkpoints", "evaluations", "memories")
@@ -133,14 +133,14 @@ def unrestricted(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_step_as_a_pytorchjob(
     on_cluster: dict[str, Any], tasks: Tasks, unrestricted: str, store: str
 ) -> None:
-    scenario = parse(json.loads(on_cluster["common"]["scenario"]), source="main job")
+    scenario = stages.parsed(storage.read_bytes(on_cluster["common"]["scenario"]))
     elsewhere = scenario.override({"launch.backend": "pytorchjob"})
     root = f"{store}/pytorchjob"
     step = tasks.inside(unrestricted).start(
         "step",
         **{
             **on_cluster["common"],
-            "scenario": elsewhere.model_dump_json(),
+            "scenario": stages.write_resolved(root, "pytorchjob", elsewhere),
             "artifact_root": root,
             "step": 1.0,
             "teacher": on_cluster["checkpoints"][0],

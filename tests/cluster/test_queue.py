@@ -11,6 +11,7 @@ from namespaces import ROOT, apply_base, copy_keys
 from tasks import Tasks
 
 from dkd.scenario.schema import Scenario
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 CRD = "clusterqueues.kueue.x-k8s.io"
@@ -66,7 +67,7 @@ def test_a_job_waits_for_the_quota_of_all_its_nodes(
     )
     task = tasks.inside(namespace).start(
         "step",
-        scenario=queued.model_dump_json(),
+        scenario=stages.write_resolved(f"{store}/queue", "queue", queued),
         task=[list(names) for names in queued.task],
         step=0.0,
         dataset=queued.data.root,

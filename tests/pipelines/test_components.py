@@ -14,7 +14,6 @@ from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.scenario import catalogue, form
 from dkd.scenario.launch import Launch
-from dkd.scenario.schema import parse
 from dkd.steps import stages
 from dkd.storage import artifacts
 
@@ -42,7 +41,7 @@ def test_the_run_is_called_as_its_workflow_unless_named(tmp_path: Path) -> None:
     prepared = prepare_data.python_func(**arguments(root, seed=5))
     assert prepared.run_name == "dkd-demo-x7k2p"
     assert (root / "runs/dkd-demo-x7k2p/scenario.json").is_file()
-    made = parse(json.loads(prepared.scenario), source="test")
+    made = stages.parsed(Path(prepared.scenario).read_bytes())
     assert (made.seed, made.launch.backend) == (5, "local")
     assert prepared.task[-1] == ["eight", "nine"]
     named = prepare_data.python_func(**arguments(root, run_name="mine"))
@@ -205,7 +204,8 @@ def test_a_model_is_recorded_by_uri_and_origins(
     )
     model = dsl.Model(uri=str(tmp_path / "model"))
     shown = (dsl.Metrics(), dsl.ClassificationMetrics(), dsl.HTML())
-    scenario = arguments(tmp_path)["scenario"]
+    given = stages.parsed(arguments(tmp_path)["scenario"])
+    scenario = stages.write_resolved(str(tmp_path), "r", given)
     for results, memory in (({"train": made}, ""), ({"train": made, "memory": made}, made.uri)):
         monkeypatch.setattr(stages, "ensure", lambda *_, results=results: results)
         step = (scenario, [["one"]], 0, "d", "r", "mine", "", "")
@@ -230,7 +230,7 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     def call(scenario: Any) -> str:
         capsys.readouterr()
         evaluated: str = evaluate.python_func(
-            scenario.model_dump_json(),
+            stages.write_resolved(str(run.root), "test", scenario),
             [list(names) for names in run.prepared.task.steps],
             0,
             run.prepared.dataset,
@@ -261,10 +261,10 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
 def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, folder: Path) -> None:
     root = tmp_path / "root"
     made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"))
-    gate = parse(json.loads(made.scenario), source="test").gate
+    gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert (gate.old_classes_may_lose_at_most, gate.on_failure) == (5, "mark")
     settings = {"data.format": "folder", "gate.new_classes_at_least": 20, "gate.on_failure": "stop"}
     given = {"other_settings": settings, "run_name": "hers"}
     made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"), **given)
-    gate = parse(json.loads(made.scenario), source="test").gate
+    gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert (gate.new_classes_at_least, gate.on_failure) == (20, "stop")

@@ -4,6 +4,7 @@ Each function is what one component calls; on a cluster they run in the launcher
 holds no torch, and start jobs of the training image.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,14 +60,19 @@ class Prepared:
     dataset: str
 
 
-def parsed_scenario(scenario: str) -> Scenario:
-    """A scenario from a component's parameter (JSON)."""
-    return methods.check(parse(json.loads(scenario), source="scenario"), source="scenario")
+def parsed(document: str | bytes, source: str = "scenario") -> Scenario:
+    """A scenario from JSON; ``source`` names it in errors."""
+    return methods.check(parse(json.loads(document), source=source), source=source)
 
 
-def parsed(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
-    """A scenario and its task from a component's parameters."""
-    return parsed_scenario(scenario), Task(tuple(tuple(names) for names in task))
+def resolved(scenario: str, task: Sequence[Sequence[str]]) -> tuple[Scenario, Task]:
+    """A scenario and its task from a component's parameters.
+
+    Raises:
+        UserError: there is nothing at the scenario's URI, or no scenario.
+    """
+    document = parsed(storage.read_bytes(scenario), source=scenario)
+    return document, Task(tuple(tuple(names) for names in task))
 
 
 def step_spec(
@@ -80,9 +86,9 @@ def step_spec(
     checkpoint: str = "",
 ) -> StepSpec:
     """The step that a component's parameters describe (KFP hands numbers over as floats)."""
-    resolved, whole_task = parsed(scenario, task)
+    whole, whole_task = resolved(scenario, task)
     return StepSpec(
-        scenario=resolved,
+        scenario=whole,
         task=whole_task.steps,
         step=int(step),
         dataset=dataset,
@@ -394,6 +400,19 @@ def claim_run(
             "give the new run another name (--run-name)"
         )
     return False
+
+
+def write_resolved(root: str, run: str, scenario: Scenario) -> str:
+    """Writes what a run's tasks go by into the run's folder, under its content's name; its URI.
+
+    Tasks hand on the URI: the scenario itself is a page of escaped JSON, which Kubeflow Pipelines
+    would show before every task's other inputs.
+    """
+    document = scenario.model_dump_json(indent=1).encode()
+    name = f"resolved-{hashlib.sha256(document).hexdigest()[:16]}.json"
+    uri = storage.join(root, "runs", check_run_name(run), name)
+    storage.write_bytes(uri, document, if_absent=True)
+    return uri
 
 
 @contextmanager
