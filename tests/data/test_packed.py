@@ -1,3 +1,4 @@
+import io
 import json
 import random
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from dkd.data import index, splits
 from dkd.data import open as opening
 from dkd.data import packed as packing
 from dkd.data.index import Dataset
+from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
@@ -201,3 +204,89 @@ def test_the_light_half_imports_no_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dkd.data import index, packed
+from dkd.scenario.data import Data
+root, uri, work = sys.argv[1:]
+
+def progress(done, count):
+    if done == 40:
+        print("here", flush=True)
+        sys.stdin.read()
+
+packed.pack(index.build(Data(format="voc", root=root)), uri, Path(work), 20_000, progress)
+"""
+
+
+def test_packing_goes_on_where_it_was_killed(
+    voc: Data, dataset: Dataset, packed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, work = str(tmp_path / "killed"), tmp_path / "killed-work"
+    command = [sys.executable, "-c", KILLED, voc.root, uri, str(work)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        process.kill()
+    assert artifacts.find(uri) is None
+    stored = {part.object for _, part in artifacts.stored_parts(uri)}
+    assert stored
+    read: list[Record] = []
+    whole = packing.contents.read
+    monkeypatch.setattr(
+        packing.contents, "read", lambda root, record: read.append(record) or whole(root, record)
+    )
+    manifest = packing.pack(dataset, uri, work, shard_bytes=20_000)
+    assert 45 <= len(read) < 85  # the shard that was being written is written again
+    assert manifest.digest == artifacts.load(packed).digest
+    assert stored < {part.object for part in manifest.parts.values()}
+    assert not any(work.iterdir())  # nor is anything left of the one that was killed
+    assert files(Path(uri)).keys() == files(Path(packed)).keys()
+
+
+def test_shards_of_another_data_set_are_not_taken(
+    voc: Data, dataset: Dataset, packed: str, tmp_path: Path
+) -> None:
+    uri = str(tmp_path / "other")
+    renamed = replace(dataset, name="another")
+
+    def stop(done: int, _: int) -> None:
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(renamed, uri, tmp_path / "work", 20_000, stop)
+    assert artifacts.stored_parts(uri)
+    packing.pack(dataset, uri, tmp_path / "work", shard_bytes=20_000)
+    assert files(Path(uri)).keys() == files(Path(packed)).keys()
+
+
+def test_one_shard_at_a_time_takes_room(dataset: Dataset, tmp_path: Path) -> None:
+    work, most = tmp_path / "work", 0
+
+    def look(_done: int, _all: int) -> None:
+        nonlocal most
+        most = max(most, sum(len(data) for data in files(work).values()))
+
+    manifest = packing.pack(dataset, str(tmp_path / "out"), work, 20_000, look)
+    largest = max(part.size for name, part in manifest.parts.items() if name.endswith(".tar"))
+    assert 0 < most <= largest < manifest.size / 2
+
+
+def test_a_shard_is_byte_by_byte_what_tarfile_writes(packed: str) -> None:
+    shards = [part for name, part in artifacts.stored_parts(packed) if name.endswith(".tar")]
+    for part in shards:
+        content = storage.read_bytes(storage.join(packed, part.object))
+        made = io.BytesIO()
+        with (
+            tarfile.open(fileobj=io.BytesIO(content)) as given,
+            tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for member in given:
+                plain = tarfile.TarInfo(member.name)
+                plain.size = member.size
+                archive.addfile(plain, given.extractfile(member))
+        assert made.getvalue() == content

@@ -168,7 +168,7 @@ def index(root: Path, uri: str, **reading: str | None) -> None:
 @_options
 @click.option(
     "--shard-mib",
-    type=click.IntRange(1, 4096),
+    type=click.IntRange(1, 1000),
     default=256,
     show_default=True,
     help="Size of a shard in MiB.",
@@ -176,8 +176,8 @@ def index(root: Path, uri: str, **reading: str | None) -> None:
 @click.option(
     "--work",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with room for all shards until they are uploaded. Default: the system's "
-    "temporary folder.",
+    help="Folder with room for one shard until it is uploaded. Default: the system's temporary "
+    "folder.",
 )
 def pack(
     root: Path,
@@ -189,7 +189,8 @@ def pack(
     """Put the data set below ROOT into tar shards with an index, as an artifact at URI.
 
     Workers then read their own step's images from there, and nothing else. Packing again does
-    nothing; a scenario uses the result with data.format=packed and data.root=URI.
+    nothing; where it was interrupted, it goes on. A scenario uses the result with
+    data.format=packed and data.root=URI.
 
     \b
     dkd data pack ~/VOC2012 s3://bucket/datasets/voc --format voc

@@ -9,12 +9,13 @@ other steps do not reach it.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,14 +26,16 @@ from dkd.data.index import Dataset, Progress, safe_path
 from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.storage import artifacts
-from dkd.storage.artifacts import Manifest
+from dkd.storage.artifacts import Manifest, Part
 from dkd.storage.files import locked, placed, scratch
+from dkd.storage.store import disk_error
 
 DATASET_KIND = "dataset"
 INDEX = "index.json.gz"
 MEMBERS = "members.json.gz"
 SHARD_BYTES = 256 * 2**20
 
+_BEGUN = "packing"  # an object that lies beside the parts until they are published
 _READ_BYTES = 8 * 2**20  # one ranged read covers neighbours up to here
 _READERS = 16
 _LARGEST_INDEX = 2**30  # bytes, unpacked
@@ -80,12 +83,14 @@ def pack(
 ) -> Manifest:
     """Publishes a data set with its images and masks.
 
-    Equal data sets give equal bytes; what is published already is not written again.
+    Equal data sets give equal bytes; what is published already is not written again. One shard at
+    a time is on this machine, and one that was stored is not written again where packing was
+    interrupted.
 
     Args:
         dataset: in a folder on this machine.
         uri: the artifact's place.
-        work: folder with room for the shards until they are uploaded.
+        work: folder with room for one shard.
         shard_bytes: a shard is closed when it has reached this size.
         progress: called with images written and all.
 
@@ -98,15 +103,41 @@ def pack(
     described = replace(dataset, format="packed", root="", masks="")
     if artifacts.find(uri) is not None:
         return _publish(described, uri, {})
+    shards = _planned(dataset, shard_bytes)
+    content = hashlib.sha256(described.to_json())
+    content.update(str(shard_bytes).encode())
+    found = _stored(uri, shards, content.hexdigest())
+    count, done = sum(len(shard.records) for shard in shards), 0
+    parts: dict[str, Path | bytes | Part] = {}
+
+    def each(place: int) -> None:
+        if progress:
+            progress(done + place, count)
+
     try:
         with scratch(work, "pack-") as folder:
-            members = _write_shards(dataset, folder, shard_bytes, progress)
-            parts = {path.name: path for path in sorted(folder.iterdir())}
-            rows = {digest: [m.shard, *m.image, *m.mask] for digest, m in members.items()}
-            extra: dict[str, Path | bytes] = {**parts, MEMBERS: _zip(json.dumps(rows).encode())}
-            return _publish(described, uri, extra)
+            for shard in shards:
+                part = found.get(shard.name)
+                if part is None:
+                    file = folder / shard.name
+                    _write(dataset, shard, file, each)
+                    if not parts:
+                        storage.write_bytes(storage.join(uri, _BEGUN), content.hexdigest().encode())
+                    part = artifacts.store_part(uri, shard.name, file)
+                    file.unlink()
+                parts[shard.name] = part
+                done += len(shard.records)
+                each(0)
     except OSError as error:
         raise UserError(f"{work}: cannot write the shards: {error.strerror or error}") from None
+    rows = {
+        record.digest: [shard.name, *member.image, *member.mask]
+        for shard in shards
+        for record, member in zip(shard.records, shard.members, strict=True)
+    }
+    manifest = _publish(described, uri, {**parts, MEMBERS: _zip(json.dumps(rows).encode())})
+    storage.delete([storage.join(uri, _BEGUN)])
+    return manifest
 
 
 def open_dataset(uri: str) -> tuple[Dataset, Manifest]:
@@ -171,7 +202,7 @@ def remove(manifest: Manifest, caches: Iterable[Path]) -> None:
         shutil.rmtree(cache / manifest.digest, ignore_errors=True)
 
 
-def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Manifest:
+def _publish(dataset: Dataset, uri: str, parts: Mapping[str, Path | bytes | Part]) -> Manifest:
     manifest = artifacts.publish(
         uri,
         {INDEX: _zip(dataset.to_json()), **parts},
@@ -198,43 +229,94 @@ def _publish(dataset: Dataset, uri: str, parts: dict[str, Path | bytes]) -> Mani
     return manifest
 
 
-def _write_shards(
-    dataset: Dataset, folder: Path, shard_bytes: int, progress: Progress | None
-) -> dict[str, Member]:
-    root = Path(dataset.root)
+@dataclass(frozen=True)
+class _Shard:
+    """What a shard will hold, known before a file is read.
+
+    Attributes:
+        name: of the part.
+        records: whose files it holds, in their order.
+        members: where these lie in it.
+        size: in bytes.
+    """
+
+    name: str
+    records: Sequence[Record]
+    members: Sequence[Member]
+    size: int
+
+
+def _planned(dataset: Dataset, shard_bytes: int) -> list[_Shard]:
+    """The shards of a data set, by the sizes of its files."""
     unique = {r.digest: r for records in dataset.splits.values() for r in records}
     # Images of the same classes lie together, so that a step's are few long reads.
-    records = sorted(unique.values(), key=lambda r: (r.classes, r.image, r.mask))
-    members: dict[str, Member] = {}
-    archive: tarfile.TarFile | None = None
-    shard, count = "", 0
+    waiting = sorted(unique.values(), key=lambda r: (r.classes, r.image, r.mask), reverse=True)
+    shards: list[_Shard] = []
+    while waiting:
+        name, end = f"shard-{len(shards):05}.tar", 0
+        records, members = list[Record](), list[Member]()
+        while waiting and end < shard_bytes:
+            record = waiting.pop()
+            places = []
+            for file in _files(dataset, record):
+                place = end + len(_header(*file))
+                places.append((place, file[1]))
+                end = place + -(-file[1] // _BLOCK) * _BLOCK
+            records.append(record)
+            members.append(Member(name, *places))
+        whole = -(-(end + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        shards.append(_Shard(name, records, members, whole))
+    return shards
+
+
+def _files(dataset: Dataset, record: Record) -> list[tuple[str, int]]:
+    """Paths and sizes of a record's image and mask."""
+    folder = Path(dataset.root)
+    places = (
+        (record.image, folder / record.image),
+        (record.mask, folder / record.masks / record.mask),
+    )
     try:
-        for done, record in enumerate(records):
-            if archive is None or archive.offset >= shard_bytes:
-                if archive is not None:
-                    archive.close()
-                shard, count = f"shard-{count:05}.tar", count + 1
-                archive = tarfile.open(folder / shard, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        return [(path, place.stat().st_size) for path, place in places]
+    except OSError as error:
+        raise disk_error(error, places[0][1]) from None
+
+
+def _header(path: str, size: int) -> bytes:
+    info = tarfile.TarInfo(path)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _stored(uri: str, shards: Sequence[_Shard], content: str) -> dict[str, Part]:
+    """Shards that were stored before packing the same was interrupted; others' are deleted."""
+    try:
+        begun = storage.read_range(storage.join(uri, _BEGUN), 0, len(content) + 1)
+    except storage.NotFound:
+        return {}
+    stored = [each for each in artifacts.stored_parts(uri) if each[0].endswith(".tar")]
+    if begun != content.encode():
+        storage.delete(storage.join(uri, part.object) for _, part in stored)
+        return {}
+    sizes = {shard.name: shard.size for shard in shards}
+    return {name: part for name, part in stored if sizes.get(name) == part.size}
+
+
+def _write(dataset: Dataset, shard: _Shard, target: Path, done: Callable[[int], None]) -> None:
+    """Writes a shard, calling ``done`` with the number of its images that are in it."""
+    root = Path(dataset.root)
+    with target.open("wb") as file:
+        for number, (record, member) in enumerate(zip(shard.records, shard.members, strict=True)):
             image, mask = contents.read(root, record)
-            places = [
-                _add(archive, path, data)
-                for path, data in ((record.image, image), (record.mask, mask))
-            ]
-            members[record.digest] = Member(shard, *places)
-            if progress:
-                progress(done + 1, len(records))
-    finally:
-        if archive is not None:
-            archive.close()
-    return members
-
-
-def _add(archive: tarfile.TarFile, path: str, data: bytes) -> tuple[int, int]:
-    header = tarfile.TarInfo(path)
-    header.size = len(data)
-    archive.addfile(header, io.BytesIO(data))
-    padded = -(-len(data) // _BLOCK) * _BLOCK
-    return archive.offset - padded, len(data)
+            for path, data, (place, _) in (
+                (record.image, image, member.image),
+                (record.mask, mask, member.mask),
+            ):
+                file.seek(place - len(_header(path, len(data))))
+                file.write(_header(path, len(data)))
+                file.write(data)
+            done(number + 1)
+        file.truncate(shard.size)
 
 
 def _fetch(manifest: Manifest, records: Sequence[Record], folder: Path) -> None:

@@ -107,13 +107,14 @@ class Manifest:
 
 
 def publish(
-    uri: str, parts: Mapping[str, Path | bytes], *, kind: str, metadata: Mapping[str, Any]
+    uri: str, parts: Mapping[str, Path | bytes | Part], *, kind: str, metadata: Mapping[str, Any]
 ) -> Manifest:
     """Make an artifact visible, whole, at once; leave the one that is there already.
 
     Args:
         uri: its folder.
-        parts: files or contents by name (letters, digits, ``_.=+-`` and ``/``).
+        parts: files or contents by name (letters, digits, ``_.=+-`` and ``/``); or what
+            :func:`store_part` gave, which lies there already.
         kind: what it is.
         metadata: anything in JSON's types; no NaN.
 
@@ -135,7 +136,9 @@ def publish(
     _to_json(manifest)  # fails on what is not JSON, before anything is stored
     try:
         for name, content in parts.items():
-            manifest.parts[name] = _store(uri, name, content)
+            manifest.parts[name] = (
+                content if isinstance(content, Part) else store_part(uri, name, content)
+            )
         text = _to_json(manifest)
         first = storage.write_bytes(storage.join(uri, MANIFEST), text, if_absent=True)
     except UserError:
@@ -171,7 +174,7 @@ def replace(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     new = Manifest(old.uri, old.kind, {}, dict(metadata), now, KIND_FORMATS.get(old.kind, 1))
     for name, content in parts.items():
-        new.parts[name] = _store(old.uri, name, content)
+        new.parts[name] = store_part(old.uri, name, content)
     storage.write_bytes(storage.join(old.uri, MANIFEST), _to_json(new))
     _give_way(old, new)
     return new
@@ -289,8 +292,20 @@ def remove(uri: str) -> None:
     storage.delete_folder(uri)
 
 
-def _store(uri: str, name: str, content: Path | bytes) -> Part:
-    """Put a part where its content says, unless an earlier try has done so."""
+def store_part(uri: str, name: str, content: Path | bytes) -> Part:
+    """Put a part where its content says, unless an earlier try has done so.
+
+    For parts that are too many to be all on this machine at once: :func:`publish` makes them
+    visible, and until then :func:`stored_parts` finds them again.
+
+    Args:
+        uri: the artifact's folder.
+        name: of the part.
+        content: its file, or its bytes.
+
+    Raises:
+        UserError: storage failed.
+    """
     if isinstance(content, bytes):
         sha256, size = hashlib.sha256(content).hexdigest(), len(content)
     else:
@@ -303,6 +318,21 @@ def _store(uri: str, name: str, content: Path | bytes) -> Part:
         else:
             store.upload(content, target, sha256)
     return part
+
+
+def stored_parts(uri: str) -> list[tuple[str, Part]]:
+    """Names and parts that lie in an artifact's folder, whole, whether published or not.
+
+    Raises:
+        UserError: storage failed.
+    """
+    start = storage.join(uri, "parts")
+    found = []
+    for entry in storage.list_objects(start + "/"):
+        sha256, _, name = entry.uri.removeprefix(start).lstrip("/").partition("/")
+        if _SHA256.fullmatch(sha256) and _NAME.fullmatch(name):
+            found.append((name, Part(sha256, entry.size, _object(name, sha256))))
+    return found
 
 
 def _object(name: str, sha256: str) -> str:
