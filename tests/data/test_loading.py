@@ -12,6 +12,7 @@ from PIL import Image
 from dkd.data import index, labels, splits
 from dkd.data.index import Dataset
 from dkd.data.loading import Draw, EvaluationImages, Source, StepBatches, StepImages, load
+from dkd.data.records import Record
 from dkd.data.transforms import SCALE
 from dkd.errors import UserError
 from dkd.scenario.data import Data
@@ -263,3 +264,17 @@ def test_evaluation_is_shared_out_none_twice(dataset: Dataset, world: int, whole
         expected = sizes[item["id"]] if whole else (16, 16)
         assert tuple(item["label"].shape) == expected
         assert min(item["image"].shape[1:]) == 16
+
+
+def test_batches_to_score_are_bounded_by_pixels() -> None:
+    def sizes(*sides: int, whole: bool = True) -> list[int]:
+        records = [Record(str(n), "", "", side, side, (), "") for n, side in enumerate(sides)]
+        images = EvaluationImages(records, Path(), np.zeros(256, np.uint8), 512, whole)
+        batches = images.batches(16)
+        assert sorted(index for batch in batches for index in batch) == list(range(len(sides)))
+        return [len(batch) for batch in batches]
+
+    assert sizes(*[500] * 20) == [16, 4]
+    assert sizes(*[4096] * 5) == [2, 2, 1]
+    assert sizes(8192, 8192) == [1, 1]
+    assert sizes(*[4096] * 20, whole=False) == [16, 4]  # a crop's labels are as large as the crop

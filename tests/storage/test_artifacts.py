@@ -120,17 +120,17 @@ def test_a_writer_whose_upload_was_cleared_gets_the_winners_artifact(
     root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = storage.join(root, "artifact")
-    store = artifacts._store
+    store = artifacts.store_part
 
     def slow(uri: str, name: str, content: Path | bytes) -> Part:
         if name == "late":
             with monkeypatch.context() as others:
-                others.setattr(artifacts, "_store", store)
+                others.setattr(artifacts, "store_part", store)
                 artifacts.publish(uri, PARTS, kind="test", metadata={})
             raise UserError("the upload is gone")
         return store(uri, name, content)
 
-    monkeypatch.setattr(artifacts, "_store", slow)
+    monkeypatch.setattr(artifacts, "store_part", slow)
     manifest = artifacts.publish(uri, {"early": b"1", "late": b"2"}, kind="test", metadata={})
     assert manifest == artifacts.load(uri)
     assert set(manifest.parts) == set(PARTS)

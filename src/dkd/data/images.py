@@ -37,6 +37,15 @@ MAX_PIXELS = 64 * 1024 * 1024
 MAX_ASPECT = 100
 """Nor are longer ones: with the short side resized for evaluation they would be huge."""
 
+BATCH_PIXELS = 32 * 1024 * 1024
+"""Most pixels, at their own size, of images that go together; one that has more goes alone."""
+
+
+def at_a_time(most: int, width: int, height: int) -> int:
+    """How many images of a size go together: at most so many, and never none."""
+    return max(1, min(most, BATCH_PIXELS // (width * height)))
+
+
 IMAGE_KINDS = ("JPEG", "PNG")
 MASK_KINDS = ("PNG",)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from dkd.data import contents, on_device, transforms
+from dkd.data.images import at_a_time
 from dkd.data.labels import Covered, Table
 from dkd.data.records import Record, Records
 from dkd.errors import UserError
@@ -188,18 +189,21 @@ class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
         return {"image": pixels, "label": labels, "id": record.id, "index": index}
 
     def batches(self, most: int) -> list[list[int]]:
-        """Indices of images whose items are of one size, at most ``most`` at a time."""
+        """Indices of images whose items are of one size, at most ``most`` at a time.
+
+        Fewer of large ones (:data:`dkd.data.images.BATCH_PIXELS`), whose labels are as large.
+        """
         if most == 1:
             return [[index] for index in range(len(self))]
-        sizes: dict[tuple[int, int] | None, list[int]] = {}
-        for index, record in enumerate(self.records):
-            size = (record.height, record.width) if self.whole else None
-            sizes.setdefault(size, []).append(index)
-        return [
-            alike[first : first + most]
-            for alike in sizes.values()
-            for first in range(0, len(alike), most)
-        ]
+        alike: dict[tuple[int, int], list[int]] = {}
+        for index, (height, width) in enumerate(self.records.sizes.tolist()):
+            size = (height, width) if self.whole else (self.crop, self.crop)
+            alike.setdefault(size, []).append(index)
+        found = []
+        for (height, width), indices in alike.items():
+            count = at_a_time(most, width, height)
+            found += [indices[first : first + count] for first in range(0, len(indices), count)]
+        return found
 
 
 _EXEMPLARS = 3  # purpose of the words that order them (dkd.data.transforms.raw_stream)

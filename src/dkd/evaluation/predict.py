@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from dkd import storage
-from dkd.data.images import read_image
+from dkd.data.images import BATCH_PIXELS, at_a_time, read_image
 from dkd.errors import UserError
 from dkd.evaluation import colouring
 from dkd.evaluation.segmenter import Segmenter
@@ -22,7 +22,7 @@ from dkd.evaluation.segmenter import Segmenter
 SUFFIXES = (".jpg", ".jpeg", ".png")
 LEGEND, MASKS, OVERLAYS = "classes.json", "masks", "overlays"
 _PENDING = 4
-"""So many batches of images may wait for others of their size."""
+"""So many batches of images may wait for others of their size, and so many times as many pixels."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,12 @@ def predict(
                 found += 1
             else:
                 waiting.setdefault(image.size, []).append((source, image, made_of))
-                if len(waiting[image.size]) == batch:
+                if len(waiting[image.size]) == at_a_time(batch, *image.size):
                     made += finish(image.size)
-                elif sum(map(len, waiting.values())) > _PENDING * batch:
+                elif sum(map(len, waiting.values())) > _PENDING * batch or (
+                    sum(w * h * len(members) for (w, h), members in waiting.items())
+                    > _PENDING * BATCH_PIXELS
+                ):
                     made += finish(max(waiting, key=lambda size: len(waiting[size])))
         progress(made + found + len(refused), len(images))
     for size in list(waiting):

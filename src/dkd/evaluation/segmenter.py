@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dkd.data import transforms
-from dkd.data.images import read_image, take_picture
+from dkd.data.images import at_a_time, read_image, take_picture
 from dkd.errors import UserError
 from dkd.network.checkpoint import Fetched, fetch
 from dkd.network.deeplab import upsample
@@ -109,7 +109,8 @@ class Segmenter:
         Args:
             images: one, or a list of them.
             probabilities: keep the classes' probabilities too: four bytes a class and pixel.
-            batch: neighbours of one size in the list that go through the network together.
+            batch: most neighbours of one size in the list that go through the network together;
+                fewer of large ones (:data:`dkd.data.images.BATCH_PIXELS`).
 
         Returns:
             The image's segmentation, or those of all in their order.
@@ -124,11 +125,11 @@ class Segmenter:
     def _in_batches(
         self, images: Iterable[Image.Image], probabilities: bool, most: int
     ) -> Iterator[Segmentation]:
-        for _, alike in groupby(images, key=lambda image: image.size):
+        for size, alike in groupby(images, key=lambda image: image.size):
             members: list[Image.Image] = []
             for image in alike:
                 members.append(image)
-                if len(members) == most:
+                if len(members) == at_a_time(most, *size):
                     yield from self._together(members, probabilities)
                     members = []
             if members:
