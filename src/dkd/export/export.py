@@ -24,6 +24,7 @@ from dkd.evaluation.segmenter import Segmenter
 from dkd.export import files
 from dkd.export.description import Description, ExportPrecision, Gives, describe
 from dkd.export.graph import Graph, by_matrices, natively
+from dkd.export.windows import replace_windows
 from dkd.network.checkpoint import Fetched
 from dkd.network.deeplab import Reading, SegmentationModel
 from dkd.network.folding import fold_teacher
@@ -180,6 +181,7 @@ def _write(
     for module in folded.modules():
         if isinstance(module, nn.ReLU | nn.ReLU6):
             module.inplace = False  # what changes its input takes twice as long to trace
+    replace_windows(folded)
     graph = Graph(
         folded,
         description.short_side,

@@ -101,8 +101,9 @@ def at_every_place(halving: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         ``N x D x h x w``, of which ``[:, :, ::2, ::2]`` is ``halving(x)`` where that is defined.
     """
     count, _, height, width = x.shape
-    x = F.pad(x, (0, 1 + width % 2, 0, 1 + height % 2))
-    rows, columns = height + height % 2, width + width % 2
+    # Even as a tracer can see, too.
+    rows, columns = 2 * ((height + 1) // 2), 2 * ((width + 1) // 2)
+    x = F.pad(x, (0, 1 + columns - width, 0, 1 + rows - height))
     grids = [x[:, :, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
     y = halving(torch.cat(grids))
     y = y.view(2, 2, count, *y.shape[1:]).permute(2, 3, 4, 0, 5, 1)
