@@ -61,16 +61,14 @@ def text_of(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order; those in lists and tabs are moved to the left."""
-    fence = r'^( *)```(\w*)[^\n]*?(?:title="([^"\n]*)")?[^\n]*\n(.*?)^\1```\s*$'
-    return [
-        Block(
-            where(page),
-            found[2],
-            found[3] or "",
-            re.sub(rf"^{found[1]}", "", found[4], flags=re.M),
-        )
-        for found in re.finditer(fence, text_of(page), re.M | re.S)
-    ]
+    fence = r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```\s*$"
+    found = re.finditer(fence, text_of(page), re.M | re.S)
+    return [_block(where(page), *each.groups()) for each in found]
+
+
+def _block(place: str, indent: str, language: str, rest: str, text: str) -> Block:
+    (title,) = re.findall(r'title="([^"]*)"', rest) or [""]
+    return Block(place, language, title, re.sub(rf"^{indent}", "", text, flags=re.M))
 
 
 def lines(block: Block) -> list[str]:
@@ -160,4 +158,5 @@ def commands(program: str) -> list[Shown]:
 
 def words(shown: Shown, program: str) -> list[str]:
     text = re.sub(rf"^(\$ )?(.* -m )?{program}\b", "", shown.text)
+    text = re.sub(r"\$\([^)]*\)", "PRINTED", text)  # what another command prints
     return shlex.split(text, comments=True)

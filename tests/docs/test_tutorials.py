@@ -1,0 +1,198 @@
+"""The tutorials' own commands, taken from their pages and run, on less data and for fewer epochs.
+
+A reader's steps in order: a block with a title is a file that is saved, a line of a block of the
+shell is run. :data:`SMALLER` are the only changes; a test fails if the page does not say what is
+changed. What is not run here is named with its reason. Every command is also held against the
+command line's definition (``test_commands.py``).
+"""
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from fixtures.data_sets import make_voc
+from PIL import Image
+from shown import ROOT, SHELL, blocks, lines
+
+from dkd.cli import main
+
+TUTORIALS = ROOT / "docs/tutorials"
+
+
+class Reader:
+    """Follows a page in the current folder.
+
+    Attributes:
+        printed: what each ``dkd`` command printed, by its text on the page.
+    """
+
+    def __init__(self, page: str, smaller: Mapping[str, str], left_out: Sequence[str]) -> None:
+        self.blocks = blocks(TUTORIALS / page)
+        self.smaller, self.left_out = smaller, left_out
+        self.printed: dict[str, str] = {}
+        whole = "\n".join(block.text for block in self.blocks)
+        for said in (*smaller, *left_out):
+            assert said in whole, f"{page} does not say {said!r}"
+
+    def follow(self) -> None:
+        for block in self.blocks:
+            if block.title:
+                Path(block.title).write_text(self._less(block.text), encoding="utf-8")
+            elif block.language in SHELL:
+                for line in lines(block):
+                    if not line.startswith(tuple(self.left_out)):
+                        self._run(line)
+
+    def _less(self, text: str) -> str:
+        for said, instead in self.smaller.items():
+            text = text.replace(said, instead)
+        return text
+
+    def _run(self, line: str) -> None:
+        program, *words = shlex.split(self._less(line))
+        if program == "python":
+            runpy.run_path(words[0], run_name="__main__")
+            return
+        assert program == "dkd", f"this test knows no {program}"
+        if "CHECKPOINT" in words:  # which an earlier command named in its last line
+            words[words.index("CHECKPOINT")] = self.last_checkpoint()
+        if words[0] in ("run", "extend"):  # KFP's runner wants a process of its own
+            command = [sys.executable, "-m", "dkd", *words]
+            ended = subprocess.run(command, capture_output=True, text=True)
+            status, told = ended.returncode, ended.stderr
+        else:
+            ended = CliRunner().invoke(main, words)
+            status, told = ended.exit_code, ended.stderr
+        assert status == 0, f"{line}: {ended.stdout}{told}"
+        self.printed[line] = ended.stdout
+
+    def last_checkpoint(self) -> str:
+        (*_, uri) = re.findall(r"^checkpoint: (\S+)$", "\n".join(self.printed.values()), re.M)
+        return str(uri)
+
+    def said(self, start: str) -> str:
+        """What the command that begins so printed."""
+        (text,) = [text for line, text in self.printed.items() if line.startswith(start)]
+        return text
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_your_own_data(folder: Path) -> None:
+    smaller = {
+        "--train 400 --validation 100": "--train 40 --validation 10 --size 32",
+        "seven] # step 0": "seven]",
+        "epochs: {first: 14, later: 16}": "epochs: {first: 1, later: 1}",
+        "  finetune: {method: finetune}\n": "",
+    }
+    reader = Reader("your-own-data.md", smaller, ())
+    reader.follow()
+    assert re.search(r"^validation +\d+ +32..32", reader.said("dkd data check"), re.M)
+    assert "<img" in (folder / "labels.html").read_text()
+    assert re.search(r"^DKD-M( +\d+\.\d){4}", reader.said("dkd run"), re.M)
+    report = (folder / "dkd-workspace/report.html").read_text()
+    assert "eight" in report
+    assert re.search(r"\b1\b.*production", reader.said("dkd models list"))
+
+
+def test_add_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models.segmentation import (
+        DeepLabV3_MobileNet_V3_Large_Weights,
+        deeplabv3_mobilenet_v3_large,
+    )
+
+    # In the place of torchvision's download: a model of its shape that has learned nothing.
+    torch.manual_seed(1)
+    model = deeplabv3_mobilenet_v3_large(num_classes=21, weights_backbone=None, aux_loss=True)
+    downloads = folder / "torch/hub/checkpoints"
+    downloads.mkdir(parents=True)
+    address = DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.url
+    torch.save(model.state_dict(), downloads / address.rpartition("/")[2])
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
+
+    smaller = {
+        "--crop 520": "--crop 64",
+        "--train 200 --validation 60": "--train 30 --validation 10",
+        "training.epochs.later=5": "training.epochs.later=1",
+        "training.batch_size=8": "training.batch_size=4",
+    }
+    reader = Reader("add-a-class.md", smaller, ())
+    reader.follow()
+    assert "torchvision's deeplabv3_mobilenet_v3_large" in reader.said("dkd import")
+    assert "20 classes in 1 steps" in reader.said("dkd import")
+    assert (folder / "dkd-workspace/extension.html").exists()
+    known = json.loads((folder / "segmented/classes.json").read_text())
+    assert "seven" in json.dumps(known)
+    (mask, *_) = sorted((folder / "segmented/masks").glob("*.png"))
+    assert Image.open(mask).size == (64, 64)
+    assert re.search(r"^ *1\b", reader.said("dkd models list"), re.M)
+
+
+def test_reproduce_a_row(folder: Path) -> None:
+    """What needs neither VOC nor a GPU; the rest is checked against its definition alone."""
+    make_voc(folder / "VOCdevkit/VOC2012")
+    smaller = {"VOC2012 --format voc --published": "VOC2012 --format voc"}
+    real = ("dkd run", "dkd runs", "dkd weights", "dkd report", "dkd data pack", "dkd submit")
+    reader = Reader("reproduce-a-row.md", smaller, real)
+    reader.follow()
+    page = (TUTORIALS / "reproduce-a-row.md").read_text()
+    (row,) = re.findall(r"^DKD-M .*$", reader.said("dkd scenarios voc-15-1"), re.M)
+    said = re.search(r"([\d.]+) hIoU and ([\d.]+) mIoU", page)
+    assert said
+    assert row.split()[-2:] == list(said.groups())
+    assert "This is not the data set of the published tables" in reader.said("dkd data check")
+    assert (folder / "voc-15-1.yaml").exists()
+
+
+def test_first_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data, the scenario and its pipeline; the cluster's commands are those of its workflow."""
+    outside = ("docker", "kind ", "kubectl", "echo ", "export ", "dkd submit", "dkd status")
+    others = ("dkd logs", "dkd runs")
+    smaller = {
+        "s3://mlpipeline/datasets/scenes --format": "packed --format",
+        "--launcher-image $(cat build/images/launcher)": "--launcher-image R/launcher@sha256:1",
+        "--training-image $(cat build/images/training)": "--training-image R/training@sha256:2",
+    }
+    reader = Reader("first-cluster.md", smaller, (*outside, *others))
+    reader.follow()
+    assert "160 train, 40 validation" in reader.said("dkd data pack")
+    documents = list(yaml.safe_load_all((folder / "first-run-pipeline.yaml").read_text()))
+    fields = documents[0]["root"]["inputDefinitions"]["parameters"]
+    assert fields["data_set_uri"]["defaultValue"] == "s3://mlpipeline/datasets/scenes"
+    assert fields["training_nodes"]["defaultValue"] == 2
+
+
+def test_the_cluster_is_made_as_its_workflow_makes_it() -> None:
+    """The same versions and addresses, so that what the workflow runs is what a reader types."""
+    workflow = (ROOT / ".github/workflows/cluster.yml").read_text()
+    variables = dict(re.findall(r"^      ([A-Z_]+): ([0-9a-f]{40})$", workflow, re.M))
+    releases = re.search(r"releases ([\d.]+), (v[\d.]+) and", workflow)
+    assert releases
+    named = {variables["PIPELINES"]: releases[1], variables["TRAINER"]: releases[2]}
+    for name, value in variables.items():
+        workflow = workflow.replace(f"${name}", named.get(value, value))
+    for name, value in re.findall(r"^ +(kustomize|overlays)=(\S+)$", workflow, re.M):
+        workflow = workflow.replace(f"${name}", value)
+    shown = [line for block in blocks(TUTORIALS / "first-cluster.md") for line in lines(block)]
+    made = [
+        line for line in shown if "://github.com" in line or line.startswith(("docker ", "kind "))
+    ]
+    same = [line for line in made if line.replace('"', "") in workflow.replace('"', "")]
+    different = ("kind create cluster", "docker exec -i", "kind delete", "docker rm", "docker/")
+    assert len(same) >= 6
+    assert [line for line in made if line not in same and not line.startswith(different)] == []
