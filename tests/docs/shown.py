@@ -59,6 +59,14 @@ def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
+@cache
+def prose(page: Path) -> str:
+    """A page without the messages that begin the rows of its tables: they are no code."""
+    text = text_of(page)
+    messages = page.name == "troubleshooting.md"
+    return re.sub(r"^\| `[^`]+` \|", "| |", text, flags=re.M) if messages else text
+
+
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order; those in lists and tabs are moved to the left."""
     fence = r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```\s*$"
@@ -82,7 +90,7 @@ def lines(block: Block) -> list[str]:
 
 def spans(page: Path) -> list[str]:
     """The code in a page's sentences and tables, outside of blocks."""
-    return [text for text, whole in of_markdown(text_of(page)) if not whole]
+    return [text for text, whole in of_markdown(prose(page)) if not whole]
 
 
 def of_markdown(text: str) -> Iterator[tuple[str, bool]]:
@@ -108,7 +116,7 @@ def everything() -> tuple[Shown, ...]:
 
 def _everything() -> Iterator[Shown]:
     for page in PAGES:
-        for text, whole in of_markdown(text_of(page)):
+        for text, whole in of_markdown(prose(page)):
             yield Shown(where(page), text, whole)
     for file in MANIFESTS:
         comments = re.findall(r"^#(.*)$", text_of(file), re.M)
