@@ -103,6 +103,7 @@ SAME_NAME = {
     "Interval": "both ends; a report's model imports nothing of evaluations",
     "FORMAT": "what each module of data.formats is found by",
     "SOURCE": "what such a module's FORMAT says of where to get it",
+    "VERSION": "of what each module draws that dkd.data.made knows",
     "Options": "what each method's are found by",
 }
 """Public names that stand in several modules: why they are one thing, or are found by the name."""

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,16 @@ def test_pack_and_index(voc: Data, tmp_path: Path) -> None:
     assert "lies there with its images" in last_line(result)
 
 
-def test_digits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "more", "classes"),
+    [("digits", (), 10), ("pictograms", (), 10), ("pictograms", ("--new-class", "house"), 11)],
+)
+def test_scenes_are_drawn(command: str, more: Sequence[str], classes: int, tmp_path: Path) -> None:
     options = ("--train", "12", "--validation", "6", "--size", "32")
-    assert dkd("digits", tmp_path / "scenes", *options).exit_code == 0
+    assert dkd(command, tmp_path / "scenes", *options, *more).exit_code == 0
     result = dkd("check", tmp_path / "scenes", "--format", "folder")
     assert result.exit_code == 0, result.output
-    assert "scenes: 10 classes" in result.stdout
+    assert f"scenes: {classes} classes" in result.stdout
 
 
 def test_check_reads_every_file_and_notes_what_is_not_taken(

@@ -199,7 +199,7 @@ def test_places_that_are_taken_or_empty(
 
 def test_the_light_half_imports_no_torch() -> None:
     code = (
-        "import sys, json; from dkd.data import index, splits, labels, packed, digits, formats;"
+        "import sys, json; from dkd.data import index, splits, labels, packed, made, formats;"
         "print(json.dumps([m for m in ('torch', 'sklearn', 'boto3') if m in sys.modules]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -25,5 +25,8 @@ def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) 
     assert "\n" not in str(raised.value)
 
 
-def test_the_demonstrations_data_set_needs_no_root() -> None:
-    assert parse_part(Data, {"format": "digits"}, "").digits.size == 64
+def test_what_is_drawn_needs_no_root_and_has_settings_of_its_own() -> None:
+    for kind, size in (("digits", 64), ("pictograms", 96)):
+        assert parse_part(Data, {"format": kind}, "").made.size == size
+    with pytest.raises(UserError, match="new_class"):
+        parse_part(Data, {"format": "pictograms", "pictograms": {"new_class": "dog"}}, "")

@@ -91,7 +91,7 @@ def test_output_strides_are_8_or_16(stride: int) -> None:
         parse_part(Network, document, "", within="network")
 
 
-def test_the_demonstrations_backbone_has_its_own_stride() -> None:
-    document = {"backbone": "demo", "output_stride": 8}
-    with pytest.raises(UserError, match="output_stride: of demo it is 4, not 8"):
+def test_the_demonstrations_backbone_has_its_own_strides() -> None:
+    document = {"backbone": "demo", "output_stride": 16}
+    with pytest.raises(UserError, match="output_stride: of demo it is 4 or 8, not 16"):
         parse_part(Network, document, "", within="network")

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from step_runs import Run, scenario
 
-from dkd.data import digits
+from dkd.data import made
 from dkd.scenario.data import Data
 from dkd.steps.step import read_json
 from dkd.storage import artifacts
@@ -25,7 +25,8 @@ def numbered_anew(tmp_path: Path) -> tuple[Path, Path]:
     """The same scenes twice: with digit d labelled d + 1, and labelled as ``NUMBERS`` says."""
     plain, other = tmp_path / "plain", tmp_path / "other"
     for folder in (plain, other):
-        digits.make(folder, Data.Digits(train=60, validation=12, size=32))
+        few = Data.Made(train=60, validation=12, size=32)
+        made.make(folder, Data(format="digits", digits=few))
     table = np.arange(256, dtype=np.uint8)
     table[list(NUMBERS)] = list(NUMBERS.values())
     for path in (other / "masks").rglob("*.png"):

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from dkd.cli import options, tables
 from dkd.cli.progress import progress
 from dkd.errors import UserError
+from dkd.scenario.data import NewPictogram
 
 if TYPE_CHECKING:
     from dkd.data.index import Dataset
@@ -317,6 +318,37 @@ def remove(uri: str, yes: bool, workspace: Path) -> None:
         click.echo("removed")
 
 
+@command.command("pictograms")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
+@click.option(
+    "--validation", type=click.IntRange(5), default=200, show_default=True, help="Test scenes."
+)
+@click.option("--size", type=click.IntRange(32, 512), default=96, show_default=True, help="Pixels.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Another one, other scenes.",
+)
+@click.option(
+    "--new-class",
+    type=click.Choice(get_args(NewPictogram)),
+    help="Show one more pictogram in every scene; the training scenes label it alone.",
+)
+def make_pictograms(folder: Path, **settings: Any) -> None:
+    """Make the demonstration's data set in FOLDER: scenes of pictograms over photographs.
+
+    With --new-class it is data for a model that knows the other classes already.
+
+    \b
+    dkd data pictograms scenes
+    dkd data pictograms umbrellas --new-class umbrella --train 200
+    """
+    _make("pictograms", folder, settings)
+
+
 @command.command("digits")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
@@ -335,19 +367,25 @@ def remove(uri: str, yes: bool, workspace: Path) -> None:
     show_default=True,
     help="Another one, other scenes.",
 )
-def make_digits(folder: Path, train: int, validation: int, size: int, seed: int) -> None:
-    """Make the demonstration's data set in FOLDER: scenes of handwritten digits.
+def make_digits(folder: Path, **settings: Any) -> None:
+    """Make a small data set in FOLDER: scenes of handwritten digits.
 
     \b
     dkd data digits scenes
     dkd data check scenes --format folder
     """
-    from dkd.data import digits
+    _make("digits", folder, settings)
+
+
+def _make(format_: str, folder: Path, settings: dict[str, Any]) -> None:
+    from dkd.data import made
     from dkd.scenario.data import Data
 
-    settings = Data.Digits(train=train, validation=validation, size=size, seed=seed)
-    digits.make(folder, settings)
-    click.echo(f"{folder}: {train} training and {validation} validation scenes of {size} pixels")
+    made.make(folder, Data.model_validate({"format": format_, format_: settings}))
+    click.echo(
+        f"{folder}: {settings['train']} training and {settings['validation']} validation scenes of "
+        f"{settings['size']} pixels"
+    )
 
 
 def _opened(

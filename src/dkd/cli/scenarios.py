@@ -8,6 +8,7 @@ import click
 
 from dkd.cli import options, tables
 from dkd.errors import UserError
+from dkd.scenario.data import MADE
 
 if TYPE_CHECKING:
     from dkd.scenario.schema import Scenario
@@ -74,7 +75,7 @@ def _overview() -> Iterator[str]:
         ]
         for one in members:
             counts = catalogue.counts(one.name)
-            images = _runs(counts.train) if counts else str(one.data.digits.train)
+            images = _runs(counts.train) if counts else str(one.data.made.train)
             figures = (_figure(one, variant) for variant in _FIGURES)
             rows.append((one.name, one.setting, _classes(one), images, *figures))
         yield from tables.lines(rows, indent=2)
@@ -115,7 +116,7 @@ def _in_full(scenario: "Scenario") -> Iterator[str]:
 
 def _commands(scenario: "Scenario") -> Iterator[str]:
     data, backbone = scenario.data, scenario.network.backbone
-    if data.format == "digits":
+    if data.format in MADE:
         for label in scenario.variants:
             yield f"dkd run {scenario.name} --variant {label}"
         return
@@ -138,8 +139,9 @@ def _commands(scenario: "Scenario") -> Iterator[str]:
 
 def _data_set(scenario: "Scenario") -> str:
     data = scenario.data
-    if data.format == "digits":
-        return f"demonstration: {data.digits.train} made scenes of {data.digits.size} pixels"
+    if data.format in MADE:
+        scenes = f"{data.made.train} scenes of {data.made.size} pixels"
+        return f"{data.format}: {scenes}, made on the spot"
     return NAMES.get(data.format, f"data set {data.root}")
 
 

@@ -1,4 +1,4 @@
-"""The demonstration's data: scenes of real handwritten digits with a label per pixel.
+"""A small data set for trials and tests: scenes of real handwritten digits with a label per pixel.
 
 The handwriting is scikit-learn's ``load_digits`` (1,797 samples of 8x8 pixels, from UCI's optical
 recognition set), which ships inside that package: nothing is downloaded. A scene shows a few
@@ -7,18 +7,16 @@ scraps of digits that are none (mixed from quarters of several samples). Trainin
 scenes are made of different handwriting.
 """
 
-import hashlib
-import json
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from dkd.data.scenes import DrawScene, SceneArray
 from dkd.errors import UserError
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import VOID
-from dkd.storage.files import scratch
 
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CLASSES = dict(enumerate(_NAMES, start=1))
@@ -28,76 +26,35 @@ _SIDES = (0.4, 0.65)  # of a digit, relative to the scene's side
 _DIGITS = (2, 4)  # how many are tried in a scene, inclusive
 _SCRAPS = (0, 2)
 _CONTRAST = 0.3  # by which ink is brighter than the ground around it, of 1
-_VERSION = 2  # of the drawing below: raise it when the scenes change
-
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
+VERSION = 2  # of the drawing below: raise it when the scenes change
 
 
-def folder(parent: Path, settings: Data.Digits) -> Path:
-    """Where below ``parent`` the data of these settings belong."""
-    text = json.dumps([_VERSION, settings.model_dump()], sort_keys=True)
-    return parent / f"digits-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+_Floats = npt.NDArray[np.float32]
 
 
-def make(folder: Path, settings: Data.Digits) -> None:
-    """Writes the scenes to a folder in the ``folder`` layout; a folder that has them is kept.
+def classes(_settings: Data.Made) -> Mapping[int, str]:
+    """Names by label value."""
+    return _CLASSES
 
-    Equal settings give equal pixels. The folder appears whole or not at all.
+
+def scenes(settings: Data.Made, split: str) -> DrawScene:
+    """What draws a scene: an image (size, size, 3) and its mask (size, size).
 
     Args:
-        folder: does not exist, is empty, or was made with the same settings.
-        settings: number of scenes, their side in pixels (3-channel images), seed.
+        settings: side in pixels.
+        split: ``train`` or ``validation``, which are made of different handwriting.
 
     Raises:
-        UserError: scikit-learn is missing, or the folder holds something else.
+        UserError: scikit-learn is missing.
     """
-    stamp = json.dumps({"version": _VERSION, **settings.model_dump()}, sort_keys=True)
-    marker = folder / "digits.json"
-    if marker.is_file() and marker.read_text(encoding="utf-8") == stamp:
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds something else; name a folder that does not exist yet")
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise UserError("the digits data set needs scikit-learn: install dkd[demo]") from None
     samples = load_digits()
-    try:
-        with scratch(folder.parent, ".digits-") as work:
-            _write(work, settings, samples.images, samples.target)
-            (work / "digits.json").write_text(stamp, encoding="utf-8")
-            try:
-                work.rename(folder)
-            except OSError:
-                # Somebody else made it meanwhile: theirs is the same.
-                if not (marker.is_file() and marker.read_text(encoding="utf-8") == stamp):
-                    raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
-
-
-def _write(
-    folder: Path,
-    settings: Data.Digits,
-    images: npt.NDArray[np.float64],
-    targets: npt.NDArray[np.int64],
-) -> None:
-    """Writes images, masks and class names; ``images`` is (n, 8, 8), ink in [0, 16]."""
-    shapes: Floats = (images / 16).astype(np.float32)
-    for split, count in (("train", settings.train), ("validation", settings.validation)):
-        ours = handwriting(split, len(targets))
-        maker = _Scenes(shapes[ours], targets[ours], settings.size)
-        for kind in ("images", "masks"):
-            (folder / kind / split).mkdir(parents=True)
-        for number in range(count):
-            seed = np.random.SeedSequence([settings.seed, int(split == "validation"), number])
-            image, mask = maker.draw(np.random.default_rng(seed))
-            name = f"{split}-{number:05}.png"
-            Image.fromarray(image).save(folder / "images" / split / name, compress_level=1)
-            Image.fromarray(mask).save(folder / "masks" / split / name, compress_level=1)
-    lines = [f"{value}: {name}" for value, name in _CLASSES.items()]
-    (folder / "classes.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shapes: _Floats = (samples.images / 16).astype(np.float32)  # (n, 8, 8), ink in [0, 1]
+    ours = handwriting(split, len(samples.target))
+    return _Scenes(shapes[ours], samples.target[ours], settings.size).draw
 
 
 def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:
@@ -108,12 +65,12 @@ def handwriting(split: str, samples: int) -> npt.NDArray[np.int64]:
 class _Scenes:
     """Draws scenes from handwriting of shape (n, 8, 8), ink in [0, 1]."""
 
-    def __init__(self, shapes: Floats, targets: npt.NDArray[np.int64], size: int) -> None:
+    def __init__(self, shapes: _Floats, targets: npt.NDArray[np.int64], size: int) -> None:
         self.shapes = shapes
         self.by_digit = [np.flatnonzero(targets == digit) for digit in range(10)]
         self.size = size
 
-    def draw(self, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
+    def draw(self, rng: np.random.Generator) -> tuple[SceneArray, SceneArray]:
         """An image (size, size, 3) and its mask (size, size), both uint8."""
         size = self.size
         image = self._ground(rng)
@@ -139,7 +96,7 @@ class _Scenes:
         image += rng.normal(0, rng.uniform(0.01, 0.05), image.shape).astype(np.float32)
         return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), mask
 
-    def _ground(self, rng: np.random.Generator) -> Floats:
+    def _ground(self, rng: np.random.Generator) -> _Floats:
         size = self.size
         base = rng.uniform(0.05, 0.5, 3)
         coarse = rng.normal(0, 0.1, (int(rng.integers(3, 9)),) * 2 + (3,)).astype(np.float32)
@@ -165,7 +122,7 @@ class _Scenes:
                 pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
         return np.asarray(canvas).astype(np.float32) / np.float32(255)
 
-    def _scrap(self, rng: np.random.Generator) -> Floats:
+    def _scrap(self, rng: np.random.Generator) -> _Floats:
         """Ink that looks like handwriting but is no digit: quarters of four samples, turned."""
         scrap = np.zeros((8, 8), np.float32)
         for area in (np.s_[:4, :4], np.s_[:4, 4:], np.s_[4:, :4], np.s_[4:, 4:]):
@@ -173,7 +130,7 @@ class _Scenes:
             scrap[area] = np.rot90(shape, int(rng.integers(1, 4)))[area]
         return scrap
 
-    def _place(self, shape: Floats, rng: np.random.Generator) -> tuple[Floats, int, int]:
+    def _place(self, shape: _Floats, rng: np.random.Generator) -> tuple[_Floats, int, int]:
         side_y = int(self.size * rng.uniform(*_SIDES))
         side_x = int(side_y * rng.uniform(0.75, 1.1))
         large = Image.fromarray(shape).resize((side_x, side_y), Image.Resampling.BICUBIC)
@@ -183,7 +140,7 @@ class _Scenes:
         return ink, top, left
 
     def _blend(
-        self, image: Floats, ink: Floats, top: int, left: int, rng: np.random.Generator
+        self, image: _Floats, ink: _Floats, top: int, left: int, rng: np.random.Generator
     ) -> None:
         area = image[top : top + ink.shape[0], left : left + ink.shape[1]]
         ground = min(float(area.mean()), 1 - 1.5 * _CONTRAST)

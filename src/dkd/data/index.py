@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dkd.data import digits, findings, formats, making, scan
+from dkd.data import findings, formats, made, making, scan
 from dkd.data.palettes import Colour, MaskColours
 from dkd.data.records import Record, Records
 from dkd.errors import UserError, require_known_format
-from dkd.scenario.data import Data
+from dkd.scenario.data import MADE, Data
 from dkd.scenario.tasks import BACKGROUND, VOID
 
 Progress = Callable[[int, int], None]
@@ -200,7 +200,7 @@ def build(
     time of change, so that a second call only asks the file system.
 
     Args:
-        data: which one, not packed. ``digits`` is made first, at ``data.root`` or below ``cache``.
+        data: which one, not packed. Scenes are drawn first, at ``data.root`` or below ``cache``.
         cache: folder for the cache (and made data); None caches nothing.
         progress: called now and then.
         tell: called with a line for everything that a person should know of, e.g. files that
@@ -279,13 +279,13 @@ def safe_path(path: str, source: str) -> str:
 
 
 def _layout(data: Data, cache: Path | None) -> formats.Layout:
-    if data.format != "digits":
+    if data.format not in MADE:
         return formats.read(data)
     if not data.root and cache is None:
-        raise UserError("data.root: name a folder for the digits data set")
-    folder = Path(data.root) if data.root else digits.folder(cache or Path(), data.digits)
-    digits.make(folder, data.digits)
-    return formats.read(Data(format="folder", root=str(folder)), name="digits")
+        raise UserError(f"data.root: name a folder for the {data.format} data set")
+    folder = Path(data.root) if data.root else made.folder(cache or Path(), data)
+    made.make(folder, data)
+    return formats.read(Data(format="folder", root=str(folder)), name=data.format)
 
 
 _json_of = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

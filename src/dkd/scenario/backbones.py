@@ -25,7 +25,7 @@ OUTPUT_STRIDES: dict[str, tuple[int, ...]] = {
     "swin_v2_b": _INTERLEAVED,
     "convnext_tiny": _INTERLEAVED,
     "convnext_base": _INTERLEAVED,
-    "demo": (4,),
+    "demo": (4, 8),
 }
 """What the package's own can have, in pixels of the image per feature; the usual one first."""
 

@@ -17,28 +17,35 @@ DataFormat = Literal[
     "label-studio",
     "yolo",
     "digits",
+    "pictograms",
     "packed",
 ]
+
+MADE: tuple[DataFormat, ...] = ("digits", "pictograms")
+"""Formats whose data are drawn on the spot; their settings are the field of that name."""
+
+NewPictogram = Literal["umbrella", "house", "guitar"]
 
 
 class Data(StrictModel):
     """Where images and masks are.
 
     Attributes:
-        format: layout of the data set, as ``dkd data --help`` lists them. ``digits`` is the
-            demonstration's own, made on the spot; ``packed`` is what ``dkd data pack`` wrote.
-        root: folder, or URI of a packed data set; ``digits`` needs none.
+        format: layout of the data set, as ``dkd data --help`` lists them. ``pictograms``, the
+            demonstration's, and ``digits`` are made on the spot; ``packed`` is what ``dkd data pack`` wrote.
+        root: folder, or URI of a packed data set; what is made on the spot needs none.
         train: list or sub-folder of the training images; null is the format's own.
         validation: list or sub-folder of the test images; null is the format's own.
         unlabelled: what pixels without an annotation are (``coco``, ``yolo``, ``label-studio``):
             ``background`` if everything that is not annotated belongs to no class, ``void`` if
             images are only partly annotated.
         pack: put the images into the artifact store, so that workers need no folder.
-        digits: size of the demonstration's data set.
+        digits: size of that data set.
+        pictograms: size of the demonstration's data set.
     """
 
-    class Digits(StrictModel):
-        """The demonstration's data set.
+    class Made(StrictModel):
+        """A data set that is made on the spot.
 
         Attributes:
             train: number of training images.
@@ -52,16 +59,35 @@ class Data(StrictModel):
         size: Annotated[int, Field(ge=32, le=512)] = 64
         seed: Seed = 1
 
+    class Pictograms(Made):
+        """The demonstration's scenes.
+
+        Attributes:
+            size: of an image, in pixels.
+            new_class: one more pictogram, for a model that knows the others: every scene shows
+                it, and the training scenes label nothing else.
+        """
+
+        size: Annotated[int, Field(ge=32, le=512)] = 96
+        new_class: NewPictogram | None = None
+
     format: DataFormat
     root: str = ""
     train: str | None = None
     validation: str | None = None
     unlabelled: Literal["background", "void"] = "background"
     pack: bool = False
-    digits: Digits = Digits()
+    digits: Made = Made()
+    pictograms: Pictograms = Pictograms()
+
+    @property
+    def made(self) -> Made:
+        """How much is drawn of a format in :data:`MADE`."""
+        settings: Data.Made = getattr(self, self.format)
+        return settings
 
     @model_validator(mode="after")
     def _root_given(self) -> Self:
-        if self.format != "digits" and not self.root:
+        if self.format not in MADE and not self.root:
             raise ValueError("root: say where the data set is (--data PATH_OR_URI)")
         return self

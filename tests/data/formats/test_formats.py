@@ -8,11 +8,11 @@ from dkd.cli.data import check
 from dkd.data import formats
 from dkd.data.formats import FORMATS, recognised
 from dkd.errors import UserError
-from dkd.scenario.data import Data, DataFormat
+from dkd.scenario.data import MADE, Data, DataFormat
 
 
 def test_every_name_of_the_schema_is_a_format_and_an_option() -> None:
-    elsewhere = {"digits", "packed"}  # made, and what dkd data pack wrote
+    elsewhere = {*MADE, "packed"}  # drawn, and what dkd data pack wrote
     assert set(FORMATS) == set(get_args(DataFormat)) - elsewhere
     (option,) = (p for p in check.params if p.name == "format_")
     assert isinstance(option.type, click.Choice)
