@@ -121,6 +121,7 @@ def test_people_read_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.dumps(fields)
     others = ["plain", "", '{"time": "now"}', '{"time": "', "{}"]
     assert log.event_text(line) == "a\nb"
+    assert [log.is_event(each) for each in (line, *others)] == [True] + [False] * 5
     assert list(log.event_lines([line, *others])) == ["a", "b", *others]
     monkeypatch.delenv(log.VARIABLE, raising=False)
     assert log.passed_on(line) == "a\nb"

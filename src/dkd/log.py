@@ -78,6 +78,11 @@ def event_text(line: str) -> str:
     return line if event is None else str(event["event"])
 
 
+def is_event(line: str) -> bool:
+    """Whether a line is JSON of an event."""
+    return _parsed(line) is not None
+
+
 def event_lines(lines: Iterable[str]) -> Iterator[str]:
     """A log's lines as people read them: an event may have several."""
     for line in lines:

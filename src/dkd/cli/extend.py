@@ -104,7 +104,7 @@ def command(
         planned = local_runner.plan_extension(
             teacher, names, described, memory, values, run_name, model, registry
         )
-        with training_progress(planned.steps):
+        with training_progress({planned.name: {}}):
             finished = local_runner.run([planned], place, workspace, report, click.echo)
     for result in finished:
         click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")

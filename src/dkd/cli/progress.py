@@ -3,8 +3,10 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
 from io import TextIOBase
 
 import click
@@ -22,11 +24,14 @@ from rich.progress import (
 _LINES_SECONDS = 10.0
 """Between two lines where there is no terminal."""
 
-# The lines of a run by which a bar goes on.
-_RUN = re.compile(r"=== run (?P<run>.+)")
-_STEP = re.compile(r"step (?P<step>\d+) \(.*\): \d+ images, ")
+# The lines of a run by which a bar goes on; where several go on at once, each with its name.
+_RUN = re.compile(r"=== run \d+/\d+: (?P<run>.+)")
+_OF_RUN = re.compile(r"(?P<run>\S+) \| (?P<line>.*)")
+_DATA = re.compile(r"data set: .*?, (?P<images>\d+) train")
+_STEP = re.compile(r"step (?P<step>\d+) \(.*\): (?P<images>\d+) images, ")
+_WAITING = re.compile(r"step (?P<step>\d+): .*: (?P<images>\d+) training images")
 _EPOCH = re.compile(r" *epoch (?P<epoch>\d+)/(?P<epochs>\d+): ")
-_TRAINED = re.compile(r"step \d+ train: (?P<before>found|done)?")
+_TRAINED = re.compile(r"step (?P<step>\d+) train: (?P<before>found|done)?")
 
 
 def progress(what: str, quiet: bool = False) -> Callable[[int, int], None]:
@@ -77,11 +82,12 @@ def _lines(what: str) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def training_progress(steps: int) -> Iterator[None]:
+def training_progress(runs: Mapping[str, Mapping[int, int]]) -> Iterator[None]:
     """Shows a bar below the lines that training prints inside the block, on a terminal.
 
     Args:
-        steps: of all runs together.
+        runs: epochs by the number of each step that a run trains or finds, by the run's name; none
+            where they are not known yet.
     """
     if not sys.stdout.isatty():
         yield
@@ -91,27 +97,67 @@ def training_progress(steps: int) -> Iterator[None]:
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    # The estimate looks at the whole command: steps are few, and epochs come in bursts.
-    bar = Progress(*columns, console=Console(file=sys.stdout), speed_estimate_period=24 * 3600)
-    with bar, redirect_stdout(_Training(bar, steps)):
+    with (
+        Progress(*columns, console=Console(file=sys.stdout)) as bar,
+        redirect_stdout(_Training(bar, runs)),
+    ):
         yield
+
+
+@dataclass
+class _Step:
+    """A step of a run: what it costs and how far it is.
+
+    Attributes:
+        epochs: of its training.
+        images: of an epoch; 0 while nobody has told.
+        done: epochs.
+        found: it was trained before, or by another run.
+    """
+
+    epochs: int
+    images: int = 0
+    done: int = 0
+    found: bool = False
+
+
+@dataclass
+class _Run:
+    """A run: its steps, and the one that it is at."""
+
+    steps: dict[int, _Step]
+    at: int | None = None
+
+    def __str__(self) -> str:
+        """Where it is while it trains."""
+        step = None if self.at is None else self.steps[self.at]
+        if step is None or step.done == step.epochs:
+            return ""
+        return f"step {self.at} epoch {step.done + 1}/{step.epochs}"
+
+    def step(self, number: int) -> _Step:
+        return self.steps.setdefault(number, _Step(epochs=1))  # until its first epoch tells
 
 
 class _Training(TextIOBase):
     """Standard output that stays above a bar, which follows from the lines that it is given.
 
-    Training runs in other processes, whose lines are all that reaches this one.
+    Training runs in other processes, whose lines are all that reaches this one. The bar counts
+    images, over all epochs of all steps of all runs; so does what is left to do.
     """
 
     encoding = "utf-8"
 
-    def __init__(self, bar: Progress, steps: int) -> None:
-        self._bar, self._steps, self._trained = bar, steps, 0
-        self._task = bar.add_task("starting", total=steps)
-        self._run = self._step = self._rest = ""
+    def __init__(self, bar: Progress, runs: Mapping[str, Mapping[int, int]]) -> None:
+        self._bar = bar
+        self._runs = {
+            name: _Run({number: _Step(each) for number, each in epochs.items()})
+            for name, epochs in runs.items()
+        }
+        self._task = bar.add_task("starting", total=None, left="")
+        self._now, self._rest = next(iter(self._runs), ""), ""
 
     def isatty(self) -> bool:
         return True
@@ -120,28 +166,51 @@ class _Training(TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._bar.console.out(line, highlight=False)
-            self._follow(line)
+            if match := _OF_RUN.match(line):
+                self._follow(match["run"], match["line"])
+            elif match := _RUN.match(line):
+                self._now = match["run"]
+            else:
+                self._follow(self._now, line)
         return len(text)
 
-    def _follow(self, line: str) -> None:
-        part, epoch = 0.0, ""
-        if match := _RUN.match(line):
-            self._run, self._step = f"run {match['run']}", ""
+    def _follow(self, name: str, line: str) -> None:
+        run = self._runs.setdefault(name, _Run({}))
+        if match := _DATA.match(line):  # what a joint step trains on, and more than any other
+            for step in run.steps.values():
+                step.images = step.images or int(match["images"])
+        elif match := _WAITING.match(line):
+            if len(run.steps) != 1:
+                run.step(int(match["step"])).images = int(match["images"])
         elif match := _STEP.match(line):
-            self._step = f"step {match['step']}"
-        elif match := _EPOCH.match(line):
-            part = int(match["epoch"]) / int(match["epochs"])
-            epoch = f"epoch {match['epoch']}/{match['epochs']}"
+            run.at = int(match["step"])
+            run.step(run.at).images = int(match["images"])
+        elif (match := _EPOCH.match(line)) and run.at is not None:
+            step = run.step(run.at)
+            step.done, step.epochs = int(match["epoch"]), int(match["epochs"])
         elif match := _TRAINED.match(line):
-            if match["before"]:  # it says nothing of how long the others take
-                self._steps -= 1
-            else:
-                self._trained += 1
+            run.at = int(match["step"])
+            step = run.step(run.at)
+            step.found = bool(match["before"]) and not step.done
+            step.done = step.epochs
         else:
             return
+        self._show()
+
+    def _show(self) -> None:
+        steps = [
+            step for run in self._runs.values() for step in run.steps.values() if not step.found
+        ]
+        usual = max((step.images for step in steps), default=0) or 1
+        total = sum(step.epochs * (step.images or usual) for step in steps)
+        done = sum(step.done * (step.images or usual) for step in steps)
+        elapsed = self._bar.tasks[0].elapsed or 0.0
+        left = timedelta(seconds=round(elapsed * (total - done) / done)) if done else ""
+        at_work = [f"{name} {each}" for name, each in self._runs.items() if str(each)]
         self._bar.update(
             self._task,
-            total=self._steps,
-            completed=self._trained + part,
-            description=" ".join(filter(None, (self._run, self._step, epoch))),
+            total=total,
+            completed=done,
+            description=", ".join(at_work) or "working",
+            left=f"about {left} left" if done < total and left else "",
         )

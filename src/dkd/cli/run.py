@@ -1,12 +1,18 @@
 """``dkd run``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
 from dkd.cli import options
 from dkd.cli.progress import training_progress
+
+if TYPE_CHECKING:
+    from dkd.report.model import RunResult
+    from dkd.scenario.schema import Scenario
 
 
 @click.command("run")
@@ -32,6 +38,13 @@ from dkd.cli.progress import training_progress
     help="Run once for each value of this field; given several times, for every combination.",
 )
 @click.option("--seeds", metavar="N,N,...", help="Run once for each of these seeds.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many runs go on side by side, where there are several.",
+)
 @click.option(
     "--run-name",
     metavar="NAME",
@@ -59,6 +72,7 @@ def command(
     all_variants: bool,
     grids: Sequence[str],
     seeds: str | None,
+    jobs: int,
     run_name: str | None,
     model: str,
     registry: str,
@@ -94,5 +108,31 @@ def command(
         registry,
     )
     report = report_file or workspace / "report.html"
-    with training_progress(sum(each.steps for each in plan)):
-        local_runner.run(plan, root, workspace, report, click.echo)
+    with training_progress({each.name: dict(enumerate(each.epochs)) for each in plan}):
+        finished = local_runner.run(plan, root, workspace, report, click.echo, jobs)
+    for line in _what_next(chosen, finished, root, workspace):
+        click.echo(line)
+
+
+def _what_next(
+    scenario: "Scenario", finished: "Sequence[RunResult]", root: str | None, workspace: Path
+) -> Iterator[str]:
+    """What can be done with the best model now, as commands."""
+    from dkd.report.comparison import compare
+
+    best = compare(finished).best
+    last = best.first.steps[-1]
+    if last.checkpoint is None:
+        return
+    place = f"--workspace {quote(str(workspace))}" + (f" --root {quote(root)}" if root else "")
+    data, new = "FOLDER", "NAME"
+    yield ""
+    yield f"Add a class to the model of {best.label}:"
+    if scenario.data.format == "pictograms":
+        data, new = quote(str(workspace / "umbrellas")), "umbrella"
+        yield f"    dkd data pictograms {data} --new-class {new} --train 200 --validation 100"
+    memory = f" --memory {last.chosen.uri}" if last.chosen else ""
+    yield f"    dkd extend {place} --classes {new} --data {data} \\"
+    yield f"        --teacher {last.checkpoint.uri}{memory}"
+    yield "Learn from data of your own: docs/reference/data.md"
+    yield "Do the same on a cluster: docs/how-to/cluster.md"

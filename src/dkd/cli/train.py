@@ -137,7 +137,7 @@ def _make(step: "Step", run: str, wanted: Sequence["Stage"]) -> None:
             f"step {step.number}: not trained yet with this scenario, data set, teacher and "
             "memory; use dkd train"
         )
-    with training_progress(1):
+    with training_progress({run: {step.number: step.scenario.training.epochs.at(step.number)}}):
         stages.ensure(step.spec, run, wanted, click.echo)
     click.echo("")
     for done in step.stages:

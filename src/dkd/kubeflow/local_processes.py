@@ -20,15 +20,18 @@ from dkd.launching.processes import marked, owned
 RUN_MARK = "DKD_RUN_ID"
 """Environment variable that marks a run's processes."""
 
+OWN_PROCESS = "dkd.kubeflow.local_pipeline"
+"""Module of a run in a process of its own, which treats its components as this one would."""
+
 
 @contextmanager
 def run_processes() -> Iterator[None]:
     """Ends every process that was started inside, and removes their temporary files, however the
     block is left and however this process ends.
 
-    SIGTERM is handed to the running component, which lets its ranks save, before the block is
-    left with status 143. Ctrl-C has reached the component already, which is waited for likewise;
-    a second one is not.
+    SIGTERM is handed to the running components, which let their ranks save, before the block is
+    left with status 143. Ctrl-C has reached them already, which are waited for likewise; after
+    a second one they are not.
     """
     with owned(RUN_MARK) as (mark, folder):
 
@@ -65,7 +68,7 @@ def _components(mark: str) -> list[psutil.Process]:
     found = []
     for process in marked(mark, RUN_MARK):
         with suppress(psutil.Error):  # ended meanwhile
-            if any(EXECUTOR in word for word in process.cmdline()):
+            if {EXECUTOR, OWN_PROCESS} & set(process.cmdline()):
                 found.append(process)
     return found
 

@@ -4,21 +4,16 @@ Without an artifact root, an embedded S3 store runs for as long as the command d
 """
 
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
-from functools import partial
-from io import TextIOBase
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dkd import methods, storage
 from dkd.errors import UserError
-from dkd.kubeflow.internals import LocalOutput
+from dkd.kubeflow.local_pipeline import Planned, run_pipeline
 from dkd.kubeflow.local_processes import run_processes
-from dkd.log import event_text
+from dkd.kubeflow.side_by_side import SideBySide
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
@@ -30,23 +25,6 @@ from dkd.steps.initial_weights import WORKSPACE
 from dkd.steps.stages import RESULT
 from dkd.storage.cache import workspace_cache
 from dkd.storage.embedded import EmbeddedStore
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of a pipeline.
-
-    Attributes:
-        name: of the run.
-        build: makes the pipeline.
-        arguments: its parameters, but for artifact root and run name.
-        steps: how many it trains or finds.
-    """
-
-    name: str
-    build: Callable[[], Any]
-    arguments: Mapping[str, Any]
-    steps: int
 
 
 def plan(
@@ -92,20 +70,14 @@ def plan(
                 of_seed = f"seed{seed}" if seeds else ""
                 run = check_run_name(slug(name or scenario.name, variant, told, of_seed))
                 seeded = one.override({"seed": seed})
-                build = partial(_incremental, seeded)
-                runs.append(Planned(run, build, arguments, methods.steps(seeded)))
+                epochs = tuple(map(one.training.epochs.at, range(methods.steps(one))))
+                runs.append(Planned(run, seeded, arguments, epochs))
     if model and len(runs) > 1:
         raise UserError(
             f"--model {model}: a version is one run's, and these are {len(runs)}; choose one, or "
             f"add the best of them afterwards (dkd models add {model} RUN)"
         )
     return runs
-
-
-def _incremental(scenario: Scenario) -> Any:
-    from dkd.pipelines.incremental import build
-
-    return build(scenario)
 
 
 def plan_extension(
@@ -130,12 +102,6 @@ def plan_extension(
         model: name of the model, which finds memory and the same teacher itself.
         registry: URL of a Kubeflow Model Registry that is told of the model's new version.
     """
-
-    def build() -> Any:
-        from dkd.pipelines.extension import build
-
-        return build()
-
     described = data.model_dump(mode="json", exclude_none=True)
     arguments = {
         "add_to_model": model,
@@ -148,7 +114,7 @@ def plan_extension(
         | dict(overrides),
     }
     run = check_run_name(name) if name else of_extension(classes, teacher)
-    return Planned(run, build, arguments, 1)
+    return Planned(run, None, arguments)
 
 
 def run(
@@ -157,8 +123,9 @@ def run(
     workspace: Path,
     report_file: Path,
     say: Callable[[str], None],
+    jobs: int = 1,
 ) -> list[RunResult]:
-    """Runs pipelines one after the other and writes one report over all of them.
+    """Runs pipelines and writes one report over all of them.
 
     Args:
         runs: from :func:`plan`.
@@ -166,17 +133,23 @@ def run(
         workspace: folder for store, cache and logs.
         report_file: where the HTML page goes.
         say: prints a line.
+        jobs: how many run side by side.
 
     Raises:
         UserError: a component failed; its own line.
     """
-    finished = []
-    with artifact_root(root, workspace, say) as place, run_processes():
-        for number, planned in enumerate(runs, start=1):
-            say(f"\n=== run {number}/{len(runs)}: {planned.name}")
-            _run_pipeline(planned, place, workspace)
-            uri = storage.join(place, "runs", planned.name, RESULT)
-            finished.append(collect.load(uri))
+    with ExitStack() as stack:
+        stack.enter_context(run_processes())
+        processes = min(jobs, len(runs))
+        together = stack.enter_context(SideBySide(processes)) if processes > 1 else None
+        place = stack.enter_context(artifact_root(root, workspace, say))
+        if together:
+            together.run(runs, place, workspace, say)
+        else:
+            for number, planned in enumerate(runs, start=1):
+                say(f"\n=== run {number}/{len(runs)}: {planned.name}")
+                run_pipeline(planned, place, workspace)
+        finished = [collect.load(storage.join(place, "runs", r.name, RESULT)) for r in runs]
     report_file.parent.mkdir(parents=True, exist_ok=True)
     report_file.write_text(collect.page(finished), encoding="utf-8")
     say("\n" + table(finished))
@@ -238,69 +211,6 @@ def reachable(uris: Sequence[str], workspace: Path, say: Callable[[str], None]) 
         return
     with artifact_root(None, workspace, say):
         yield
-
-
-def _run_pipeline(planned: Planned, root: str, workspace: Path) -> None:
-    from kfp import local
-
-    folder = workspace / "runs" / planned.name
-    folder.mkdir(parents=True, exist_ok=True)
-    local.init(
-        local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder / "kfp"),
-        raise_on_error=True,
-    )
-    pipeline = planned.build()
-    with (folder / "pipeline.log").open("w", encoding="utf-8") as log:
-        console = ComponentLines(sys.stdout, log)
-        try:
-            with redirect_stdout(console), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="kfp.local")  # what it leaves undone here
-                pipeline(artifact_root=root, run_name=planned.name, **planned.arguments)
-        except RuntimeError as error:
-            told = console.last_error or str(error)
-            raise UserError(f"{told} (whole log: {folder / 'pipeline.log'})") from None
-
-
-class ComponentLines(TextIOBase):
-    """Passes on what the components print; KFP's own talk goes to a log only.
-
-    Attributes:
-        last_error: what a component said from a line on that began with ``dkd:``.
-    """
-
-    def __init__(self, console: TextIO, log: TextIO) -> None:
-        self._console, self._log = console, log
-        self._rest = ""
-        self._output = LocalOutput()
-        self._error: list[str] = []
-
-    @property
-    def last_error(self) -> str:
-        return "\n".join(self._error).rstrip()
-
-    def write(self, text: str) -> int:
-        self._log.write(text)
-        self._log.flush()
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            own = self._output.own(line.rstrip())
-            if own is not None:
-                self._pass_on(own)
-        return len(text)
-
-    def flush(self) -> None:
-        self._console.flush()
-
-    def _pass_on(self, line: str) -> None:
-        told = event_text(line)
-        if told.startswith("dkd: "):
-            self._error = [told.removeprefix("dkd: ")]
-        elif self._error:
-            self._error.append(told)
-        elif line:
-            self._console.write(line + "\n")
-            self._console.flush()
 
 
 def _writable(folder: Path) -> None:
