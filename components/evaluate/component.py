@@ -42,5 +42,5 @@ def evaluate(
     with told(run_name, step):
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, checkpoint=checkpoint)
         made = stages.ensure(spec, run_name, ["evaluate"]).get("evaluate")
-        evaluation.show(spec, made, run_name, metrics, confusion_matrix, step_page.path)
+        evaluation.show(spec, made, run_name, metrics, confusion_matrix, step_page)
     return made.uri if made else ""

@@ -63,8 +63,6 @@ def learn_step(
             "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
         )
         model.metadata.update(lineage)
-        evaluation.show(
-            spec, made.get("evaluate"), run_name, metrics, confusion_matrix, step_page.path
-        )
+        evaluation.show(spec, made.get("evaluate"), run_name, metrics, confusion_matrix, step_page)
     Learned = namedtuple("Learned", ["checkpoint", "evaluation", "memory"])
     return Learned(*(made[stage].uri if stage in made else "" for stage in STAGES))

@@ -48,6 +48,7 @@ def report(
     from collections import namedtuple
     from pathlib import Path
 
+    from dkd.components import evaluation
     from dkd.log import told
     from dkd.models import adding, cards
     from dkd.report import collect, gate
@@ -59,7 +60,8 @@ def report(
             resolved, steps, dataset, run_name, checkpoints, evaluations, memories
         )
         uri = collect.publish(result, artifact_root, run_name)
-        Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
+        if evaluation.is_shown(report_page):
+            Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
         cards.write(result)
         verdict = gate.verdict(result.steps[-1].gate) or "Gate: nothing asked"
         print(verdict)
