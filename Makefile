@@ -30,8 +30,8 @@ $(READY): $(LOCKS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## Learn handwritten digits step by step; ends with a table and a report
-	$(BIN)/dkd run demo --all-variants --workspace build/demo
+demo: $(READY) ## Learn pictograms step by step; ends with a table and a report
+	$(BIN)/dkd run demo --all-variants --jobs 2 --workspace build/demo
 
 lint: $(READY) ## Style, format, types and layers
 	$(BIN)/ruff check

@@ -28,11 +28,11 @@ GROUP = "whole run"
 # The command itself: ``python -m dkd`` would take this checkout's folders for packages.
 DKD = str(Path(sys.executable).parent / "dkd")
 SHORT = (
-    "data.digits.train=120",
-    "data.digits.validation=24",
+    "data.pictograms.train=120",
+    "data.pictograms.validation=24",
     "training.epochs.first=8",
     "training.epochs.later=8",
-    "task=[[zero, one, two], [three, four], [five]]",
+    "task=[[cat, fish, bird], [apple, tree], [plane]]",
     "launch.processes_per_node=1",  # as on the one GPU that it is extrapolated to
 )
 CHECKPOINT = 235_000_000  # bytes, ResNet-101 with ASPP and heads

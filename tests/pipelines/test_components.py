@@ -19,8 +19,9 @@ from dkd.storage import artifacts
 
 
 def arguments(root: Path, **values: Any) -> dict[str, Any]:
-    digits = {"data.digits.train": 60, "data.digits.validation": 12, "data.digits.size": 32}
-    scenario = catalogue.scenario("demo", {**digits, "data.pack": False, "variants": {}})
+    few = {"train": 60, "validation": 12, "size": 32}
+    size = {f"data.pictograms.{name}": value for name, value in few.items()}
+    scenario = catalogue.scenario("demo", {**size, "data.pack": False, "variants": {}})
     document = scenario.model_dump(mode="json", exclude_none=True)
     return {
         "scenario": scenario.model_dump_json(),
