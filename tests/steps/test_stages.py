@@ -76,3 +76,26 @@ def test_a_claim_that_no_longer_reads_is_anothers(tmp_path: Path) -> None:
     claim.write_text('{"name": "pets", "epochs": 3}')
     with pytest.raises(UserError, match="'mine' exists with another scenario"):
         stages.claim_run(str(tmp_path), "mine", parse(DOCUMENT, "x"))
+
+
+def test_a_model_with_a_memory_is_scored_on_data_that_label_new_classes_alone(
+    tmp_path: Path,
+) -> None:
+    """It was refused: what its memory would be there was looked for, too."""
+    data = {"format": "pictograms", "pictograms": {"train": 20, "validation": 10, "size": 32}}
+    task = [["cat", "fish"]]
+    run = Run(tmp_path, scenario(data=data, task=task, **{"training.epochs.first": 1}))
+    model = run.step(0)
+    new = {**data["pictograms"], "new_class": "umbrella"}
+    other = run.scenario.override({"data.pictograms": new})
+    spec = run.spec(0).model_copy(
+        update={
+            "dataset": stages.prepare(
+                other.override({"task": [["umbrella"]]}), str(tmp_path), lambda _line: None
+            ).dataset,
+            "checkpoint": model.uri,
+            "teacher": "",
+            "memory": "",
+        }
+    )
+    assert stages.missing_stages(Step.open(spec), ("evaluate",)) == ("evaluate",)

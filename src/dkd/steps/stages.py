@@ -285,7 +285,7 @@ def ensure(
     note_uses(spec.root, run, (spec.dataset, spec.teacher, spec.memory))
     identity = None if spec.checkpoint else step.checkpoint_identity  # that one has another key
     note_uses(spec.root, run, (step.checkpoint_uri,), identity)
-    lacking = partial(_lacking, step, asked)
+    lacking = partial(missing_stages, step, asked)
     before = lacking()
     while missing := lacking():
         with lease.held(_lease(step, missing), run, lambda: not lacking(), say) as place:
@@ -299,10 +299,6 @@ def ensure(
             verb = "done" if maker == run else f"found, made by run {maker}"
             say(f"step {spec.step} {stage}: {verb} at {manifest.created}, {manifest.uri}")
     return made
-
-
-def _lacking(step: Step, asked: Sequence[Stage]) -> tuple[Stage, ...]:
-    return tuple(stage for stage in missing_stages(step) if stage in asked)
 
 
 def _made_by_job(step: Step, missing: Sequence[Stage]) -> str:
@@ -354,12 +350,14 @@ def note_uses(
             storage.write_bytes(storage.join(root, "runs", run, "uses", inside), content)
 
 
-def missing_stages(step: Step) -> tuple[Stage, ...]:
-    """The step's stages that have no result yet."""
+def missing_stages(step: Step, asked: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages of those asked for that have no result yet. The others are not looked for: where
+    a model is scored on new data, these may show no class that its memory was chosen for.
+    """
     checkpoint = artifacts.find(step.checkpoint_uri)
     if checkpoint is None:
-        return step.stages
-    return tuple(s for s in step.stages if artifacts.find(step.uri(s, checkpoint)) is None)
+        return tuple(asked)
+    return tuple(s for s in asked if artifacts.find(step.uri(s, checkpoint)) is None)
 
 
 def result_uri(step: Step, stage: Stage) -> str:
