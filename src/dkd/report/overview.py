@@ -125,10 +125,10 @@ def summary(comparison: Comparison) -> Markup:
         )
     bound = next((v for v in comparison.variants if v.is_joint), None)
     reached = bound.final(ALL) if bound and bound is not best else None
-    if reached and bound:
-        text += Markup("The upper bound, all classes at once ({}), is {:.1f}.").format(
-            bound.label, reached.mean
-        )
+    if bound and reached and reached.mean:
+        text += Markup(
+            "The upper bound, all classes at once ({}), is {:.1f}; {} reaches {:.0f} % of it."
+        ).format(bound.label, reached.mean, best.label, 100 * overall.mean / reached.mean)
     return text
 
 
