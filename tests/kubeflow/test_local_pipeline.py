@@ -1,9 +1,12 @@
 """A run in a process of its own: what goes in, what comes out."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from dkd.kubeflow.local_pipeline import ComponentLines, Planned
 from dkd.scenario import catalogue
@@ -31,11 +34,18 @@ def test_a_failure_is_the_components_own_line_and_the_next_order_is_obeyed(tmp_p
     assert f"{tmp_path}/runs/bad/pipeline.log" in failures[0]
 
 
-def test_components_lines_are_passed_on_but_for_a_failure() -> None:
-    console, log = io.StringIO(), io.StringIO()
-    lines = ComponentLines(console, log)
-    lines.write("10:00:00.000 - INFO - Streamed logs:\n    epoch 1/2\n    dkd: no such")
-    lines.write(" file\n        and why\n")
-    assert console.getvalue() == "epoch 1/2\n"
-    assert lines.last_error == "no such file\n    and why"
-    assert "Streamed logs" in log.getvalue()
+@pytest.mark.parametrize("way", ["text", "json"])
+def test_what_a_component_says_last_is_told(way: str) -> None:
+    """Its lines are told as they came, and KFP's not; an error is left to whoever ends the run."""
+
+    def line(event: str) -> str:
+        fields = {"time": "", "level": "info", "run": None, "step": 0, "rank": 0, "event": event}
+        return f"    {json.dumps(fields) if way == 'json' else event}\n"
+
+    console, kept = io.StringIO(), io.StringIO()
+    lines = ComponentLines(console, kept)
+    lines.write("10:00:00.000 - INFO - Task 'a' started\n10:00:00.001 - INFO - Streamed logs:\n")
+    for event in ("epoch 1/2", "dkd: job x: failed; its last lines:", "    RuntimeError: x"):
+        lines.write(line(event))
+    assert console.getvalue() == line("epoch 1/2").removeprefix("    ")
+    assert lines.last_error == "job x: failed; its last lines:\n    RuntimeError: x"

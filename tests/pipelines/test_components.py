@@ -44,7 +44,7 @@ def test_the_run_is_called_as_its_workflow_unless_named(tmp_path: Path) -> None:
     assert (root / "runs/dkd-demo-x7k2p/scenario.json").is_file()
     made = stages.parsed(Path(prepared.scenario).read_bytes())
     assert (made.seed, made.launch.backend) == (5, "local")
-    assert prepared.task[-1] == ["eight", "nine"]
+    assert prepared.task[-1] == ["plane", "boat"]
     named = prepare_data.python_func(**arguments(root, run_name="mine"))
     assert named.run_name == "mine"
 
@@ -228,6 +228,11 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     checkpoint = run.step(0)
     page = tmp_path / "page.html"
 
+    class StoredPage(dsl.HTML):
+        """As on a cluster, whose UI shows it: its URI is a store's, and it is written to a file."""
+
+        path = property(lambda _self: str(page))  # type: ignore[assignment]
+
     def call(scenario: Any) -> str:
         capsys.readouterr()
         evaluated: str = evaluate.python_func(
@@ -240,7 +245,7 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
             checkpoint.uri,
             dsl.Metrics(uri=str(tmp_path / "metrics")),
             dsl.ClassificationMetrics(uri=str(tmp_path / "matrix")),
-            dsl.HTML(uri=str(page)),
+            StoredPage(uri="s3://bucket/page"),
         )
         return evaluated
 
