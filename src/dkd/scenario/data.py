@@ -31,8 +31,9 @@ class Data(StrictModel):
     """Where images and masks are.
 
     Attributes:
-        format: layout of the data set, as ``dkd data --help`` lists them. ``pictograms``, the
-            demonstration's, and ``digits`` are made on the spot; ``packed`` is what ``dkd data pack`` wrote.
+        format: layout of the data set, as ``dkd data --help`` lists them. ``pictograms``, which
+            are the demonstration's, and ``digits`` are made on the spot; ``packed`` is what
+            ``dkd data pack`` wrote.
         root: folder, or URI of a packed data set; what is made on the spot needs none.
         train: list or sub-folder of the training images; null is the format's own.
         validation: list or sub-folder of the test images; null is the format's own.
