@@ -63,7 +63,12 @@ OTHER: dict[str, Any] = {
 
 BY_CONTENT = {
     *("data.format", "data.root", "data.train", "data.validation", "data.unlabelled"),
-    *(f"data.digits.{name}" for name in ("train", "validation", "size", "seed")),
+    *(
+        f"data.{made}.{name}"
+        for made in ("digits", "pictograms")
+        for name in ("train", "validation", "size", "seed")
+    ),
+    "data.pictograms.new_class",
     "network.weights",
 }
 """Fields that name files. A key holds the digest of what lies there."""
