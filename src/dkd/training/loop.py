@@ -24,6 +24,7 @@ from dkd.network.preparation import prepare_frozen, prepare_images, prepare_stud
 from dkd.steps.step import Step
 from dkd.training import optimiser
 from dkd.training.divergence import all_finite, diverged
+from dkd.training.prometheus import TrainingMetrics
 from dkd.training.ranks import Ranks
 from dkd.training.resume import Saver
 from dkd.training.state import LossCurve, TrainingState
@@ -71,7 +72,7 @@ class Trainer(TrainingState):
         )
         self.epochs = training.epochs.at(step.number)
         self.total = self.epochs * self.batches.per_epoch
-        self.iteration = 0
+        self.iteration, self.waited = 0, 0.0
         self.optimiser = optimiser.optimiser(
             method.groups(), training, step.number, fused=bool(self.speed.fused_optimiser)
         )
@@ -93,12 +94,18 @@ class Trainer(TrainingState):
             )
         self.curve = LossCurve(every=max(1, self.total // 100))
 
-    def run(self, saver: Saver, events: EventLog | None = None) -> Mapping[str, Tensor]:
+    def run(
+        self,
+        saver: Saver,
+        events: EventLog | None = None,
+        metrics: TrainingMetrics | None = None,
+    ) -> Mapping[str, Tensor]:
         """Trains to the end, from wherever a save left off.
 
         Args:
             saver: saves and restores.
             events: what TensorBoard shows; on rank 0.
+            metrics: what Prometheus is told; likewise.
 
         Returns:
             What the method keeps beside the model.
@@ -112,13 +119,17 @@ class Trainer(TrainingState):
         saver.restore(self)
         self._report_start()
         started, first = time.monotonic(), self.iteration
-        for batch in self._load(self.batches.iterations(self.total, self.iteration)):
+        if metrics is not None:
+            metrics.begin(self)
+        for batch in self._awaited(self._load(self.batches.iterations(self.total, first))):
             terms = self.train_step(batch)
             self.curve.add(self.iteration, terms)
             if self.iteration % self.batches.per_epoch == 0:
                 self._report_epoch(time.monotonic() - started, first)
             if events is not None:
                 events.after_iteration(self)
+            if metrics is not None:
+                metrics.after_iteration(self, saver.saved_at)
             saver.after_iteration(self)
         self.curve.end(self.iteration)
         # The last update may be the one that breaks the weights, after a loss that was finite.
@@ -208,6 +219,16 @@ class Trainer(TrainingState):
             device_transforms=bool(self.speed.device_transforms),
             prefetch=bool(self.speed.prefetch),
         )
+
+    def _awaited(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The batches; counts how long each let the loop wait."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
     def _settle(self) -> None:
         """Lets DDP choose its buckets before the first iteration that counts.

@@ -49,11 +49,15 @@ class Saver:
         step: whose state it is.
         ranks: this process's place; every method is called on all ranks.
         say: prints a line.
+
+    Attributes:
+        saved_at: when a save was last published, in seconds since 1970; None if none was yet.
     """
 
     def __init__(self, step: Step, ranks: Ranks, say: Callable[[str], None]) -> None:
         self.step, self.ranks, self.say = step, ranks, say
         self._writer = f"-{uuid.uuid4().hex[:8]}"
+        self.saved_at: float | None = None
         self.interval = step.scenario.training.save_interval
         self._asked_to_stop = False
         self._last = time.monotonic()
@@ -189,7 +193,7 @@ class Saver:
                     kind="save",
                     metadata={},
                 )
-            self._saved = position["iteration"]
+            self._saved, self.saved_at = position["iteration"], time.time()
             self._trim()
         except Exception as error:  # told by the training thread
             self._failure = error

@@ -55,6 +55,7 @@ class TrainingState:
         iteration: number of iterations that are done.
         total: number of those that are to be done.
         curve: of the loss, so far.
+        waited: seconds that the loop has waited for images, in this process.
     """
 
     step: Step
@@ -64,3 +65,4 @@ class TrainingState:
     iteration: int
     total: int
     curve: LossCurve
+    waited: float

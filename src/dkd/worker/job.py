@@ -15,8 +15,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,9 @@ from dkd.steps.step import Stage, Step, StepSpec
 from dkd.storage import artifacts
 from dkd.storage.artifacts import Manifest
 from dkd.storage.cache import artifact_cache
+from dkd.training import prometheus
 from dkd.training.loop import Trainer
+from dkd.training.prometheus import TrainingMetrics
 from dkd.training.ranks import Ranks, ranks
 from dkd.training.resume import Preempted, Saver, discard
 from dkd.training.tensorboard import FILE, EventLog
@@ -58,10 +60,13 @@ class StepJob:
         spec: the step.
         run: name of the run that asked for it.
         place: this process's place among the ranks.
+        metrics: what Prometheus is told; on rank 0.
     """
 
-    def __init__(self, spec: StepSpec, run: str, place: Ranks) -> None:
-        self.ranks, self.run = place, run
+    def __init__(
+        self, spec: StepSpec, run: str, place: Ranks, metrics: TrainingMetrics | None = None
+    ) -> None:
+        self.ranks, self.run, self.metrics = place, run, metrics
         self.step = Step.open(spec)
         self.say: Callable[[str], None] = partial(print, flush=True) if place.first else _silent
         self._memory: Memory | None = None
@@ -117,7 +122,7 @@ class StepJob:
         self._saver = Saver(step, self.ranks, self.say)
         events = EventLog(self._events_uri(), self.say) if self.ranks.first else None
         try:
-            statistics = trainer.run(self._saver, events)
+            statistics = trainer.run(self._saver, events, self.metrics)
         finally:
             if events is not None:
                 events.close()
@@ -290,6 +295,26 @@ def _noting(job: StepJob, place: str) -> AbstractContextManager[None]:
     return lease.beating(storage.join(place, lease.PROGRESS), job.progress)
 
 
+@contextmanager
+def _answering(spec: StepSpec, run: str, place: Ranks) -> Iterator[TrainingMetrics | None]:
+    """Answers Prometheus on rank 0, where the environment asks for it."""
+    port = prometheus.port()
+    if not (port and place.first):
+        yield None
+        return
+    try:
+        metrics = TrainingMetrics(run, spec.step)
+        metrics.serve(port)
+    except (ModuleNotFoundError, OSError) as error:  # no reason to end a training
+        print(f"warning: no metrics on port {port}, training goes on: {error}", flush=True)
+        yield None
+        return
+    try:
+        yield metrics
+    finally:
+        metrics.close()
+
+
 def _reference(manifest: Manifest | None) -> dict[str, str] | None:
     return {"uri": manifest.uri, "digest": manifest.digest} if manifest else None
 
@@ -327,8 +352,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec = StepSpec.model_validate_json(given.step)
         log.about(run=given.run_name, step=spec.step, rank=int(os.environ.get("RANK", "0")))
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        with ranks() as place:
-            job = StepJob(spec, given.run_name, place)
+        with ranks() as place, _answering(spec, given.run_name, place) as metrics:
+            job = StepJob(spec, given.run_name, place, metrics)
             with _noting(job, given.lease):
                 for stage in given.stages.split(","):
                     job.perform(stage)

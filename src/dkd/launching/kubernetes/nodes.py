@@ -20,6 +20,9 @@ KEYS = "/var/run/dkd/s3"
 IDENTITY = "dkd/identity"
 """Annotation with a digest of what a job computes."""
 
+METRICS_PORT = 9464
+"""Where rank 0 answers Prometheus (:mod:`dkd.training.prometheus`)."""
+
 SHUTDOWN_SECONDS = 60  # for ranks to save after SIGTERM; the pod's grace is half a minute longer
 
 LATER = 60
@@ -152,6 +155,7 @@ def _container(job: Job, launch: Launch, name: str, *, keys: bool) -> Object:
         "args": list(job.arguments),
         "env": [*fixed_variables(keys=keys), *variables(job, launch)],
         "envFrom": [{"configMapRef": {"name": S3_CONFIG_MAP}}],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT}],
         "resources": resources(launch),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -184,6 +188,7 @@ def fixed_variables(*, keys: bool) -> list[Object]:
         "PYTHONUNBUFFERED": "1",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
         "DKD_TERMINATION_LOG": "/dev/termination-log",
+        "DKD_METRICS_PORT": str(METRICS_PORT),
         **({"DKD_S3_CREDENTIALS_DIR": KEYS} if keys else {}),
         # PyTorch warns of names of pods that no name server knows, in every job.
         "TORCH_CPP_LOG_LEVEL": "ERROR",
