@@ -5,7 +5,7 @@ from pathlib import Path
 from kfp import dsl
 
 from dkd.errors import UserError
-from dkd.report import collect, gate
+from dkd.report import collect, gate, tracking
 from dkd.steps.step import StepSpec
 from dkd.storage.artifacts import Manifest
 
@@ -39,11 +39,12 @@ def show(
         metrics.log_metric(name, value)
     if len(shown.channels) <= collect.READABLE_CHANNELS:
         confusion_matrix.log_confusion_matrix(list(shown.channels), shown.confusion)
-    if not (is_shown(page) or spec.scenario.gate.asks):
+    if not (is_shown(page) or spec.scenario.gate.asks or tracking.is_wanted()):
         return
     result = collect.so_far(spec, evaluation, run)
     if is_shown(page):
         Path(page.path).write_text(collect.page([result]), encoding="utf-8")
+    tracking.tell(result, run, print, finished=False)
     checks = result.steps[-1].gate
     if verdict := gate.verdict(checks):
         print(f"step {spec.step}: {verdict}")

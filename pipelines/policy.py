@@ -42,8 +42,8 @@ PREPARING = Policy(hours=12, retries=0)
 LAUNCHING = Policy(hours=30 * 24, retries=2)
 REPORTING = Policy(hours=1, retries=2)
 
-# Variables of the S3 connection, of logs and of the model registry, from the ConfigMap that k8s/
-# brings; what it lacks stays unset.
+# Variables of the S3 connection, of logs, of MLflow and of the model registry, from the ConfigMap
+# that k8s/ brings; what it lacks stays unset.
 VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
@@ -53,6 +53,8 @@ VARIABLES = (
     "DKD_S3_CHECKSUM",
     "DKD_S3_SSE",
     "DKD_S3_SSE_KMS_KEY_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_TRACKING_URI",
 )
 
 _AGAIN = r"""

@@ -51,7 +51,7 @@ def report(
     from dkd.components import evaluation
     from dkd.log import told
     from dkd.models import adding, cards
-    from dkd.report import collect, gate
+    from dkd.report import collect, gate, tracking
     from dkd.steps import stages
 
     with told(run_name):
@@ -62,6 +62,7 @@ def report(
         uri = collect.publish(result, artifact_root, run_name)
         if evaluation.is_shown(report_page):
             Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
+        tracking.tell(result, run_name, print, finished=True)
         cards.write(result)
         verdict = gate.verdict(result.steps[-1].gate) or "Gate: nothing asked"
         print(verdict)

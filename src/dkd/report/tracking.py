@@ -1,0 +1,109 @@
+"""Runs in MLflow, beside the artifact root: an optional tracker, told by its own client.
+
+Where ``MLFLOW_TRACKING_URI`` names a server (``MLFLOW_EXPERIMENT_NAME``, ``MLFLOW_TRACKING_TOKEN``
+and the like are the client's own), each step that has been scored is told: settings as parameters,
+figures by step and losses by iteration as metrics, checkpoints as tags. The artifact root remains
+what counts: a server that does not answer costs a line, never a run.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dkd.report.model import RunResult, StepResult
+
+ADDRESS = "MLFLOW_TRACKING_URI"
+_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+# A server that is away must not hold up a run: the client would wait for minutes.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_MOST = 1000  # metrics of a request
+
+
+def tell(
+    result: RunResult,
+    run: str,
+    say: Callable[[str], None],
+    *,
+    finished: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Tells MLflow of a run so far, as one run of its own; does nothing where none is named.
+
+    Args:
+        result: the run's.
+        run: its name.
+        say: prints a line: what was told, or why nothing was.
+        finished: there is no further step.
+        environment: where the server is named.
+    """
+    address = environment.get(ADDRESS, "")
+    if not address:
+        return
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        say("warning: MLflow is not told: pip install 'dkd[tracking]'")
+        return
+    try:
+        client = MlflowClient(tracking_uri=address)
+        identity = _run(client, environment.get(_EXPERIMENT) or "dkd", run, result)
+        for step in result.steps:
+            _tell_step(client, identity, step)
+        if finished:
+            client.set_terminated(identity)
+        say(f"MLflow {address}: run {run} has {len(result.steps)} steps")
+    except Exception as error:  # whatever it is: a run must not fail of it
+        told = " ".join(str(error).split())[:200]
+        say(f"warning: MLflow {address} was not told ({type(error).__name__}: {told})")
+
+
+def _run(client: Any, experiment: str, run: str, result: RunResult) -> str:
+    """Id of MLflow's run for this one of ours, which is made if there is none."""
+    found = client.get_experiment_by_name(experiment)
+    place = found.experiment_id if found else client.create_experiment(experiment)
+    tags = {"dkd.run": run, "dkd.root": _root(result)}
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    for known in client.search_runs([place], wanted, max_results=1):
+        return str(known.info.run_id)
+    made = client.create_run(place, tags=tags, run_name=run)
+    names = ("scenario", "variant", "method", "setting", "protocol", "memory_size", "seed")
+    settings = {name: getattr(result, name) for name in names}
+    settings |= {"dataset": result.dataset.name, "dataset_digest": result.dataset.digest}
+    for name, value in settings.items():
+        client.log_param(made.info.run_id, name, value)
+    return str(made.info.run_id)
+
+
+def _root(result: RunResult) -> str:
+    """Where the run's results lie."""
+    first = next((step.checkpoint for step in result.steps if step.checkpoint), None)
+    return "" if first is None else first.uri.rsplit("/", 2)[0]
+
+
+def _tell_step(client: Any, run: str, step: StepResult) -> None:
+    """Once for each step: MLflow keeps every value that it is given."""
+    told = f"dkd.step_{step.step}.checkpoint"
+    if told in client.get_run(run).data.tags:
+        return
+    from mlflow.entities import Metric
+
+    scores = step.scores
+    figures = {
+        "mIoU_all": scores.miou_all,
+        "mIoU_old": scores.miou_old,
+        "mIoU_new": scores.miou_new,
+        "hIoU": scores.hiou,
+    }
+    metrics = [
+        Metric(name, value, 0, step.step) for name, value in figures.items() if value is not None
+    ]
+    for term, values in step.curve.terms.items():
+        name = f"step_{step.step}/loss/{term}"
+        points = zip(step.curve.iterations, values, strict=True)
+        metrics += [Metric(name, value, 0, at) for at, value in points if value is not None]
+    for first in range(0, len(metrics), _MOST):
+        client.log_batch(run, metrics=metrics[first : first + _MOST])
+    if step.checkpoint is not None:
+        client.set_tag(run, told, step.checkpoint.uri)
