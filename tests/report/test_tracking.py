@@ -17,7 +17,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_each_step_is_told_once(client: Any, tmp_path: Path) -> None:
-    environment = {tracking.ADDRESS: (tmp_path / "mlruns").as_uri()}
+    environment = {tracking.TRACKING_URI: (tmp_path / "mlruns").as_uri()}
     result = samples.run("DKD-M")
     first = result.model_copy(update={"steps": result.steps[:1]})
     said: list[str] = []
@@ -37,7 +37,7 @@ def test_a_server_that_is_away_costs_a_line(monkeypatch: pytest.MonkeyPatch) -> 
     pytest.importorskip("mlflow", reason="the extra tracking is not installed")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said: list[str] = []
-    nowhere = {tracking.ADDRESS: "http://127.0.0.1:9"}
+    nowhere = {tracking.TRACKING_URI: "http://127.0.0.1:9"}
     tracking.tell(samples.run(), "mine", said.append, finished=True, environment=nowhere)
     (line,) = said
     assert line.startswith("warning: MLflow http://127.0.0.1:9 was not told (")

@@ -12,7 +12,7 @@ from typing import Any
 
 from dkd.report.model import RunResult, StepResult
 
-ADDRESS = "MLFLOW_TRACKING_URI"
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 _EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 # A server that is away must not hold up a run: the client would wait for minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -36,7 +36,7 @@ def tell(
         finished: there is no further step.
         environment: where the server is named.
     """
-    address = environment.get(ADDRESS, "")
+    address = environment.get(TRACKING_URI, "")
     if not address:
         return
     for name, value in _PATIENCE.items():
