@@ -19,6 +19,11 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 _MOST = 1000  # metrics of a request
 
 
+def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment names a server."""
+    return bool(environment.get(TRACKING_URI))
+
+
 def tell(
     result: RunResult,
     run: str,
