@@ -83,7 +83,7 @@ def gather(
         configuration=dump(scenario),
         provenance=model.Provenance(
             versions=made["versions"],
-            device=f"{made['device']}, {made['ranks']} ranks",
+            device=f"{made['device']}, {made['ranks']} rank{'s' * (made['ranks'] != 1)}",
             started=models[0].created,
             finished=(last or models[-1]).created,
         ),
