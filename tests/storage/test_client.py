@@ -1,21 +1,27 @@
 """Settings from the environment, and what a person is told when they are wrong."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 from fault_proxy import FaultProxy
+from waiting import wait_until
 
 from dkd import storage
 from dkd.errors import UserError
 from dkd.storage import artifacts
 from dkd.storage.client import KUBEFLOW_ENDPOINT, s3_client
-from dkd.storage.embedded import EmbeddedStore
+from dkd.storage.embedded import IDENTITIES, EmbeddedStore
 
 Use = Callable[[str], object]
 USES: list[Use] = [
@@ -143,6 +149,97 @@ def test_keys_of_a_mounted_secret(
     assert "refuses the keys" in message(storage.exists, s3_root)
     (folder / "secretkey").write_text(keys["AWS_SECRET_ACCESS_KEY"])  # rotated, no restart
     assert not storage.exists(s3_root + "/object")
+
+
+def test_an_optional_secret_that_is_not_there_leaves_boto3s_chain(
+    s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes mounts an empty folder then; the keys of the environment are used."""
+    monkeypatch.setenv("DKD_S3_CREDENTIALS_DIR", str(tmp_path))
+    assert not storage.exists(s3_root + "/object")
+    (tmp_path / "secretkey").write_text("half a secret")
+    with pytest.raises(UserError, match=r"accesskey: cannot be read"):
+        storage.exists(s3_root + "/object")
+
+
+def mounted(folder: Path, keys: tuple[str, str]) -> None:
+    """The keys as a kubelet changes them: both at once, by one link."""
+    version = folder / f"..{keys[0]}"
+    version.mkdir(parents=True)
+    for name, key in zip(("accesskey", "secretkey"), keys, strict=True):
+        (version / name).write_text(key)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    link = folder / "..data_tmp"
+    link.symlink_to(version.name)
+    link.replace(folder / "..data")
+
+
+def rotate(store: EmbeddedStore, keys: tuple[str, str]) -> None:
+    """The server takes these keys and no others from now on."""
+    identities = store.data_dir / IDENTITIES
+    document = json.loads(identities.read_text())
+    document["identities"][0]["credentials"] = [{"accessKey": keys[0], "secretKey": keys[1]}]
+    identities.write_text(json.dumps(document))
+    assert store._server is not None
+    store._server._process.send_signal(signal.SIGHUP)
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    """A server of this module's own, whose keys no other test needs."""
+    with EmbeddedStore(tmp_path_factory.mktemp("rotating")) as store:
+        yield store
+
+
+@pytest.mark.parametrize("use", ["write", "download", "upload"])
+def test_keys_are_rotated_in_the_middle(
+    use: str, rotating: EmbeddedStore, s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server changes its keys while they are in use; the kubelet brings them later."""
+    environment = rotating.environment()
+    identities = json.loads((rotating.data_dir / IDENTITIES).read_text())["identities"]
+    (known,) = identities[0]["credentials"]
+    folder, uri = tmp_path / "secret", f"s3://{rotating.bucket}/{use}"
+    mounted(folder, (known["accessKey"], known["secretKey"]))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", environment["AWS_ENDPOINT_URL_S3"])
+    monkeypatch.setenv("DKD_S3_CREDENTIALS_DIR", str(folder))
+    monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "20")
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.write_bytes(os.urandom(1 << 20))
+    storage.upload(source, uri)  # the keys are good
+    new = (f"{use.upper()}{os.getpid()}", "another-secret")
+    rotate(rotating, new)
+    wait_until(lambda: refused(environment["AWS_ENDPOINT_URL_S3"], known))
+    late = threading.Timer(0.7, mounted, [folder, new])
+    late.start()
+    match use:
+        case "write":
+            assert storage.write_bytes(uri + "/object", b"1")
+        case "download":
+            storage.download(uri, copy)
+            assert copy.read_bytes() == source.read_bytes()
+        case "upload":
+            storage.upload(source, uri + "/again")
+            assert storage.exists(uri + "/again")
+    assert not late.is_alive(), "the old keys were still good"
+
+
+def refused(endpoint: str, known: dict[str, str]) -> bool:
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=known["accessKey"],
+        aws_secret_access_key=known["secretKey"],
+    )
+    try:
+        client.list_buckets()
+    except ClientError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import (
+    CredentialProvider,
+    CredentialResolver,
+    Credentials,
+    ReadOnlyCredentials,
+)
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -27,7 +34,7 @@ from botocore.exceptions import (
 )
 
 from dkd.errors import UserError
-from dkd.storage.retries import RetryByTime, error_code, is_transient
+from dkd.storage.retries import REFUSED_KEYS, RetryByTime, error_code, is_transient
 from dkd.storage.store import NotFound, disk_error
 
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ def s3_client(scheme: str) -> "S3Client":
     )
     with _making:  # the first of several threads makes it
         # Connections must not be shared with a forked process.
-        return _make_client(scheme, _mounted_keys(), relevant, os.getpid())
+        return _make_client(scheme, _secret_folder(), relevant, os.getpid())
 
 
 def seconds(name: str, default: float) -> float:
@@ -103,31 +110,61 @@ def write_settings() -> dict[str, str]:
     return arguments
 
 
-def _mounted_keys() -> tuple[str, str] | None:
-    """Keys from a mounted Kubernetes secret; read each time, so that rotated keys are found."""
-    folder = os.environ.get("DKD_S3_CREDENTIALS_DIR")
-    if not folder:
+KEY_FILES = ("accesskey", "secretkey")
+"""Files of a mounted secret, named as Kubeflow Pipelines names its keys."""
+
+
+def _secret_folder() -> Path | None:
+    """The folder of a mounted secret with the keys; None where the keys come by boto3's chain.
+
+    An empty folder is what Kubernetes mounts for an optional secret that is not there.
+    """
+    named = os.environ.get("DKD_S3_CREDENTIALS_DIR")
+    if not named:
         return None
-    keys = []
-    for name in ("accesskey", "secretkey"):
-        path = Path(folder) / name
-        try:
-            key = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read, but DKD_S3_CREDENTIALS_DIR names its folder "
-                f"({error.strerror})"
-            ) from error
-        if not key:
-            raise UserError(f"{path}: empty; put the S3 key there")
-        keys.append(key)
-    return keys[0], keys[1]
+    folder = Path(named)
+    absent = folder.is_dir() and not any((folder / name).exists() for name in KEY_FILES)
+    return None if absent else folder
+
+
+class _MountedKeys(Credentials, CredentialProvider):
+    """Keys in the files of a mounted secret, read anew for every request that is signed.
+
+    A transfer of hours, and a request that is tried again, go on with keys that were rotated
+    meanwhile.
+    """
+
+    METHOD = CANONICAL_NAME = "dkd-mounted-secret"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        Credentials.__init__(self, "", "", method=self.METHOD)
+
+    def load(self) -> Credentials:
+        return self
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        access, secret = (_mounted_key(self._folder / name) for name in KEY_FILES)
+        return ReadOnlyCredentials(access, secret, None)
+
+
+def _mounted_key(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read, but DKD_S3_CREDENTIALS_DIR names its folder "
+            f"({error.strerror})"
+        ) from error
+    if not key:
+        raise UserError(f"{path}: empty; put the S3 key there")
+    return key
 
 
 @lru_cache(maxsize=8)
 def _make_client(
     scheme: str,
-    keys: tuple[str, str] | None,
+    secret: Path | None,
     relevant: tuple[tuple[str, str], ...],  # noqa: ARG001 - part of the cache's key
     process: int,  # noqa: ARG001
 ) -> "S3Client":
@@ -151,10 +188,11 @@ def _make_client(
         response_checksum_validation="when_required",
     )
     try:
-        session = boto3.Session(
-            aws_access_key_id=keys[0] if keys else None,
-            aws_secret_access_key=keys[1] if keys else None,
-        )
+        core = botocore.session.get_session()
+        if secret:
+            chain = CredentialResolver([_MountedKeys(secret)])
+            core.register_component("credential_provider", chain)
+        session = boto3.Session(botocore_session=core)
         client: S3Client = session.client(
             "s3",
             # AWS_REGION is what pods with IRSA get; boto3 itself reads AWS_DEFAULT_REGION.
@@ -164,7 +202,9 @@ def _make_client(
         )
     except (BotoCoreError, ValueError) as error:
         raise UserError(f"S3 settings in the environment or ~/.aws: {error}") from error
-    client.meta.events.register("needs-retry.s3", cast(Any, RetryByTime(give_up)))
+    client.meta.events.register(
+        "needs-retry.s3", cast(Any, RetryByTime(give_up, keys_rotate=secret is not None))
+    )
     return client
 
 
@@ -229,7 +269,7 @@ def _explain_answer(error: ClientError, uri: str, endpoint: str, tried: str) -> 
             return NotFound(f"{uri}: not there")
         case "NoSuchBucket":
             what = f"{uri}: no bucket {bucket} at {endpoint}; create it or correct the URI"
-        case "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken":
+        case _ if code in REFUSED_KEYS:
             what = f"{uri}: {endpoint} refuses the keys ({code}); check the S3 credentials"
         case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired":
             what = f"{uri}: the S3 credentials have expired; get new ones and start again"

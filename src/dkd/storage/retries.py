@@ -42,6 +42,8 @@ TRANSIENT_CODES = frozenset(
     }
 )
 
+REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
@@ -115,10 +117,19 @@ def hurry() -> Iterator[None]:
 
 
 class RetryByTime:
-    """Handler of botocore's ``needs-retry.s3`` event: seconds to wait, or None to stop."""
+    """Handler of botocore's ``needs-retry.s3`` event: seconds to wait, or None to stop.
 
-    def __init__(self, give_up: float) -> None:
+    Args:
+        give_up: seconds without progress till no more is tried.
+        keys_rotate: whether keys that were accepted before, and are refused now, may be followed
+            by others: those of a mounted secret, which a kubelet brings some time (a minute or
+            two) after they were rotated.
+    """
+
+    def __init__(self, give_up: float, *, keys_rotate: bool = False) -> None:
         self.give_up = give_up
+        self._keys_rotate = keys_rotate
+        self._accepted = False
 
     def __call__(
         self,
@@ -134,6 +145,10 @@ class RetryByTime:
             transient, reason = is_transient(caught_exception), type(caught_exception).__name__
         else:
             transient, reason = is_transient_answer(answer), error_code(answer)
+            if reason in REFUSED_KEYS:
+                transient = self._keys_rotate and self._accepted
+            elif not reason:
+                self._accepted = True
         if not transient:
             return None
         context = request_dict["context"]  # of this request's tries

@@ -208,9 +208,10 @@ class S3Store:
             try:
                 answer = client.head_object(**_where(uri))
             except ClientError:
-                # An answer to HEAD has no body that says why; one to GET has.
+                # An answer to HEAD has no body that says why; one to GET has. If it goes well, what
+                # was in the way is over: keys were rotated, the object has been written.
                 client.get_object(**_where(uri), Range="bytes=0-0")
-                raise
+                answer = client.head_object(**_where(uri))
         return _Head(answer["ContentLength"], answer["ETag"], answer["Metadata"].get(_KEEP))
 
     def _receive(
