@@ -1,8 +1,13 @@
-"""What every task of a pipeline is given on purpose: S3, retries, a time limit, no KFP cache.
+"""What every task's pod is given on purpose: resources, S3, retries, a time limit, no KFP cache.
 
 KFP's cache is off: it goes by the image's name and the parameters, does not see whether what a
 URI points to is still there, and is kept per pipeline. Results are found by what they are made
 of instead (:mod:`dkd.steps.step`), whichever pipeline made them, and checked when they are used.
+
+What kfp-kubernetes (2.17) cannot say of a pod, and so nothing here: a read-only root file system, a
+request for ephemeral storage, whether a service account's token is mounted (KFP's launcher needs
+it), and the service account, which is the run's (``dkd submit --service-account``). KFP itself
+drops all capabilities, forbids the gain of privileges and sets the seccomp profile.
 """
 
 import json
@@ -12,14 +17,14 @@ from typing import Any
 
 from kfp import kubernetes
 
-from dkd.launching.kubernetes.nodes import S3_CONFIG_MAP
+from dkd.launching.kubernetes.nodes import KEYS, S3_CONFIG_MAP, labels
 
 HOUR = 3600
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How long a component may take and how often it is tried again.
+    """What a component may take, how long, and how often it is tried again.
 
     Attributes:
         hours: after which its pod is ended. For those that launch jobs this is a last resort:
@@ -31,16 +36,20 @@ class Policy:
             and no policy. Argo's own is after failures; KFP's installation says after errors
             alone, such as a pod that was deleted. What may pass of a failure, that a component
             is killed, is therefore tried again inside the pod (:func:`outliving_kills`).
+        cpu: CPUs requested, and the limit.
+        memory: requested, and the limit.
     """
 
     hours: int
     retries: int
+    cpu: tuple[str, str]
+    memory: tuple[str, str]
 
 
-PREPARING = Policy(hours=12, retries=0)
+PREPARING = Policy(hours=12, retries=0, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 """Bad input is to be told at once; storage is tried again inside."""
-LAUNCHING = Policy(hours=30 * 24, retries=2)
-REPORTING = Policy(hours=1, retries=2)
+LAUNCHING = Policy(hours=30 * 24, retries=2, cpu=("100m", "2"), memory=("512Mi", "4Gi"))
+REPORTING = Policy(hours=1, retries=2, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 
 # Variables of the S3 connection, of logs, of MLflow and of the model registry, from the ConfigMap
 # that k8s/ brings; what it lacks stays unset.
@@ -115,11 +124,15 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
         task: KFP's task.
         policy: its kind's.
         s3_secret: name of the secret with the S3 keys, or the pipeline's parameter. Where there
-            is no such secret, pods must have credentials otherwise (IRSA).
-        on_cluster: False for the local runner, where a person sees the failure at once.
+            is no such secret, pods must have credentials otherwise (IRSA). It is mounted, not put
+            into variables, because a pod of 30 days outlives a key: files follow the secret.
+        on_cluster: False for the local runner, which has no pods, and where a person sees a failure
+            at once.
     """
     task.set_caching_options(False)
-    if on_cluster and policy.retries:
+    if not on_cluster:
+        return task
+    if policy.retries:
         # Without the last, Argo tries nothing again that failed more than an hour after its start.
         task.set_retry(
             policy.retries,
@@ -132,10 +145,11 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
     kubernetes.use_config_map_as_env(
         task, S3_CONFIG_MAP, {name: name for name in VARIABLES}, optional=True
     )
-    kubernetes.use_secret_as_env(
-        task,
-        s3_secret,
-        {"accesskey": "AWS_ACCESS_KEY_ID", "secretkey": "AWS_SECRET_ACCESS_KEY"},
-        optional=True,
-    )
+    kubernetes.use_secret_as_volume(task, s3_secret, KEYS, optional=True)
+    task.set_env_variable("DKD_S3_CREDENTIALS_DIR", KEYS)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    for label, value in labels("launcher").items():
+        kubernetes.add_pod_label(task, label, value)
+    task.set_cpu_request(policy.cpu[0]).set_cpu_limit(policy.cpu[1])
+    task.set_memory_request(policy.memory[0]).set_memory_limit(policy.memory[1])
     return task

@@ -1,5 +1,7 @@
 """The kustomize overlays: they build, fit the schemas, and grant what launching uses."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ from kubernetes_schemas import (
 
 from dkd.launching.kubernetes import nodes
 from dkd.launching.kubernetes.api import Cluster
+from dkd.pipelines import policy
 from dkd.scenario import form
 
 Object = dict[str, Any]
@@ -29,18 +32,8 @@ NAMESPACES = {"kubeflow-profiles": "kubeflow-user-example-com", "cpu-smoke": "dk
 
 
 @pytest.fixture(scope="module")
-def build(request: pytest.FixtureRequest) -> dict[str, list[Object]]:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
-    built = {}
-    for overlay in OVERLAYS:
-        output = subprocess.run(
-            [kubectl, "kustomize", str(K8S / "overlays" / overlay)],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        built[overlay] = list(yaml.safe_load_all(output))
-    return built
+def build() -> dict[str, list[Object]]:
+    return {overlay: kustomized(K8S / "overlays" / overlay) for overlay in OVERLAYS}
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -48,9 +41,37 @@ def overlay(request: pytest.FixtureRequest, build: dict[str, list[Object]]) -> l
     return build[request.param]
 
 
-def of_kind(objects: list[Object], kind: str) -> Object:
-    (found,) = [each for each in objects if each["kind"] == kind]
+def of_kind(objects: list[Object], kind: str, name: str = "") -> Object:
+    """The one object of a kind, and of a name where there are several."""
+    (found,) = [
+        each for each in objects if each["kind"] == kind and name in ("", each["metadata"]["name"])
+    ]
     return found
+
+
+def kustomized(folder: Path) -> list[Object]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    output = subprocess.run(
+        [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True
+    ).stdout
+    return list(yaml.safe_load_all(output))
+
+
+def own_overlay(folder: Path, resource: str, *components: str, **more: Any) -> list[Object]:
+    """What an administrator's own overlay makes of one of k8s/ and components."""
+    folder.mkdir()
+    overlay = {
+        "namespace": "team",
+        "resources": [os.path.relpath(K8S / resource, folder.resolve())],
+        "components": [
+            os.path.relpath(K8S / "components" / each, folder.resolve()) for each in components
+        ],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
+    return kustomized(folder)
 
 
 def worker_pod(objects: list[Object]) -> Object:
@@ -94,23 +115,53 @@ def test_everything_is_in_one_namespace(build: dict[str, list[Object]]) -> None:
         for each in objects:
             where = each["metadata"].get("namespace", each["metadata"]["name"])
             assert where == namespace, (overlay, each["kind"])
-        (subject,) = of_kind(objects, "RoleBinding")["subjects"]
-        assert subject["namespace"] == namespace, overlay
+        for binding in (each for each in objects if each["kind"] == "RoleBinding"):
+            for subject in binding["subjects"]:
+                assert subject["namespace"] == namespace, overlay
 
 
 @pytest.mark.parametrize(
-    ("overlay", "account"),
+    ("overlay", "accounts"),
     [
-        ("kfp-standalone", "pipeline-runner"),
-        ("kubeflow-profiles", "default-editor"),
-        ("cpu-smoke", "dkd-launcher"),
+        ("kfp-standalone", ["dkd-launcher", "pipeline-runner"]),
+        ("kubeflow-profiles", ["dkd-launcher", "default-editor"]),
+        ("cpu-smoke", ["dkd-launcher"]),
     ],
 )
 def test_the_role_is_bound_to_who_launches(
-    build: dict[str, list[Object]], overlay: str, account: str
+    build: dict[str, list[Object]], overlay: str, accounts: list[str]
 ) -> None:
-    (subject,) = of_kind(build[overlay], "RoleBinding")["subjects"]
-    assert subject["name"] == account
+    subjects = of_kind(build[overlay], "RoleBinding", "dkd-launcher")["subjects"]
+    assert [subject["name"] for subject in subjects] == accounts
+
+
+def test_a_run_may_have_an_account_of_its_own(build: dict[str, list[Object]]) -> None:
+    """Beside launching it may do what Kubeflow Pipelines and Argo do in a run's pods: no more."""
+    for overlay in ("kfp-standalone", "kubeflow-profiles"):
+        (subject,) = of_kind(build[overlay], "RoleBinding", "dkd-pipeline-run")["subjects"]
+        assert subject["name"] == "dkd-launcher"
+        rules = of_kind(build[overlay], "Role", "dkd-pipeline-run")["rules"]
+        granted = {
+            (verb, resource, *rule.get("resourceNames", []))
+            for rule in rules
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        assert granted == {
+            ("create", "workflowtaskresults"),
+            ("patch", "workflowtaskresults"),
+            ("get", "workflows"),
+            ("get", "pods"),
+            ("get", "configmaps", "kfp-launcher"),
+            ("get", "secrets", form.S3_SECRET),
+        }
+
+
+def test_both_accounts_take_the_role_with_irsa(build: dict[str, list[Object]]) -> None:
+    accounts = [each for each in build["aws-irsa"] if each["kind"] == "ServiceAccount"]
+    assert {each["metadata"]["name"] for each in accounts} == {"dkd-worker", "dkd-launcher"}
+    for each in accounts:
+        assert "eks.amazonaws.com/role-arn" in each["metadata"]["annotations"]
 
 
 def test_irsa_has_no_keys(build: dict[str, list[Object]]) -> None:
@@ -128,7 +179,7 @@ def test_no_secret_is_shipped(overlay: list[Object]) -> None:
 
 
 def test_configuration_is_where_workers_look(overlay: list[Object]) -> None:
-    assert of_kind(overlay, "ConfigMap")["metadata"]["name"] == nodes.S3_CONFIG_MAP
+    assert of_kind(overlay, "ConfigMap", nodes.S3_CONFIG_MAP)
     (container,) = worker_pod(overlay)["containers"]
     assert container["envFrom"] == [{"configMapRef": {"name": nodes.S3_CONFIG_MAP}}]
 
@@ -136,7 +187,7 @@ def test_configuration_is_where_workers_look(overlay: list[Object]) -> None:
 def rights(objects: list[Object]) -> set[tuple[str, str]]:
     return {
         (verb, resource)
-        for rule in of_kind(objects, "Role")["rules"]
+        for rule in of_kind(objects, "Role", "dkd-launcher")["rules"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
@@ -182,14 +233,145 @@ def test_workers_have_no_rights(overlay: list[Object]) -> None:
     assert worker_pod(overlay)["automountServiceAccountToken"] is False
 
 
+DNS = {("kube-system", protocol, port) for protocol in ("UDP", "TCP") for port in (53, 1053)}
+STORE = {("kubeflow", "TCP", 8333), ("kubeflow", "TCP", 9000)}
+ANYWHERE = "anywhere"
+
+
+def policies(objects: list[Object], labels: dict[str, str]) -> list[Object]:
+    """The network policies that choose a pod; they add up."""
+    return [
+        each["spec"]
+        for each in objects
+        if each["kind"] == "NetworkPolicy"
+        and each["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    ]
+
+
+def reached(objects: list[Object], labels: dict[str, str]) -> set[tuple[str, str, object]]:
+    """Where a pod may connect to: namespace, or labels of pods; protocol and port, "" for any."""
+    chosen = policies(objects, labels)
+    assert any("Egress" in each["policyTypes"] for each in chosen)
+    found = set()
+    for rule in (rule for each in chosen for rule in each.get("egress", [])):
+        for peer in rule.get("to", [{}]):
+            where = ANYWHERE
+            if "namespaceSelector" in peer:
+                (where,) = peer["namespaceSelector"]["matchLabels"].values()
+            elif "podSelector" in peer:
+                where = peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+            for port in rule.get("ports", [{"protocol": "", "port": ""}]):
+                found.add((where, port["protocol"], port["port"]))
+    return found
+
+
 def test_workers_reach_each_other_dns_and_the_store_only(overlay: list[Object]) -> None:
-    policy = of_kind(overlay, "NetworkPolicy")["spec"]
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    labels = nodes.template_labels()
-    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-    (ingress,) = policy["ingress"]
-    assert ingress["from"] == [{"podSelector": policy["podSelector"]}]
-    assert len(policy["egress"]) == 3
+    outside = "seaweedfs" not in yaml.safe_dump_all(overlay)
+    store = {(ANYWHERE, "TCP", 443)} if outside else STORE
+    assert reached(overlay, nodes.labels("worker")) == {("worker", "", ""), *DNS, *store}
+    (ingress,) = (
+        rule
+        for each in policies(overlay, nodes.labels("worker"))
+        for rule in each.get("ingress", [])
+    )
+    assert ingress == {"from": [{"podSelector": {"matchLabels": nodes.labels("worker")}}]}
+
+
+def test_components_are_reached_by_nobody(overlay: list[Object]) -> None:
+    """They reach DNS, the store, Kubeflow Pipelines and the API server, which no selector names."""
+    chosen = policies(overlay, nodes.labels("launcher"))
+    assert any("Ingress" in each["policyTypes"] for each in chosen)
+    assert not [rule for each in chosen for rule in each.get("ingress", [])]
+    there = reached(overlay, nodes.labels("launcher"))
+    assert there - STORE == {
+        ("kubeflow", "", ""), *DNS, (ANYWHERE, "TCP", 443), (ANYWHERE, "TCP", 6443),
+    }  # fmt: skip
+
+
+def test_the_networks_names_and_ports_are_settings(tmp_path: Path) -> None:
+    literals = {
+        "api-server-port": "16443",
+        "dns-namespace": "openshift-dns",
+        "dns-port": "5353",
+        "kubeflow-namespace": "kfp",
+        "store-namespace": "minio",
+        "store-port": "9001",
+        "store-service-port": "80",
+    }
+    shipped = yaml.safe_load((K8S / "base/network-settings.yaml").read_text())["data"]
+    assert shipped.keys() == literals.keys()
+    objects = own_overlay(
+        tmp_path / "own",
+        "overlays/kfp-standalone",
+        "network-settings",
+        configMapGenerator=[
+            {
+                "name": "dkd-network",
+                "behavior": "merge",
+                "literals": [f"{key}={value}" for key, value in literals.items()],
+                "options": {"disableNameSuffixHash": True},
+            }
+        ],
+    )
+    text = yaml.safe_dump_all(each for each in objects if each["kind"] == "NetworkPolicy")
+    assert "kube-system" not in text
+    assert "kubeflow" not in text
+    dns = {("openshift-dns", protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)}
+    store = {("minio", "TCP", 9001), ("minio", "TCP", 80)}
+    assert reached(objects, nodes.labels("worker")) == {("worker", "", ""), *dns, *store}
+    assert reached(objects, nodes.labels("launcher")) >= {
+        ("kfp", "", ""), (ANYWHERE, "TCP", 16443),
+    }  # fmt: skip
+    for each in objects:
+        if each["kind"] == "NetworkPolicy":
+            check_core(each, VERSIONS[-1])
+
+
+# ---- requests, limits, quotas
+
+
+def quantity(text: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text).groups()
+    powers = {"": 1, "m": 1e-3, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    return float(number) * powers[unit]
+
+
+@pytest.mark.parametrize("overlay_name", OVERLAYS)
+def test_every_overlay_fits_a_quota(overlay_name: str, tmp_path: Path) -> None:
+    """Every pod says what the quota counts, itself or by the limit range, within its own limits."""
+    objects = own_overlay(tmp_path / "own", f"overlays/{overlay_name}", "quota")
+    (limits,) = of_kind(objects, "LimitRange")["spec"]["limits"]
+    hard = of_kind(objects, "ResourceQuota")["spec"]["hard"]
+    (container,) = worker_pod(objects)["containers"]
+    components = [
+        {
+            "requests": {"cpu": each.cpu[0], "memory": each.memory[0]},
+            "limits": {"cpu": each.cpu[1], "memory": each.memory[1]},
+        }
+        for each in (policy.PREPARING, policy.LAUNCHING, policy.REPORTING)
+    ]
+    for resources in ({}, *components, container["resources"]):
+        has = {
+            "limits": {**limits["default"], **resources.get("limits", {})},
+            "requests": {**limits["defaultRequest"], **resources.get("requests", {})},
+        }
+        for counted in (each for each in hard if "." in each):
+            kind, name = counted.split(".")
+            assert quantity(has[kind][name]) <= quantity(hard[counted])
+        for name, limit in has["limits"].items():
+            assert quantity(has["requests"][name]) <= quantity(limit)
+    for kind in ("LimitRange", "ResourceQuota"):
+        check_core(of_kind(objects, kind), VERSIONS[0])
+
+
+def test_workers_request_what_they_use_and_scratch_has_an_end(overlay: list[Object]) -> None:
+    pod = worker_pod(overlay)
+    (container,) = pod["containers"]
+    assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["requests"].keys()
+    sizes = {each["name"]: each["emptyDir"].get("sizeLimit") for each in pod["volumes"]
+             if "emptyDir" in each}  # fmt: skip
+    assert sizes["scratch"]
+    assert sizes["shared-memory"]
 
 
 def test_comments_name_files_that_exist() -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
 from kfp import components
 
 from dkd.cli.compile import load
 from dkd.launching.kubernetes import nodes
-from dkd.pipelines import compiled
+from dkd.pipelines import compiled, incremental
 from dkd.pipelines.incremental import step_title
 from dkd.scenario import catalogue
 from dkd.scenario.launch import Launch
@@ -215,15 +216,39 @@ def test_every_executor_has_a_time_limit_and_the_s3_connection(name: str) -> Non
     for label, each in executors.items():
         hours = 12 if "prepare" in label else 1 if "report" in label else 30 * 24
         assert each["activeDeadlineSeconds"] == str(hours * 3600), label
-        (secret,) = each["secretAsEnv"]
+        # Files, which follow a key that is rotated; a variable would not, in a pod of 30 days.
+        assert "secretAsEnv" not in each
+        (secret,) = each["secretAsVolume"]
         assert "componentInputParameter" in secret["secretNameParameter"]
-        assert {pair["envVar"] for pair in secret["keyToEnv"]} == {
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-        }
+        assert (secret["mountPath"], secret["optional"]) == (nodes.KEYS, True)
+        variables = spec["deploymentSpec"]["executors"][label]["container"]["env"]
+        assert variables == [{"name": "DKD_S3_CREDENTIALS_DIR", "value": nodes.KEYS}]
         (config,) = each["configMapAsEnv"]
         assert config["configMapName"] == nodes.S3_CONFIG_MAP
         assert config["optional"]
+
+
+@pytest.mark.parametrize("name", ["demo", "add-classes"])
+def test_every_executor_has_requests_limits_and_a_restricted_context(name: str) -> None:
+    spec, platform = documents(name)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for label, each in executors.items():
+        # KFP's backend adds the rest of the standard, but lets images run as root.
+        assert each["securityContext"] == {"runAsNonRoot": True}, label
+        assert each["podMetadata"]["labels"] == nodes.labels("launcher"), label
+        resources = spec["deploymentSpec"]["executors"][label]["container"]["resources"]
+        for kind in ("Cpu", "Memory"):
+            assert resources[f"resource{kind}Request"], label
+            assert resources[f"resource{kind}Limit"], label
+
+
+def test_the_local_runner_is_told_nothing_of_pods() -> None:
+    """It would put the variables that pods need into the processes of this machine."""
+    scenario = load("demo", None, (), None, None)
+    assert "deploymentSpec" not in incremental.build(scenario).platform_spec.platforms
+    spec = json_format.MessageToDict(incremental.build(scenario).pipeline_spec)
+    for each in spec["deploymentSpec"]["executors"].values():
+        assert "env" not in each["container"]
 
 
 def test_compiling_twice_gives_the_same_text() -> None:

@@ -1,6 +1,7 @@
 """What a person fills in is what is trained; what is wrong is told by the name in the form."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,10 +153,16 @@ def test_the_data_of_an_extension() -> None:
         form.new_data("", {})
 
 
-def test_a_secret_that_is_not_there() -> None:
+def test_a_secret_that_is_not_there(tmp_path: Path) -> None:
     pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
     with pytest.raises(UserError, match=r"^s3_secret: there is no secret mine with the keys"):
         form.require_secret("mine", pod)
     form.require_secret("none", pod)
     form.require_secret("mine", {**pod, "AWS_ACCESS_KEY_ID": "key"})
     form.require_secret("mine", {})
+    mounted = {**pod, "DKD_S3_CREDENTIALS_DIR": str(tmp_path)}
+    (tmp_path / "accesskey").write_text("key")
+    with pytest.raises(UserError, match=r"^s3_secret: there is no secret mine with the keys"):
+        form.require_secret("mine", mounted)
+    (tmp_path / "secretkey").write_text("key")
+    form.require_secret("mine", mounted)

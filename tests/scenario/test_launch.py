@@ -35,6 +35,21 @@ def test_a_bad_field_is_named_in_one_line(field: str, value: Any, message: str) 
         ("deadline", 5),
         ("gpus_per_node", 3),
         ("tolerations", [{"key": "a", "colour": "red"}]),
+        ("scratch", "much"),
+        ("extended_resources", {"hca": 1}),
+        ("extended_resources", {"rdma/hca": 0}),
+        ("environment", {"PET_NNODES": "2"}),  # the operators refuse it
+        ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}),  # scenarios are published
+        ("environment", {"1A": "x"}),
+        ("volumes", [{"path": "data", "claim": "images"}]),
+        ("volumes", [{"path": "/data"}]),
+        ("volumes", [{"path": "/data", "claim": "a", "secret": "b"}]),
+        ("volumes", [{"path": "/data", "secret": "b", "writable": True}]),
+        ("volumes", [{"path": "/tmp/", "claim": "a"}]),
+        ("volumes", [{"path": "/a", "claim": "a"}, {"path": "/a/", "claim": "b"}]),
+        ("node_affinity", [{"key": "zone"}]),
+        ("node_affinity", [{"key": "zone", "operator": "Exists", "values": ["a"]}]),
+        ("node_affinity", [{"key": "memory", "operator": "Gt", "values": ["1", "2"]}]),
     ],
 )
 def test_bad_settings_are_refused(field: str, value: object) -> None:

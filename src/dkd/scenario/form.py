@@ -8,6 +8,7 @@ is learned and how, where it is trained. What is left as it is, or empty, is the
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Any
 
 from dkd.errors import UserError
@@ -191,7 +192,10 @@ def require_secret(name: str, environment: Mapping[str, str]) -> None:
         UserError: it did not: there is no such secret, or it has other keys.
     """
     in_pod = "KUBERNETES_SERVICE_HOST" in environment
-    if in_pod and name not in ("", "none") and "AWS_ACCESS_KEY_ID" not in environment:
+    mounted = Path(environment.get("DKD_S3_CREDENTIALS_DIR") or "/nowhere")
+    files = all((mounted / key).is_file() for key in ("accesskey", "secretkey"))
+    given = files or "AWS_ACCESS_KEY_ID" in environment
+    if in_pod and name not in ("", "none") and not given:
         raise UserError(
             f"s3_secret: there is no secret {name} with the keys accesskey and secretkey in this "
             f"namespace; kubectl get secret {name} shows it, and 'none' is for pods that have "

@@ -1,9 +1,10 @@
 """Jobs as TrainJobs of Kubeflow Trainer v2 (``trainer.kubeflow.org/v1alpha1``).
 
 API: https://www.kubeflow.org/docs/components/trainer/ . Only what every 2.x release has is used:
-``runtimeRef`` and ``trainer``. Node selectors, tolerations, deadline and restarts have no place
-in a TrainJob that all of them know, so each job gets a TrainingRuntime of its own, made from the
-one that ``k8s/`` ships, owned by the TrainJob and gone with it.
+``runtimeRef`` and ``trainer``. Node selectors, tolerations, volumes, deadline and restarts have no
+place in a TrainJob that all of them know, so each job gets a TrainingRuntime of its own, made from
+the one that ``k8s/`` ships, owned by the TrainJob and gone with it. Resources stand there as well:
+those of a TrainJob would replace the runtime's, also where the scenario leaves them open.
 """
 
 import copy
@@ -40,7 +41,6 @@ def manifest(job: Job, launch: Launch, namespace: str, owner: Object | None = No
                 "env": nodes.variables(job, launch),
                 "numNodes": launch.nodes,
                 "numProcPerNode": launch.processes_per_node,
-                "resourcesPerNode": nodes.resources(launch),
             },
         },
     }
@@ -59,7 +59,7 @@ def runtime(
         owner: the workflow's reference until the TrainJob exists, or None.
 
     Raises:
-        JobFailed: the shipped runtime has no node job.
+        JobFailed: the shipped runtime has no node job, or no container in it.
     """
     spec = copy.deepcopy(shipped["spec"])
     spec.setdefault("mlPolicy", {})["numNodes"] = launch.nodes
@@ -85,18 +85,13 @@ def runtime(
     # For a launching task that is no more; otherwise it is the one to tell.
     node["template"]["spec"]["activeDeadlineSeconds"] = launch.deadline + nodes.LATER
     pod = node["template"]["spec"]["template"]["spec"]
-    pod["serviceAccountName"] = launch.service_account
-    if launch.priority_class:
-        pod["priorityClassName"] = launch.priority_class
-    if launch.node_selector:
-        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), **launch.node_selector}
-    if launch.tolerations:
-        pod["tolerations"] = [*pod.get("tolerations", []), *nodes.tolerations(launch)]
-    for place, volume in enumerate(pod["volumes"]):
-        if volume["name"] == "shared-memory":
-            pod["volumes"][place] = nodes.shared_memory(launch)
-    if launch.secret:
-        _use_secret(pod, launch.secret)
+    container = next((each for each in pod["containers"] if each["name"] == "node"), None)
+    if container is None:
+        raise JobFailed(
+            f"TrainingRuntime {launch.runtime} in namespace {namespace} has no container 'node'; "
+            "apply k8s/ again"
+        )
+    nodes.configure(pod, container, launch)
     metadata = nodes.metadata(job, launch, namespace, owner)
     del metadata["annotations"]
     return {
@@ -105,19 +100,6 @@ def runtime(
         "metadata": metadata,
         "spec": spec,
     }
-
-
-def _use_secret(pod: Object, secret: str) -> None:
-    """Other keys than the shipped runtime's, or none."""
-    pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "s3-keys"]
-    container = next(each for each in pod["containers"] if each["name"] == "node")
-    mounts = [each for each in container["volumeMounts"] if each["name"] != "s3-keys"]
-    keys = [each for each in container["env"] if each["name"] != "DKD_S3_CREDENTIALS_DIR"]
-    if secret != nodes.NO_SECRET:
-        pod["volumes"].append(nodes.keys_volume(secret))
-        mounts.append({"name": "s3-keys", "mountPath": nodes.KEYS, "readOnly": True})
-        keys.append({"name": "DKD_S3_CREDENTIALS_DIR", "value": nodes.KEYS})
-    container["volumeMounts"], container["env"] = mounts, keys
 
 
 def _will_go(runtime: Object) -> bool:
