@@ -18,6 +18,7 @@ import yaml
 from commands import Object, get, kubectl, run_in, wait_until
 from namespaces import KEYS
 
+from dkd.launching.kubernetes import nodes
 from dkd.scenario.schema import Scenario
 
 OUTPUTS = "/tmp/outputs"
@@ -38,12 +39,14 @@ class Compiled:
         outputs: of every component, as KFP describes them.
         form: the run's parameters, with their defaults.
         annotations: of every component's pod.
+        labels: likewise.
     """
 
     containers: dict[str, Object]
     outputs: dict[str, Object]
     form: dict[str, Any]
     annotations: dict[str, dict[str, str]]
+    labels: dict[str, dict[str, str]]
 
 
 def _kind(label: str) -> str:
@@ -73,6 +76,7 @@ def compiled(scenario: Scenario, image: str) -> Compiled:
         },
         {key: each.get("defaultValue") for key, each in parameters.items()},
         {_kind(key): each["podMetadata"]["annotations"] for key, each in in_kubernetes.items()},
+        {_kind(key): each["podMetadata"]["labels"] for key, each in in_kubernetes.items()},
     )
 
 
@@ -183,8 +187,9 @@ class Tasks:
             text.replace("{{$}}", json.dumps(inputs))
             for text in [*container["command"], *container["args"]]
         ]
-        pod = _pod(name, self.account, container["image"], program)
+        pod = _pod(name, self.account, container, program)
         pod["metadata"]["annotations"] = self.pipeline.annotations[component]
+        pod["metadata"]["labels"] |= self.pipeline.labels[component]
         if on:
             pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": on}
         kubectl("create", "-n", self.namespace, "-f", "-", stdin=json.dumps(pod))
@@ -237,8 +242,11 @@ python3 -c '{_UPLOAD}' && echo && printf '{_END}' && cat {OUTPUTS}/executor_outp
 """
 
 
-def _pod(name: str, account: str, image: str, program: list[str]) -> Object:
+def _pod(name: str, account: str, container: Object, program: list[str]) -> Object:
+    """As Kubeflow Pipelines' driver makes it of a compiled component."""
     scratch = {"tmp": "/tmp", "minio": "/minio", "s3": "/s3"}
+    asked = container["resources"]
+    keys = {"name": KEYS, "mountPath": nodes.KEYS}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -254,27 +262,34 @@ def _pod(name: str, account: str, image: str, program: list[str]) -> Object:
             "containers": [
                 {
                     "name": "main",
-                    "image": image,
+                    "image": container["image"],
                     "command": ["sh", "-c", _SHELL, "sh", *program],
-                    "env": [
-                        _from_secret("AWS_ACCESS_KEY_ID", "accesskey"),
-                        _from_secret("AWS_SECRET_ACCESS_KEY", "secretkey"),
-                    ],
+                    "env": container["env"],
                     "envFrom": [{"configMapRef": {"name": "dkd-s3"}}],
-                    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+                    "resources": {
+                        "requests": {
+                            "cpu": asked["resourceCpuRequest"],
+                            "memory": asked["resourceMemoryRequest"],
+                        },
+                        "limits": {
+                            "cpu": asked["resourceCpuLimit"],
+                            "memory": asked["resourceMemoryLimit"],
+                        },
+                    },
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,
                         "capabilities": {"drop": ["ALL"]},
                     },
-                    "volumeMounts": [{"name": key, "mountPath": at} for key, at in scratch.items()],
+                    "volumeMounts": [
+                        keys,
+                        *({"name": key, "mountPath": at} for key, at in scratch.items()),
+                    ],
                 }
             ],
-            "volumes": [{"name": key, "emptyDir": {}} for key in scratch],
+            "volumes": [
+                {"name": KEYS, "secret": {"secretName": KEYS, "optional": True}},
+                *({"name": key, "emptyDir": {}} for key in scratch),
+            ],
         },
     }
-
-
-def _from_secret(variable: str, key: str) -> Object:
-    source = {"secretKeyRef": {"name": KEYS, "key": key}}
-    return {"name": variable, "valueFrom": source}

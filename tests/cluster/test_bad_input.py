@@ -210,7 +210,7 @@ def test_an_evicted_worker(launch: Any, poor: str) -> None:
         poor, {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": limits}
     ):
         longer = {"epochs.first": 200}  # than the kubelet needs to look
-        task = launch(training=longer, max_restarts=0)
+        task = launch(training=longer, scratch="", max_restarts=0)
         job = task.wait_for("node 0 running", 180).split(":")[0]
         (victim,) = (
             each["metadata"]["name"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from commands import apply, get, kubectl
 from namespaces import ROOT, copy_keys
 
@@ -32,7 +33,8 @@ def test_there_are_no_other_overlays() -> None:
 def overlay(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
-    """The overlay's name and a namespace that enforces *restricted*, where it has been applied.
+    """The overlay's name and a namespace that enforces *restricted*, where it has been applied with
+    a quota and a limit range.
 
     The namespace is a copy's: the real one may hold a real Kubeflow.
     """
@@ -40,6 +42,10 @@ def overlay(
     namespace = f"dkd-overlay-{name}"
     copy = tmp_path_factory.mktemp("k8s") / "k8s"
     shutil.copytree(ROOT / "k8s", copy)
+    folder = copy / "overlays" / name
+    more = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    more["components"] = [*more.get("components", []), "../../components/quota"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(more))
     for file in copy.glob("overlays/*/*.yaml"):
         text = file.read_text()
         for old in ("kubeflow-user-example-com", "kubeflow", "dkd-smoke"):
@@ -77,19 +83,45 @@ def _rendered(folder: Path) -> str:
     return "\n---\n".join(kept)
 
 
-def test_workers_pass_pod_security(overlay: tuple[str, str], training_image: str) -> None:
-    """The runtime's own pod, offered to the server, which would refuse it."""
+def offered(pod: dict[str, Any], namespace: str) -> str:
+    """What the server says to a pod, which it does not make."""
+    wanted = {"apiVersion": "v1", "kind": "Pod", **pod}
+    wanted["metadata"] = {**pod.get("metadata", {}), "name": "offered"}
+    arguments = ("create", "--dry-run=server", "-n", namespace, "-f", "-")
+    return kubectl(*arguments, stdin=json.dumps(wanted), check=False)
+
+
+def test_workers_are_admitted(overlay: tuple[str, str], training_image: str) -> None:
+    """The runtime's own pod passes Pod Security, the limit range and the quota."""
     _, namespace = overlay
     runtime = get("trainingruntime", "dkd", namespace)
     assert runtime
     (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     template = node["template"]["spec"]["template"]
     template["spec"]["containers"][0]["image"] = training_image
-    pod = {"apiVersion": "v1", "kind": "Pod", **template}
-    pod["metadata"] = {**template["metadata"], "name": "offered"}
-    said = kubectl(
-        "create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(pod), check=False
-    )
+    said = offered(template, namespace)
+    assert "pod/offered created (server dry run)" in said, said
+    del template["spec"]["containers"][0]["securityContext"]["capabilities"]
+    assert "violates PodSecurity" in offered(template, namespace)
+    huge = {"requests": {"cpu": "7", "memory": "1Ti"}, "limits": {"cpu": "8", "memory": "1Ti"}}
+    template["spec"]["containers"][0]["resources"] = huge
+    template["spec"]["containers"][0]["securityContext"]["capabilities"] = {"drop": ["ALL"]}
+    assert "exceeded quota: dkd" in offered(template, namespace)
+
+
+def test_pods_that_say_no_limits_are_admitted(overlay: tuple[str, str]) -> None:
+    """Such as Kubeflow Pipelines' drivers and Argo's containers are."""
+    _, namespace = overlay
+    context = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    containers = [
+        {"name": name, "image": "any", "securityContext": context} for name in ("main", "wait")
+    ]
+    said = offered({"spec": {"containers": containers}}, namespace)
     assert "pod/offered created (server dry run)" in said, said
 
 
@@ -141,9 +173,11 @@ def rights(account: str, namespace: str) -> set[tuple[str, str]]:
     return {each for each, answer in zip(asked, answers, strict=True) if answer == "true"}
 
 
-def _review(account: str, namespace: str, verb: str, resource: str) -> dict[str, Any]:
-    name, _, group = resource.partition(".")
-    name, _, subresource = name.partition("/")
+def _review(
+    account: str, namespace: str, verb: str, resource: str, *, name: str = ""
+) -> dict[str, Any]:
+    kind, _, group = resource.partition(".")
+    kind, _, subresource = kind.partition("/")
     return {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -154,8 +188,9 @@ def _review(account: str, namespace: str, verb: str, resource: str) -> dict[str,
                 "namespace": namespace,
                 "verb": verb,
                 "group": group,
-                "resource": name,
+                "resource": kind,
                 "subresource": subresource,
+                "name": name,
             },
         },
     }
@@ -164,6 +199,26 @@ def _review(account: str, namespace: str, verb: str, resource: str) -> dict[str,
 def test_the_launching_account_has_the_roles_rights_and_no_others(overlay: tuple[str, str]) -> None:
     name, namespace = overlay
     assert rights(ACCOUNTS[name], namespace) == NEEDED
+
+
+def test_a_runs_own_account_may_launch_too(overlay: tuple[str, str]) -> None:
+    name, namespace = overlay
+    assert rights("dkd-launcher", namespace) == NEEDED
+    reviews = [
+        _review("dkd-launcher", namespace, *each, name=object_name)
+        for each, object_name in (
+            (("get", "secrets"), "mlpipeline-minio-artifact"),
+            (("get", "secrets"), "another"),
+            (("get", "workflows.argoproj.io"), "any"),
+            (("create", "workflowtaskresults.argoproj.io"), ""),
+        )
+    ]
+    answers = kubectl(
+        "create", "-f", "-", "-o", 'jsonpath={.status.allowed}{" "}',
+        stdin="\n---\n".join(json.dumps(each) for each in reviews),
+    ).split()  # fmt: skip
+    runs = name != "cpu-smoke"  # which is no place for a run of Kubeflow Pipelines
+    assert [each == "true" for each in answers] == [runs, False, runs, runs]
 
 
 def test_workers_have_no_right(overlay: tuple[str, str]) -> None:

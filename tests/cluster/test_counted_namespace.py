@@ -1,0 +1,108 @@
+"""A namespace that enforces *restricted* and counts resources: a step whose keys are rotated."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from commands import apply, get, get_all, kubectl, wait_until
+from namespaces import ACCOUNT, KEYS, apply_base, copy_keys
+from tasks import Tasks
+
+from dkd import storage
+from dkd.scenario.schema import Scenario
+from dkd.storage import artifacts
+
+NAMESPACE = "dkd-counted"
+S3_SHELL = "DKD_TEST_S3_SHELL"
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": NAMESPACE, "labels": labels}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    apply_base(NAMESPACE, tmp_path_factory.mktemp("counted"), "quota")
+    copy_keys(NAMESPACE)
+    yield NAMESPACE
+    kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def arguments(scenario: Scenario, root: str) -> dict[str, object]:
+    return {
+        "scenario": scenario.model_dump_json(),
+        "task": [list(names) for names in scenario.task],
+        "step": 0.0,
+        "dataset": scenario.data.root,
+        "artifact_root": root,
+        "run_name": "counted",
+        "teacher": "",
+        "memory": "",
+    }
+
+
+def keys(generation: str) -> dict[str, str]:
+    return {"accesskey": f"DKD{os.getpid()}{generation}", "secretkey": f"secret-{generation}"}
+
+
+def s3_shell(*lines: str) -> None:
+    subprocess.run(
+        ["sh", "-c", os.environ[S3_SHELL]],
+        input="\n".join(lines) + "\n",
+        text=True,
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def grant(made: dict[str, str]) -> str:
+    return (
+        f"s3.configure -user=dkd-rotating -access_key={made['accesskey']} "
+        f"-secret_key={made['secretkey']} -actions=Admin,Read,Write,List,Tagging -apply"
+    )
+
+
+def revoke(made: dict[str, str]) -> str:
+    return f"s3.configure -user=dkd-rotating -access_key={made['accesskey']} -delete -apply"
+
+
+def put_in_secret(made: dict[str, str]) -> None:
+    patch = json.dumps({"stringData": made})
+    kubectl("patch", "secret", KEYS, "-n", NAMESPACE, "-p", patch)
+
+
+@pytest.mark.skipif(not os.environ.get(S3_SHELL), reason=f"{S3_SHELL} is not set")
+def test_keys_are_rotated_while_a_step_trains(
+    counted: str, tasks: Tasks, scenario: Scenario, store: str
+) -> None:
+    """The old ones are refused at once; the kubelet brings the new ones some time later."""
+    settings = {"training.epochs.first": 60, "training.save_interval": 3, "memory_size": 0,
+                "training.loader_workers": 0, "launch.processes_per_node": 1,
+                "launch.cpu_limit": "1", "launch.scratch": "2Gi"}  # fmt: skip
+    root, old, new = f"{store}/rotated", keys("old"), keys("new")
+    s3_shell(grant(old))
+    put_in_secret(old)
+    task = tasks.inside(counted, ACCOUNT).start(
+        "step", **arguments(scenario.override(settings), root)
+    )
+    job = task.wait_for("ranks created in namespace", 120).split(":")[0]
+    wait_until(
+        lambda: any(
+            x.uri.endswith("manifest.json") for x in storage.list_objects(f"{root}/saves/")
+        ),
+        240,
+        "the first save",
+    )
+    used = get("resourcequota", "dkd", counted)
+    assert used
+    assert used["status"]["used"]["limits.cpu"] != "0"
+    for pod in get_all("pods", counted, f"jobset.sigs.k8s.io/jobset-name={job}"):
+        (container,) = pod["spec"]["containers"]
+        assert container["resources"]["limits"] == {"cpu": "1", "memory": "3Gi"}
+    s3_shell(grant(new), revoke(old))
+    put_in_secret(new)
+    checkpoint = artifacts.load(task.result(600)["checkpoint"])
+    assert checkpoint.kind == "checkpoint"
+    assert "start again" not in task.log  # no rank was lost
