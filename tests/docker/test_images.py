@@ -1,6 +1,8 @@
 """The images' recipes: what is in them, who runs them, what changes when code does."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,35 @@ def test_every_package_is_locked_by_hash(image: str) -> None:
     assert entries
     assert all("--hash=sha256:" in entry for entry in entries)
     assert any("--require-hashes" in value for name, value in instructions(image) if name == "RUN")
+
+
+def test_the_compiler_is_pinned_and_its_lack_ends_the_build(
+    tmp_path: Path,
+) -> None:
+    """Else an image trains without its kernels, and nobody is told until it is slow."""
+    (pinned,) = (value for name, value in instructions("training") if value.startswith("COMPILER="))
+    packages = pinned.partition("=")[2].strip('"').split()
+    assert any(each.startswith("gcc=") for each in packages)
+    assert all(re.fullmatch(r"[a-z0-9-]+=[0-9][^ ]+", each) for each in packages)
+    (script,) = (
+        value for name, value in instructions("training") if name == "RUN" and "COMPILER" in value
+    )
+    script = re.sub(r"rm -rf [^;]+;", "true;", script)  # what it clears away is this machine's
+    for tool, works in (("apt-get", True), ("apt-get", False), ("gcc", True), ("gcc", False)):
+        for name in ("apt-get", "gcc"):
+            fails = name == tool and not works
+            (tmp_path / name).write_text(f"#!/bin/sh\ncat >/dev/null\nexit {int(fails)}\n")
+            (tmp_path / name).chmod(0o755)
+
+        def status(compiler: str) -> int:
+            environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "COMPILER": compiler}
+            return subprocess.run(
+                ["sh", "-c", script], env=environment, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+
+        assert (status("gcc=1") == 0) is works, tool
+        assert (status("") == 0) is (works or tool == "apt-get"), tool
+        assert status("none") == 0
 
 
 def test_training_has_torch_and_no_cluster_client() -> None:
