@@ -29,3 +29,11 @@ def test_what_is_no_pipeline_is_told_in_one_line(tmp_path: Path, content: bytes)
     with pytest.raises(UserError, match=r"p\.yaml: .*dkd compile") as caught:
         uploads.read_compiled(str(file))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["", "team.keys"])
+def test_a_secret_that_no_volume_can_be_called_is_refused(secret: str) -> None:
+    """Kubeflow Pipelines names the volume as the secret, and Argo would refuse the pod."""
+    values = {"s3_secret": secret}
+    with pytest.raises(UserError, match=f"-p s3_secret={secret}: name a secret without a dot"):
+        uploads.check(b"", values)

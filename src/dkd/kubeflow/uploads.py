@@ -224,6 +224,12 @@ def check(content: bytes, values: Mapping[str, Any]) -> None:
     Raises:
         UserError: a bad value, named as the form names it.
     """
+    secret = str(values.get("s3_secret", "none"))
+    if not secret or "." in secret:  # Kubeflow Pipelines (2.17) calls a volume as the secret
+        raise UserError(
+            f"-p s3_secret={secret}: name a secret without a dot, or 'none' where pods have "
+            "credentials otherwise"
+        )
     spec = _spec(content)
     prepared = spec["root"]["dag"]["tasks"].get("prepare-data")
     if prepared is None:  # adds classes to a model whose scenario is not known here

@@ -51,6 +51,16 @@ RANK = '{"rank": 3, "time": "t9", "lines": ["no such file"], "bad_input": true, 
             "was evicted from machine: low on disk",
         ),
         (
+            pod(
+                "Failed",
+                reason="Evicted",
+                message='Usage of EmptyDir volume "scratch" exceeds the limit "20Gi". ',
+            ),
+            "killed",
+            'was evicted from machine: Usage of EmptyDir volume "scratch" exceeds the limit '
+            '"20Gi". (launch.scratch)',
+        ),
+        (
             pod("Failed", ended(1), conditions=[TAKEN]),
             "killed",
             "was taken from machine (DeletionByTaintManager: away)",

@@ -122,7 +122,9 @@ def _taken_away(pod: Object) -> str:
     """What took the pod from its machine, in words; empty if nothing did."""
     status, host = pod["status"], pod["spec"].get("nodeName", "an unknown machine")
     if status.get("reason") == "Evicted":
-        return f"was evicted from {host}: {' '.join(status.get('message', '').split())}"
+        why = " ".join(status.get("message", "").split())
+        hint = " (launch.scratch)" if 'EmptyDir volume "scratch"' in why else ""
+        return f"was evicted from {host}: {why}{hint}"
     taken = condition(pod, "DisruptionTarget")
     if taken and taken["status"] == "True":
         return f"was taken from {host} ({taken.get('reason')}: {taken.get('message', '')})"
