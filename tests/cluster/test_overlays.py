@@ -42,16 +42,16 @@ def overlay(
     namespace = f"dkd-overlay-{name}"
     copy = tmp_path_factory.mktemp("k8s") / "k8s"
     shutil.copytree(ROOT / "k8s", copy)
-    folder = copy / "overlays" / name
-    more = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    more["components"] = [*more.get("components", []), "../../components/quota"]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(more))
     for file in copy.glob("overlays/*/*.yaml"):
         text = file.read_text()
         for old in ("kubeflow-user-example-com", "kubeflow", "dkd-smoke"):
             text = text.replace(f"namespace: {old}\n", f"namespace: {namespace}\n")
             text = text.replace(f"name: {old}\n", f"name: {namespace}\n")
         file.write_text(text)
+    folder = copy / "overlays" / name
+    more = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    more["components"] = [*more.get("components", []), "../../components/quota"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(more))
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply(
         {
