@@ -56,6 +56,12 @@ OTHER: dict[str, Any] = {
     "launch.shared_memory": "4Gi",
     "launch.cpu": "4",
     "launch.memory": "4Gi",
+    "launch.cpu_limit": "4",
+    "launch.scratch": "4Gi",
+    "launch.extended_resources": {"rdma/hca": 1},
+    "launch.environment": {"NCCL_IB_HCA": "mlx5"},
+    "launch.volumes": [{"path": "/data", "claim": "images"}],
+    "launch.node_affinity": [{"key": "zone", "values": ["a"]}],
     "launch.node_selector": {"pool": "gpu"},
     "launch.tolerations": [{"key": "gpu", "operator": "Exists"}],
 }
