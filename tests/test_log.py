@@ -30,7 +30,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Told]]:
         monkeypatch.setenv(log.VARIABLE, "json")
         for name in ("stdout", "stderr", "excepthook"):
             monkeypatch.setattr(sys, name, getattr(sys, name) if name == "excepthook" else written)
-        monkeypatch.setattr(log, "_about", dict(log._about))
+        monkeypatch.setattr(log, "_about", dict.fromkeys(log._about))
         log.start()
         return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
 

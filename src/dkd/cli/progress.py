@@ -213,4 +213,5 @@ class _Training(TextIOBase):
             completed=done,
             description=", ".join(at_work) or "working",
             left=f"about {left} left" if done < total and left else "",
+            refresh=True,
         )
