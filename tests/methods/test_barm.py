@@ -96,8 +96,9 @@ def test_new_classes_are_learned_and_the_old_ones_kept(tmp_path: Path) -> None:
     learned = learn(tmp_path, "barm", **values)
     assert {"bce", "triplet", "features", "kd", "zero", "total"} < learned.curve[0].keys()
     assert learned.last("bce") < learned.first("bce")
-    assert learned.iou["blue"] > 0.3
-    assert learned.iou["red"] > 0.3
+    # A class that is not learned, or forgotten, has 0; the number of threads moves it by 0.05.
+    assert learned.iou["blue"] > 0.2
+    assert learned.iou["red"] > 0.2
 
 
 def test_a_head_more_changes_nothing_of_what_old_maps_say() -> None:
