@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from servers import environment, serving
 
 from dkd.export.export import Exported, bundled_photographs
+from dkd.serving.server import _listening
 
 
 def test_it_imports_no_torch() -> None:
@@ -19,6 +21,16 @@ def test_it_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_answers_are_sent_at_once() -> None:
+    """The second packet of an answer does not wait for the first one to be acknowledged."""
+    with (
+        _listening("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_requests_under_way_are_answered_at_the_end(exported: Exported, tmp_path: Path) -> None:

@@ -102,9 +102,13 @@ async def _run(service: Service, place: Place, ready: Callable[[int, int | None]
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError:
         raise _taken(host, port) from None
+    # Connections inherit it: an answer's body would wait 40 ms for the client to acknowledge its
+    # headers otherwise. asyncio sees to that for sockets alone that it made itself.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _taken(host: str, port: int) -> UserError:
