@@ -318,20 +318,34 @@ def remove(uri: str, yes: bool, workspace: Path) -> None:
         click.echo("removed")
 
 
+def drawn(size: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a data set that is drawn; ``size`` is usual, in pixels."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(
+            (
+                click.argument("folder", type=click.Path(path_type=Path, file_okay=False)),
+                _count("--train", 10, 1200, "Scenes."),
+                _count("--validation", 5, 200, "Test scenes."),
+                _count("--size", 32, size, "Pixels.", 512),
+                _count("--seed", 0, 1, "Another one, other scenes."),
+            )
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _count(
+    name: str, least: int, default: int, words: str, most: int | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    kind = click.IntRange(least, most)
+    return click.option(name, type=kind, default=default, show_default=True, help=words)
+
+
 @command.command("pictograms")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
-@click.option(
-    "--validation", type=click.IntRange(5), default=200, show_default=True, help="Test scenes."
-)
-@click.option("--size", type=click.IntRange(32, 512), default=96, show_default=True, help="Pixels.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Another one, other scenes.",
-)
+@drawn(96)
 @click.option(
     "--new-class",
     type=click.Choice(get_args(NewPictogram)),
@@ -350,23 +364,7 @@ def make_pictograms(folder: Path, **settings: Any) -> None:
 
 
 @command.command("digits")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--train", type=click.IntRange(10), default=1200, show_default=True, help="Scenes.")
-@click.option(
-    "--validation",
-    type=click.IntRange(5),
-    default=200,
-    show_default=True,
-    help="Test scenes.",
-)
-@click.option("--size", type=click.IntRange(32, 512), default=64, show_default=True, help="Pixels.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Another one, other scenes.",
-)
+@drawn(64)
 def make_digits(folder: Path, **settings: Any) -> None:
     """Make a small data set in FOLDER: scenes of handwritten digits.
 

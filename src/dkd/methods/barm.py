@@ -98,13 +98,7 @@ class BARM(Method):
 
     def outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
         """What student and teacher give."""
-        import torch
-
-        if self.teacher is None:
-            return model(images), None
-        with torch.no_grad():
-            theirs = self.teacher(images)
-        return model(images), theirs
+        return self.plain_outputs(model, images)
 
     def loss(self, outputs: tuple[Output, Output | None], batch: Batch) -> Losses:
         """The terms of :mod:`dkd.losses.barm`."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dkd.losses.terms import Losses
-    from dkd.network.deeplab import SegmentationModel
+    from dkd.network.deeplab import Output, SegmentationModel
     from dkd.scenario.network import Network
 
 HEAD_FACTOR = 10.0
@@ -293,6 +293,16 @@ class Method(ABC):
             model: the student, to be called as it is here: wrapped where there are several ranks.
             images: ``N x 3 x H x W``, as prepared models take them.
         """
+
+    def plain_outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
+        """What student and teacher give, the teacher's without gradients; see :meth:`outputs`."""
+        import torch
+
+        if self.teacher is None:
+            return model(images), None
+        with torch.no_grad():
+            theirs = self.teacher(images)
+        return model(images), theirs
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> Losses:

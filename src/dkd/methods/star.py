@@ -219,13 +219,9 @@ class STAR(DKD):
 
     def outputs(self, model: nn.Module, images: Tensor) -> tuple[Output, Output | None]:
         """What student and teacher give, decomposed if DKD's terms have weights."""
-        import torch
-
         if self.teacher is None or self._weights.distils:
             return super().outputs(model, images)
-        with torch.no_grad():
-            theirs = self.teacher(images)
-        return model(images), theirs
+        return self.plain_outputs(model, images)
 
     def loss(self, outputs: tuple[Output, Output | None], batch: Batch) -> Losses:
         """The terms of :mod:`dkd.losses.star`, and DKD's that have a weight."""
