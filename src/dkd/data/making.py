@@ -56,11 +56,12 @@ def write(
     folder = cache.absolute() / "made" / hashlib.sha256(about.encode()).hexdigest()[:24]
     known = _read(folder / _LIST)
     stamps = {path: each.stamp() for path, each in layout.made.items()}
-    todo = [
-        path
+    done = {
+        path: stamp
         for path, stamp in stamps.items()
-        if anew or known.get(path) != stamp or not there(folder / path)
-    ]
+        if not anew and known.get(path) == stamp and there(folder / path)
+    }
+    todo = [path for path in stamps if path not in done]
     stop = threading.Event()
 
     def work(path: str) -> None:
@@ -70,7 +71,6 @@ def write(
         with placed(folder / path, durable=False) as partial:
             partial.write_bytes(content)
 
-    done = {path: stamp for path, stamp in stamps.items() if path not in set(todo)}
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             try:
@@ -86,7 +86,7 @@ def write(
         raise UserError(f"{folder}: cannot write masks: {error.strerror or error}") from None
     finally:
         # What was made before an annotation that cannot be drawn need not be made again.
-        if todo:
+        if done != known:
             _write(folder / _LIST, done)
     images = {pair.image for pairs in layout.splits.values() for pair in pairs}
     root = str(folder) if images <= layout.made.keys() else layout.root
