@@ -60,6 +60,16 @@ def test_pods_are_restricted_and_chosen(objects: dict[str, Object]) -> None:
         assert objects[kind]["spec"][field]["matchLabels"].items() <= labels
 
 
+def test_kserves_variant_has_the_same_settings(objects: dict[str, Object]) -> None:
+    service = yaml.safe_load((K8S / "kserve.example.yaml").read_text())
+    (theirs,) = service["spec"]["predictor"]["containers"]
+    (ours,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for field in ("envFrom", "resources", "securityContext", "volumeMounts"):
+        assert theirs[field] == ours[field]
+    names = [[each["name"] for each in container["env"]] for container in (theirs, ours)]
+    assert names[0] == names[1]
+
+
 def test_kserves_variant_has_a_restricted_pod() -> None:
     service = yaml.safe_load((K8S / "kserve.example.yaml").read_text())
     assert (service["apiVersion"], service["kind"]) == (

@@ -84,6 +84,8 @@ def test_too_many_are_told_to_come_later(exported: Exported, tmp_path: Path) -> 
         ({"MODEL_URI": "/nowhere/a.onnx"}, r"/nowhere/a.onnx: no such file"),
         ({"MAX_BYTES": "many"}, r"MAX_BYTES=many: give a whole number of at least 1"),
         ({"WORKERS": "0"}, r"WORKERS=0: give a whole number"),
+        ({"HTTP_PORT": "99999"}, r"HTTP_PORT=99999: give a whole number of at least 0, at most"),
+        ({"MAX_BYTES": "5000000000"}, r"MAX_BYTES=5000000000: give .*, at most 1073741824"),
     ],
 )
 def test_a_bad_start_is_one_line(

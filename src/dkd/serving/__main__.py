@@ -19,16 +19,18 @@ from dkd.serving.model import load
 from dkd.serving.server import Place, run
 from dkd.serving.service import Limits, Service
 
+_LARGEST = 1 << 30  # of bytes and pixels: gRPC takes no more than 31 bits
 
-def number(name: str, default: int, least: int = 1) -> int:
+
+def number(name: str, default: int, least: int = 1, most: int = 65535) -> int:
     """A whole number of the environment.
 
     Raises:
         UserError: it is something else.
     """
     text = os.environ.get(name, "") or str(default)
-    if not re.fullmatch("[0-9]{1,12}", text) or int(text) < least:
-        raise UserError(f"{name}={text}: give a whole number of at least {least}")
+    if not re.fullmatch("[0-9]{1,12}", text) or not least <= int(text) <= most:
+        raise UserError(f"{name}={text}: give a whole number of at least {least}, at most {most}")
     return int(text)
 
 
@@ -43,8 +45,8 @@ def main() -> None:
             )
         usual = Limits()
         limits = Limits(
-            number("MAX_BYTES", usual.most_bytes),
-            number("MAX_PIXELS", usual.most_pixels),
+            number("MAX_BYTES", usual.most_bytes, most=_LARGEST),
+            number("MAX_PIXELS", usual.most_pixels, most=_LARGEST),
             number("WORKERS", usual.at_once),
             number("QUEUE", usual.waiting, 0),
         )
