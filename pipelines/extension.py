@@ -1,8 +1,7 @@
 """The everyday pipeline: add classes to a model that exists.
 
 A model's name, new class names and new data go in; its next version comes out, and a report of what
-was gained and forgotten. A model that has no name goes in as a checkpoint and, if there is one, an
-exemplar memory.
+was gained and forgotten.
 """
 
 from typing import Any
@@ -20,11 +19,20 @@ from dkd.scenario.launch import Launch
 NAME = "dkd-add-classes"
 
 
-def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noqa: B008 - frozen
+def build(
+    launch: Launch = Launch(),  # noqa: B008 - frozen
+    *,
+    teacher: str = "",
+    memory: str = "",
+    on_cluster: bool = False,
+) -> Any:
     """The pipeline, for KFP's compiler and its local runner.
 
     Args:
         launch: what the form proposes.
+        teacher: checkpoint to extend where that is known already; else it is that of the model's
+            version in production when the pipeline runs.
+        memory: exemplar memory that goes with this teacher; empty without.
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
 
@@ -32,7 +40,10 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
         given = dict(zip(parameters, values, strict=True))
         secret = given["s3_secret"]
         prepared = prepare_extension(
-            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "", **given
+            workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "",
+            teacher=teacher,
+            memory=memory,
+            **given,
         )
         place(prepared, PREPARING, secret, on_cluster=on_cluster).set_display_name("Prepare data")
         common = {
@@ -42,23 +53,23 @@ def build(launch: Launch = Launch(), *, on_cluster: bool = False) -> Any:  # noq
             "artifact_root": given["artifact_root"],
             "run_name": prepared.outputs["run_name"],
         }
-        teacher = prepared.outputs["teacher"]
-        before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=teacher, **common)
+        extended = prepared.outputs["teacher"]
+        before = evaluate(step=prepared.outputs["teacher_step"], checkpoint=extended, **common)
         place(before, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
             "Evaluate the teacher"
         )
         step = learn_step(
             step=prepared.outputs["step"],
-            teacher=teacher,
+            teacher=extended,
             memory=prepared.outputs["memory"],
             **common,
         )
         place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name("Add the classes")
         reported = report(
-            checkpoints=[teacher, step.outputs["checkpoint"]],
+            checkpoints=[extended, step.outputs["checkpoint"]],
             evaluations=[before.outputs["Output"], step.outputs["evaluation"]],
             memories=["", step.outputs["memory"]],
-            model_name=given["add_to_model"],
+            model_name=given["model_name"],
             model_registry_url=given["model_registry_url"],
             kubeflow_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER if on_cluster else "",
             **common,

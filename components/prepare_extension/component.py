@@ -8,15 +8,15 @@ from dkd.components import component
 @component
 def prepare_extension(
     workflow: str,
+    teacher: str,
+    memory: str,
     add_classes: list,  # type: ignore[type-arg]
-    add_to_model: str,
-    add_to_teacher_uri: str,
-    add_with_memory_uri: str,
     artifact_root: str,
     data_set_uri: str,
     epochs: str,
     exemplar_memory_size: str,
     learning_rate: str,
+    model_name: str,
     model_registry_url: str,
     other_settings: dict,  # type: ignore[type-arg]
     run_name: str,
@@ -49,16 +49,18 @@ def prepare_extension(
 
     Args:
         workflow: name of the workflow that runs this.
+        teacher: checkpoint that knows the old classes; empty for that of the model's version in
+            production.
+        memory: exemplar memory that goes with a given teacher; empty without. That of the model's
+            version is found.
         add_classes: names of the new classes.
-        add_to_model: name of the model; its version in production is the teacher, with that
-            version's memory. The result is its next version.
-        add_to_teacher_uri: checkpoint that knows the old classes, where no model is named.
-        add_with_memory_uri: exemplar memory that goes with it; empty without.
         artifact_root: where every result lies.
         data_set_uri: the new data, a packed data set unless other_settings say otherwise.
         epochs: passes over the new images. This and the next three: empty for the teacher's.
         exemplar_memory_size: images kept for the step after; 0 keeps none.
         learning_rate: the backbone's at the start.
+        model_name: the model to extend, whose next version the result is. It may be empty where a
+            teacher is given; the result is no version then.
         model_registry_url: of a Kubeflow Model Registry; the last task tells it.
         other_settings: values by dotted field of the scenario, e.g. {"training.crop": 128}.
         run_name: the workflow's name if empty.
@@ -96,10 +98,9 @@ def prepare_extension(
 
     with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
-        teacher, memory = add_to_teacher_uri, add_with_memory_uri
-        if add_to_model:
-            form.require_no_uris(add_to_model, teacher, memory)
-            teacher, memory = catalogue.start_of_extension(artifact_root, add_to_model, print)
+        if not teacher:
+            form.require_model(model_name)
+            teacher, memory = catalogue.start_of_extension(artifact_root, model_name, print)
         made = stages.prepare_extension(
             teacher,
             add_classes,

@@ -8,15 +8,17 @@ from dkd.scenario.launch import Launch
 
 
 @dsl.pipeline(name="dkd-example-prepare-extension")  # type: ignore[untyped-decorator]
-def example(teacher: str, data_set_uri: str) -> None:
-    """The form with its defaults, but for the teacher, the new class and its images."""
+def example(model_name: str, data_set_uri: str) -> None:
+    """The form with its defaults, but for the model, the new class and its images."""
     known = {"launch": Launch().model_dump(mode="json", exclude_none=True)}
     given = {
         "add_classes": ["sheep"],
-        "add_to_teacher_uri": teacher,
         "data_set_uri": data_set_uri,
+        "model_name": model_name,
     }
     prepare_extension(
         workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+        teacher="",
+        memory="",
         **{**form.defaults(form.EXTENSION, known), **given},
     )

@@ -59,6 +59,13 @@ def test_from_a_run_to_production_and_back(dkd, tmp_path: Path) -> None:
     assert [line.split() for line in dkd("list").output.splitlines()][1][:3] == ["street", "1", "2"]
 
 
+@pytest.mark.parametrize("words", [(), ("one", "--checkpoint", "c"), ("one", "--memory", "m")])
+def test_a_version_is_of_a_run_or_of_a_checkpoint(dkd, words: tuple[str, ...]) -> None:
+    refused = dkd("add", "street", *words)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("dkd: name what becomes a version: a finished RUN, or ")
+
+
 def test_a_version_without_a_card_is_shown(dkd, tmp_path: Path) -> None:
     dkd("add", "street", "one")
     checkpoint = Path(json.loads(dkd("show", "street", "--json").output)["checkpoint"]["uri"])

@@ -73,7 +73,9 @@ def test_a_compiled_file_is_submitted_as_it_is(dkd: Command, kfp: FakeKfp) -> No
     assert dkd("compile", "add-classes", "-o", "a.yaml").exit_code == 0
     line = refused(dkd, "submit", "a.yaml")
     assert line == "-p add_classes=...: add-classes needs it"
-    fields = ("add_classes=[sheep]", "add_to_teacher_uri=s3://b/c", "data_set_uri=s3://b/d")
+    line = refused(dkd, "submit", "a.yaml", "-p", "add_classes=[sheep]")
+    assert line == "-p model_name=...: add-classes needs it"
+    fields = ("add_classes=[sheep]", "model_name=street", "data_set_uri=s3://b/d")
     done = dkd("submit", "a.yaml", *(word for field in fields for word in ("-p", field)))
     assert done.exit_code == 0, done.output
     assert kfp.runs[0]["runtime_config"]["parameters"]["add_classes"] == ["sheep"]

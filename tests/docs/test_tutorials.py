@@ -139,7 +139,12 @@ def test_add_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "seven" in json.dumps(known)
     (mask, *_) = sorted((folder / "segmented/masks").glob("*.png"))
     assert Image.open(mask).size == (64, 64)
-    assert re.search(r"^ *1\b", reader.said("dkd models list"), re.M)
+    versions = [line.split()[:2] for line in reader.said("dkd models list").splitlines()[1:]]
+    assert [number for number, _ in versions] == ["1", "2"]
+    assert versions[0][1] == "production"
+    assert "version 2 in production instead of version 1" in reader.said(
+        "dkd models promote street 2"
+    )
 
 
 def test_reproduce_a_row(folder: Path) -> None:

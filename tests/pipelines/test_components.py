@@ -12,6 +12,8 @@ from dkd.components.evaluate.component import evaluate
 from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
+from dkd.models import adding
+from dkd.models import catalogue as models
 from dkd.scenario import catalogue, form
 from dkd.scenario.launch import Launch
 from dkd.steps import stages
@@ -76,9 +78,10 @@ def test_an_extension_needs_a_checkpoint(
     values = {
         **form.defaults(form.EXTENSION, known),
         "workflow": "w",
+        "memory": "",
         "artifact_root": str(tmp_path),
         "add_classes": ["nine"],
-        "add_to_teacher_uri": str(tmp_path / "checkpoints/none"),
+        "teacher": str(tmp_path / "checkpoints/none"),
         "data_set_uri": str(tmp_path / "data"),
     }
     with pytest.raises(SystemExit):
@@ -89,7 +92,7 @@ def test_an_extension_needs_a_checkpoint(
 def teacher(root: Path, name: str) -> str:
     """A checkpoint that knows the digit one, by its documents alone."""
     given = catalogue.scenario("demo", {"variants": {}})
-    metadata = {"scenario": given.model_dump(mode="json")}
+    metadata = {"run": "import", "scenario": given.model_dump(mode="json")}
     parts = {"checkpoint.json": json.dumps({"classes": [["one"]]}).encode(), "of": name.encode()}
     return artifacts.publish(
         str(root / "checkpoints" / name), parts, kind="checkpoint", metadata=metadata
@@ -110,15 +113,15 @@ def test_an_extension_needs_the_teachers_own_memory(
     later = memory_of(root, "later", ["one"], ["two"])
     for inputs, told in (
         (
-            {"add_to_teacher_uri": known, "add_with_memory_uri": later.uri},
+            {"teacher": known, "memory": later.uri},
             f'{later.uri}: this memory was chosen for a model that knows [["one"], ["two"]], but '
             'the teacher knows [["one"]]; name the memory of the teacher\'s own step',
         ),
         (
-            {"add_to_teacher_uri": known, "add_with_memory_uri": known},
+            {"teacher": known, "memory": known},
             f"{known}: checkpoint; name a memory",
         ),
-        ({"add_to_teacher_uri": later.uri}, f"{later.uri}: memory; name a checkpoint"),
+        ({"teacher": later.uri}, f"{later.uri}: memory; name a checkpoint"),
     ):
         with pytest.raises(SystemExit) as ended:
             extended(root, folder, **inputs)
@@ -128,11 +131,38 @@ def test_an_extension_needs_the_teachers_own_memory(
     assert not (root / "datasets").exists()
 
 
+def test_an_extension_begins_from_what_is_in_production(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model's name is all that the form asks for; its memory is that version's."""
+    root = tmp_path / "root"
+    memory = memory_of(root, "m", ["one"])
+    given: dict[str, Any] = {"registry": "", "say": print}
+    for name, kept in (("first", memory.uri), ("second", "")):
+        adding.add_checkpoint(str(root), "street", teacher(root, name), kept, **given)
+    with pytest.raises(SystemExit):
+        extended(root, folder, model_name="street")
+    told = "dkd: model street: no version is in production; dkd models promote street 2\n"
+    assert capsys.readouterr().err == told
+    for number, kept in ((1, memory.uri), (2, "")):
+        models.promote(str(root), "street", number, by="Ada")
+        made = extended(root, folder, model_name="street", run_name=f"run{number}")
+        assert (made.teacher, made.memory) == (
+            models.version(str(root), "street", number).checkpoint.uri,
+            kept,
+        )
+    with pytest.raises(SystemExit):
+        extended(root, folder)
+    assert capsys.readouterr().err.startswith("dkd: model_name: name the model to extend, as ")
+
+
 def extended(root: Path, folder: Path, **values: Any) -> Any:
     known = {"launch": Launch().model_dump(mode="json", exclude_none=True)}
     given = {
         **form.defaults(form.EXTENSION, known),
         "workflow": "",
+        "teacher": "",
+        "memory": "",
         "artifact_root": str(root),
         "add_classes": ["cat"],
         "data_set_uri": str(folder),
@@ -150,12 +180,12 @@ def test_an_extension_claims_its_runs_name(
     root = tmp_path / "root"
     one, other = teacher(root, "one"), teacher(root, "other")
     memory = memory_of(root, "m", ["one"])
-    assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"
+    assert extended(root, folder, teacher=one).run_name == "mine"
     claim = (root / "runs/mine/scenario.json").read_bytes()
-    assert extended(root, folder, add_to_teacher_uri=one).run_name == "mine"  # goes on
+    assert extended(root, folder, teacher=one).run_name == "mine"  # goes on
     for inputs, what in (
-        ({"add_to_teacher_uri": other}, "teacher: "),
-        ({"add_to_teacher_uri": one, "add_with_memory_uri": memory.uri}, "memory: "),
+        ({"teacher": other}, "teacher: "),
+        ({"teacher": one, "memory": memory.uri}, "memory: "),
     ):
         with pytest.raises(SystemExit):
             extended(root, folder, **inputs)
@@ -163,7 +193,7 @@ def test_an_extension_claims_its_runs_name(
         assert line.startswith("dkd: run 'mine' exists with another scenario (")
         assert what in line
         assert (root / "runs/mine/scenario.json").read_bytes() == claim
-    assert extended(root, folder, add_to_teacher_uri=other, run_name="hers").run_name == "hers"
+    assert extended(root, folder, teacher=other, run_name="hers").run_name == "hers"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +218,7 @@ def test_new_classes_are_names_of_the_data_set(
     """By their values, which other data number otherwise, nobody could tell what was meant."""
     model = teacher(tmp_path / "root", "one")
     with pytest.raises(SystemExit):
-        extended(tmp_path / "root", folder, add_to_teacher_uri=model, add_classes=classes)
+        extended(tmp_path / "root", folder, teacher=model, add_classes=classes)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.glob("root/runs/*"))
 
@@ -266,11 +296,11 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
 
 def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, folder: Path) -> None:
     root = tmp_path / "root"
-    made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"))
+    made = extended(root, folder, teacher=teacher(root, "one"))
     gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert (gate.old_classes_may_lose_at_most, gate.on_failure) == (5, "mark")
     settings = {"data.format": "folder", "gate.new_classes_at_least": 20, "gate.on_failure": "stop"}
     given = {"other_settings": settings, "run_name": "hers"}
-    made = extended(root, folder, add_to_teacher_uri=teacher(root, "one"), **given)
+    made = extended(root, folder, teacher=teacher(root, "one"), **given)
     gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert (gate.new_classes_at_least, gate.on_failure) == (20, "stop")

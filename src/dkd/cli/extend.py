@@ -100,7 +100,7 @@ def command(
     report = report_file or workspace / "extension.html"
     with local_runner.artifact_root(root, workspace, click.echo) as place:
         if model:
-            teacher = catalogue.in_production(place, model).checkpoint.uri
+            teacher, memory = catalogue.start_of_extension(place, model, click.echo)
         planned = local_runner.plan_extension(
             teacher, names, described, memory, values, run_name, model, registry
         )

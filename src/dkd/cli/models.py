@@ -154,19 +154,49 @@ def show(
 
 @command.command("add")
 @_name
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option(
+    "--checkpoint",
+    default="",
+    metavar="URI",
+    help="Instead of RUN: a checkpoint, such as `dkd import` made. It is copied under the root.",
+)
+@click.option(
+    "--memory", default="", metavar="URI", help="Exemplar memory that goes with the checkpoint."
+)
 @options.model_registry
 @_placed
-def add(name: str, run: str, registry: str, root: str | None, workspace: Path) -> None:
-    """Add the model of the finished run RUN as the next version of NAME.
+def add(
+    name: str,
+    run: str | None,
+    checkpoint: str,
+    memory: str,
+    registry: str,
+    root: str | None,
+    workspace: Path,
+) -> None:
+    """Add the model of the finished run RUN, or a checkpoint, as the next version of NAME.
 
     \b
     dkd models add street voc-photographs-dkd-m
+    dkd models add street --checkpoint imported
     """
+    from dkd.errors import UserError
+    from dkd.kubeflow import local_runner
     from dkd.models import adding
 
-    with _root(root, workspace) as place:
-        adding.add_run(place, name, run, registry=registry, say=click.echo)
+    if bool(run) == bool(checkpoint) or (run and memory):
+        raise UserError(
+            "name what becomes a version: a finished RUN, or --checkpoint URI with its --memory URI"
+        )
+    tell = partial(click.echo, err=True)
+    with local_runner.artifact_root(root, workspace, tell, must_exist=bool(run)) as place:
+        if run:
+            adding.add_run(place, name, run, registry=registry, say=click.echo)
+        else:
+            adding.add_checkpoint(
+                place, name, checkpoint, memory, registry=registry, say=click.echo
+            )
 
 
 @command.command("promote")
@@ -266,7 +296,7 @@ def _facts(version: "ModelVersion") -> list[tuple[str, str]]:
         ("checkpoint", version.checkpoint.uri),
         ("memory", version.memory.uri if version.memory else "none"),
         ("evaluation", version.evaluation.uri if version.evaluation else "none"),
-        ("data set", f"{version.dataset.name}, {version.dataset.digest[:16]}"),
+        ("data set", _dataset(version)),
         ("run", version.run),
         ("added", f"{version.created} by {version.by}"),
     ]
@@ -275,6 +305,11 @@ def _facts(version: "ModelVersion") -> list[tuple[str, str]]:
     if version.kubeflow_run:
         rows.append(("Kubeflow run", version.kubeflow_run))
     return rows
+
+
+def _dataset(version: "ModelVersion") -> str:
+    name, digest = version.dataset.name, version.dataset.digest
+    return ", ".join(filter(None, (name, digest[:16]))) or "not known"
 
 
 def _told(done: "Promotion") -> str:

@@ -80,7 +80,7 @@ def command(
     dkd submit voc-15-1 --variant DKD-M --data s3://bucket/datasets/voc --watch \\
         --launcher-image R/dkd-launcher@sha256:... --training-image R/dkd-training@sha256:... \\
         -p training_nodes=2 -p training_gpus_per_node=8 --endpoint https://kubeflow.example.com
-    dkd submit add-classes -p add_classes=[sheep] -p add_to_teacher_uri=s3://... \\
+    dkd submit add-classes -p model_name=street -p add_classes=[sheep] \\
         -p data_set_uri=s3://... --port-forward
     """
     from dkd.kubeflow import runs, uploads

@@ -38,18 +38,24 @@ class Planned:
         scenario: that it runs; None for the pipeline that adds classes to a model.
         arguments: the pipeline's parameters, but for artifact root and run name.
         epochs: of each step that it trains or finds; empty where its teacher says.
+        teacher: checkpoint to which the pipeline without a scenario adds classes.
+        memory: exemplar memory that goes with it; empty without.
     """
 
     name: str
     scenario: Scenario | None
     arguments: Mapping[str, Any]
     epochs: tuple[int, ...] = ()
+    teacher: str = ""
+    memory: str = ""
 
     def build(self) -> Any:
         """The pipeline, a KFP graph."""
         from dkd.pipelines import extension, incremental
 
-        return extension.build() if self.scenario is None else incremental.build(self.scenario)
+        if self.scenario is None:
+            return extension.build(teacher=self.teacher, memory=self.memory)
+        return incremental.build(self.scenario)
 
     def order(self, root: str, workspace: Path, environment: Mapping[str, str]) -> str:
         """A line for a process of its own."""
@@ -58,6 +64,8 @@ class Planned:
                 "name": self.name,
                 "scenario": self.scenario and self.scenario.model_dump(mode="json"),
                 "arguments": dict(self.arguments),
+                "teacher": self.teacher,
+                "memory": self.memory,
                 "root": root,
                 "workspace": str(workspace),
                 "environment": dict(environment),
@@ -73,7 +81,13 @@ def obey(order: str) -> None:
     os.environ.update(given["environment"])
     try:
         scenario = given["scenario"] and parse(given["scenario"], source="")
-        planned = Planned(given["name"], scenario, given["arguments"])
+        planned = Planned(
+            given["name"],
+            scenario,
+            given["arguments"],
+            teacher=given["teacher"],
+            memory=given["memory"],
+        )
         run_pipeline(planned, given["root"], Path(given["workspace"]))
     except UserError as error:
         print(f"{FAILED}{error}")

@@ -99,22 +99,20 @@ def plan_extension(
         memory: URI of the memory that goes with the teacher; empty without.
         overrides: values by dotted field of the scenario.
         name: of the run.
-        model: name of the model, which finds memory and the same teacher itself.
+        model: name of the model whose next version the result is; empty for none.
         registry: URL of a Kubeflow Model Registry that is told of the model's new version.
     """
     described = data.model_dump(mode="json", exclude_none=True)
     arguments = {
-        "add_to_model": model,
-        "add_to_teacher_uri": "" if model else teacher,
         "add_classes": list(classes),
-        "add_with_memory_uri": memory,
+        "model_name": model,
         "model_registry_url": registry,
         "data_set_uri": data.root,
         "other_settings": {f"data.{name}": value for name, value in described.items()}
         | dict(overrides),
     }
     run = check_run_name(name) if name else of_extension(classes, teacher)
-    return Planned(run, None, arguments)
+    return Planned(run, None, arguments, teacher=teacher, memory=memory)
 
 
 def run(

@@ -233,14 +233,9 @@ def check(content: bytes, values: Mapping[str, Any]) -> None:
     spec = _spec(content)
     prepared = spec["root"]["dag"]["tasks"].get("prepare-data")
     if prepared is None:  # adds classes to a model whose scenario is not known here
-        teacher = values.get("add_to_teacher_uri")
-        missing = [
-            name
-            for name in ("add_classes", "add_to_model", "data_set_uri")
-            if not values.get(name) and not (name == "add_to_model" and teacher)
-        ]
-        if missing:
-            raise UserError(f"-p {missing[0]}=...: add-classes needs it")
+        for name in ("add_classes", "model_name", "data_set_uri"):
+            if not values.get(name):
+                raise UserError(f"-p {name}=...: add-classes needs it")
         return
     document = prepared["inputs"]["parameters"]["scenario"]["runtimeValue"]["constant"]
     scenario = parse(json.loads(document), source="scenario")

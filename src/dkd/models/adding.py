@@ -1,14 +1,21 @@
-"""A run's model becomes a version; where there is a Kubeflow Model Registry, it is told too."""
+"""A run's model, or any checkpoint, becomes a version; where there is a Kubeflow Model Registry, it
+is told too.
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from dkd import storage
 from dkd.errors import UserError
 from dkd.models import catalogue
-from dkd.models.version import ModelVersion, Promotion, of_run
+from dkd.models.version import ModelVersion, Promotion, of_checkpoint, of_run
 from dkd.report import collect
-from dkd.report.model import RunResult
+from dkd.report.model import ArtifactRef, RunResult
 from dkd.steps.stages import RESULT
+from dkd.steps.step import known_classes, require_memory
+from dkd.storage import artifacts
+from dkd.storage.artifacts import Manifest
+from dkd.storage.cache import artifact_cache
 from dkd.storage.store import NotFound
 
 REGISTRY = "DKD_MODEL_REGISTRY"
@@ -63,8 +70,74 @@ def add_result(
         created=catalogue.now(),
         kubeflow_run=kubeflow_run,
     )
-    added = catalogue.add(root, made.model_copy(update={"extends": _parent(root, name, result)}))
-    say(f"model {name} version {added.version}: {added.verdict}, {added.checkpoint.uri}")
+    teacher = result.steps[-1].teacher
+    return _add(root, made, teacher.digest if teacher else "", registry, say)
+
+
+def add_checkpoint(
+    root: str,
+    name: str,
+    checkpoint: str,
+    memory: str = "",
+    *,
+    registry: str,
+    say: Callable[[str], None],
+) -> ModelVersion:
+    """Adds a checkpoint to a model's versions: one that was imported, or that no named run made.
+
+    What lies elsewhere is copied under the root, where pods reach it and nobody else removes it.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        checkpoint: its URI.
+        memory: URI of the exemplar memory that goes with it; empty without.
+        registry: as for :func:`add_result`.
+        say: likewise.
+
+    Raises:
+        UserError: it is no checkpoint, the memory was chosen for other classes, or the model exists
+            with another task.
+    """
+    found = artifacts.load(checkpoint)
+    classes = known_classes(found, "checkpoint")
+    catalogue.require_task(root, name, [each for names in classes for each in names])
+    kept = artifacts.load(memory) if memory else None
+    if kept:
+        require_memory(kept, classes)
+    made = of_checkpoint(
+        found,
+        model=name,
+        checkpoint=_under(root, "checkpoints", found),
+        memory=_under(root, "memories", kept) if kept else None,
+        by=catalogue.user(),
+        created=catalogue.now(),
+    )
+    teacher: Mapping[str, Any] = found.metadata.get("teacher") or {}
+    return _add(root, made, teacher.get("digest", ""), registry, say)
+
+
+def _under(root: str, folder: str, found: Manifest) -> ArtifactRef:
+    """An artifact under the root, copied there if need be, under its content's name."""
+    place = storage.join(root, folder)
+    if not found.uri.startswith(f"{place}/"):
+        _, parts = artifacts.fetch_cached(found.uri, artifact_cache())
+        found = artifacts.publish(
+            storage.join(place, found.digest[:32]),
+            {name: parts / name for name in found.parts},
+            kind=found.kind,
+            metadata=found.metadata,
+        )
+    return ArtifactRef(uri=found.uri, digest=found.digest)
+
+
+def _add(
+    root: str, made: ModelVersion, teacher: str, registry: str, say: Callable[[str], None]
+) -> ModelVersion:
+    """Adds a version, whose teacher has this digest, and tells of it."""
+    extends = _parent(root, made.model, teacher)
+    added = catalogue.add(root, made.model_copy(update={"extends": extends}))
+    say(f"model {made.model} version {added.version}: {added.verdict}, {added.checkpoint.uri}")
     if registry:
         from dkd.models import registry as kubeflow_registry
 
@@ -83,12 +156,11 @@ def tell_promotion(
     )
 
 
-def _parent(root: str, name: str, result: RunResult) -> int | None:
-    """The version whose checkpoint was the last step's teacher, the newest if there are several."""
-    teacher = result.steps[-1].teacher
-    if teacher is None or name not in catalogue.names(root):
+def _parent(root: str, name: str, teacher: str) -> int | None:
+    """The version whose checkpoint has this digest, the newest if there are several."""
+    if not teacher or name not in catalogue.names(root):
         return None
     for each in reversed(catalogue.versions(root, name)):
-        if each.checkpoint.digest == teacher.digest:
+        if each.checkpoint.digest == teacher:
             return each.version
     return None

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dkd.errors import UserError, require_known_format
 from dkd.report.gate import GateState, state, verdict
 from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, RunResult, Scores, said_format
+from dkd.steps.step import read_json
+from dkd.storage.artifacts import Manifest
 
 Number = Annotated[int, Field(ge=1)]
 
@@ -56,13 +58,14 @@ class ModelVersion(_Document):
     Attributes:
         model, version: its name and number.
         created, by: when it was added (ISO 8601, UTC) and by whom.
-        run: that made it.
+        run: that made it; "import" or "classes" for a checkpoint that such a command made.
         kubeflow_run: the Kubeflow Pipelines run's id; empty where there was none.
         extends: number of the version that it was made from by adding classes; None otherwise.
         task: class names by step.
         checkpoint, memory, evaluation: its artifacts.
-        dataset: that its last step learned from.
-        scenario, method, seed: of the run.
+        dataset: that its last step learned from; without a digest where that is not known.
+        scenario, method, seed: of the run; of an imported checkpoint those that its next step is
+            trained by, for how it was trained is not known.
         images: training images of the last step.
         scores: on the test images.
         gate: what the run's gate asked of it, and whether it was reached.
@@ -168,4 +171,55 @@ def of_run(
         scores=last.scores,
         gate=last.gate,
         software=result.provenance.versions,
+    )
+
+
+def of_checkpoint(
+    found: Manifest,
+    *,
+    model: str,
+    checkpoint: ArtifactRef,
+    memory: ArtifactRef | None,
+    by: str,
+    created: str,
+) -> ModelVersion:
+    """The version that a checkpoint alone makes: not scored, and nothing asked of it.
+
+    Args:
+        found: the checkpoint.
+        model: the model's name.
+        checkpoint: where it is kept.
+        memory: that goes with it.
+        by: who adds it.
+        created: when.
+
+    Raises:
+        UserError: it does not say how a further step is to be trained.
+    """
+    said, scenario = read_json(found, "checkpoint.json"), found.metadata.get("scenario")
+    if scenario is None:
+        raise UserError(f"{found.uri}: {found.kind} without a scenario; name a checkpoint")
+    task = tuple(tuple(names) for names in said["classes"])
+    origin = found.metadata.get("dataset") or {}
+    learned = said.get("dataset") or {}
+    return ModelVersion(
+        model=model,
+        version=1,
+        created=created,
+        by=by,
+        run=found.metadata["run"],
+        task=task,
+        checkpoint=checkpoint,
+        memory=memory,
+        dataset=DatasetRef(
+            name=learned.get("name", ""),
+            digest=learned.get("digest", ""),
+            uri=origin.get("uri", ""),
+        ),
+        scenario=scenario["name"],
+        method=scenario["method"],
+        seed=scenario["seed"],
+        images=found.metadata.get("images", 0),
+        scores=Scores(iou=(None,) * (1 + sum(map(len, task)))),
+        software=found.metadata.get("versions", {}),
     )

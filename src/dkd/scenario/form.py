@@ -79,7 +79,7 @@ RUN = (
         "",
         str,
         meaning="folder of the run under the artifact root; if empty, the workflow's name. A name "
-        "belongs to one scenario, and in add-classes to one teacher and memory",
+        "belongs to one scenario, and in add-classes to one version of the model",
     ),
     Field(
         "other_settings",
@@ -118,27 +118,21 @@ EXTENSION = (
         list,
         meaning='names of the new classes as the data set has them, such as ``["sheep"]``',
     ),
-    Field(
-        "add_to_model",
-        "",
-        str,
-        meaning="name of the model to extend: its version in production is the teacher, with its "
-        "memory",
-    ),
-    Field("add_to_teacher_uri", "", str, meaning="instead of a name, the checkpoint to extend"),
-    Field(
-        "add_with_memory_uri", "", str, meaning="exemplar memory of that checkpoint, if it has one"
-    ),
     Field("data_set_uri", "", str, meaning=_DATA_SET),
     Field("epochs", "training.epochs.later", str, number=True),
     Field("exemplar_memory_size", "memory_size", str, number=True),
     Field("learning_rate", "training.lr.later", str, number=True),
+    Field(
+        "model_name",
+        "",
+        str,
+        meaning="model to extend: its version in production is the teacher, with that version's "
+        "memory, and the result is its next version",
+    ),
     Field("seed", "seed", str, number=True),
     *LAUNCH_FIELDS,
 )
-"""The form of the pipeline that adds classes to a model: to a named one's version in production,
-whose memory is found; else to a checkpoint by URI, with the memory that goes with it.
-"""
+"""The form of the pipeline that adds classes to a model."""
 
 
 def defaults(fields: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,17 +197,17 @@ def require_secret(name: str, environment: Mapping[str, str]) -> None:
         )
 
 
-def require_no_uris(model: str, teacher: str, memory: str) -> None:
-    """Checks that a form names a model, or a checkpoint and its memory, and not both.
+def require_model(name: str) -> None:
+    """Checks that the form of an extension names a model.
 
     Raises:
-        UserError: both.
+        UserError: it does not.
     """
-    for field, uri in (("add_to_teacher_uri", teacher), ("add_with_memory_uri", memory)):
-        if uri:
-            raise UserError(
-                f"add_to_model: {model} finds its checkpoint and memory itself; leave {field} empty"
-            )
+    if not name:
+        raise UserError(
+            "model_name: name the model to extend, as `dkd models list` shows it; a checkpoint "
+            "that has no name gets one by `dkd models add NAME --checkpoint URI`"
+        )
 
 
 def fill_in(
