@@ -5,7 +5,7 @@ from pathlib import Path
 from kfp import dsl
 
 from dkd.errors import UserError
-from dkd.report import collect, gate, tracking
+from dkd.report import cards, collect, gate, tracking
 from dkd.steps.step import StepSpec
 from dkd.storage.artifacts import Manifest
 
@@ -17,6 +17,7 @@ def show(
     metrics: dsl.Metrics,
     confusion_matrix: dsl.ClassificationMetrics,
     page: dsl.HTML,
+    card: dsl.HTML | None = None,
 ) -> None:
     """Fills in what the UI shows of a model's evaluation, and judges the model.
 
@@ -27,6 +28,7 @@ def show(
         metrics: percent by name.
         confusion_matrix: drawn where it is readable.
         page: of this step and those before it; see :func:`is_shown`.
+        card: the model's, where the step made one.
 
     Raises:
         UserError: the model failed its gate, and the run is to stop then.
@@ -44,6 +46,8 @@ def show(
     result = collect.so_far(spec, evaluation, run)
     if is_shown(page):
         Path(page.path).write_text(collect.page([result]), encoding="utf-8")
+        if card:
+            Path(card.path).write_bytes(cards.rendered(cards.card(result))["card.html"])
     tracking.tell(result, run, print, finished=False)
     checks = result.steps[-1].gate
     if verdict := gate.verdict(checks):

@@ -21,6 +21,7 @@ def learn_step(
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     step_page: dsl.Output[dsl.HTML],
+    model_card: dsl.Output[dsl.HTML],
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Learned", [("checkpoint", str), ("evaluation", str), ("memory", str)]
 ):
@@ -42,6 +43,8 @@ def learn_step(
         metrics: the same keys at every step, so that runs compare.
         confusion_matrix: drawn where it is readable.
         step_page: this step and those before it.
+        model_card: what the model is, how good, and where it ends; as it lies beside the checkpoint
+            once the run is over.
 
     Returns:
         URIs of the checkpoint, of its evaluation (empty if the data set shows no class that the
@@ -63,6 +66,8 @@ def learn_step(
             "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
         )
         model.metadata.update(lineage)
-        evaluation.show(spec, made.get("evaluate"), run_name, metrics, confusion_matrix, step_page)
+        scored = made.get("evaluate")
+        shown = (metrics, confusion_matrix, step_page, model_card)
+        evaluation.show(spec, scored, run_name, *shown)
     Learned = namedtuple("Learned", ["checkpoint", "evaluation", "memory"])
     return Learned(*(made[stage].uri if stage in made else "" for stage in STAGES))

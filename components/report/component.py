@@ -50,8 +50,8 @@ def report(
 
     from dkd.components import evaluation
     from dkd.log import told
-    from dkd.models import adding, cards
-    from dkd.report import collect, gate, tracking
+    from dkd.models import adding
+    from dkd.report import cards, collect, gate, tracking
     from dkd.steps import stages
 
     with told(run_name):

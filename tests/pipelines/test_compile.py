@@ -124,6 +124,7 @@ def test_what_a_step_shows() -> None:
             "metrics": "system.Metrics",
             "confusion_matrix": "system.ClassificationMetrics",
             "step_page": "system.HTML",
+            "model_card": "system.HTML",
         },
         "report": {"report_page": "system.HTML"},
     }

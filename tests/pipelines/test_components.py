@@ -12,8 +12,10 @@ from dkd.components.evaluate.component import evaluate
 from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
+from dkd.components.report.component import report
 from dkd.models import adding
 from dkd.models import catalogue as models
+from dkd.report import cards
 from dkd.scenario import catalogue, form
 from dkd.scenario.launch import Launch
 from dkd.steps import stages
@@ -234,7 +236,7 @@ def test_a_model_is_recorded_by_uri_and_origins(
         str(tmp_path / "checkpoints/k"), {"x": b"1"}, kind="test", metadata={"teacher": teacher}
     )
     model = dsl.Model(uri=str(tmp_path / "model"))
-    shown = (dsl.Metrics(), dsl.ClassificationMetrics(), dsl.HTML())
+    shown = (dsl.Metrics(), dsl.ClassificationMetrics(), dsl.HTML(), dsl.HTML())
     given = stages.parsed(arguments(tmp_path)["scenario"])
     scenario = stages.write_resolved(str(tmp_path), "r", given)
     for results, memory in (({"train": made}, ""), ({"train": made, "memory": made}, made.uri)):
@@ -249,6 +251,36 @@ def test_a_model_is_recorded_by_uri_and_origins(
     assert f"teacher_uri: {teacher['uri']}" in lines
 
 
+def stored(file: Path) -> dsl.HTML:
+    """A page as on a cluster, whose UI shows it: its URI is a store's, and it is written to a
+    file.
+    """
+
+    class Stored(dsl.HTML):
+        path = property(lambda _self: str(file))  # type: ignore[assignment]
+
+    return Stored(uri="s3://bucket/page")
+
+
+def test_a_step_shows_its_models_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same that lies beside the checkpoint once the run is over."""
+    run = step_runs.Run(tmp_path / "root", step_runs.scenario(**{"training.epochs.first": 1}))
+    checkpoint = run.step(0)
+    task = [list(names) for names in run.prepared.task.steps]
+    scenario = stages.write_resolved(str(run.root), "test", run.scenario)
+    step = (scenario, task, 0, run.prepared.dataset, str(run.root), "test")
+    model = dsl.Model(uri=str(tmp_path / "model"))
+    measured = (dsl.Metrics(uri="m"), dsl.ClassificationMetrics(uri="c"))
+    page, card = tmp_path / "page.html", tmp_path / "card.html"
+    learned = learn_step.python_func(*step, "", "", model, *measured, stored(page), stored(card))
+    whole = ([learned.checkpoint], [learned.evaluation], [learned.memory])
+    report.python_func(*step[:2], *step[3:], *whole, "", "", "", dsl.HTML(uri=str(tmp_path / "r")))
+    shown = card.read_text()
+    assert f"<dd>{checkpoint.digest}</dd>" in shown
+    assert shown.encode() == cards.read(checkpoint.uri, ".html")
+    assert "<h3>Model card" in page.read_text()
+
+
 def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,11 +289,6 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     run = step_runs.Run(tmp_path / "root", given)
     checkpoint = run.step(0)
     page = tmp_path / "page.html"
-
-    class StoredPage(dsl.HTML):
-        """As on a cluster, whose UI shows it: its URI is a store's, and it is written to a file."""
-
-        path = property(lambda _self: str(page))  # type: ignore[assignment]
 
     def call(scenario: Any) -> str:
         capsys.readouterr()
@@ -275,7 +302,7 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
             checkpoint.uri,
             dsl.Metrics(uri=str(tmp_path / "metrics")),
             dsl.ClassificationMetrics(uri=str(tmp_path / "matrix")),
-            StoredPage(uri="s3://bucket/page"),
+            stored(page),
         )
         return evaluated
 

@@ -121,7 +121,8 @@ def show(
     """
     from dkd import storage
     from dkd.errors import UserError
-    from dkd.models import cards, catalogue
+    from dkd.models import catalogue
+    from dkd.report import cards
 
     with _root(root, workspace) as place:
         promotions = catalogue.history(place, name)

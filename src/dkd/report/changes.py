@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dkd.report.model import Scores
+from dkd.report.model import Interval, Scores
 from dkd.scenario.names import BACKGROUND_NAME
 
 SENTENCE_NAMES = 6
@@ -107,6 +107,11 @@ def points(value: float | None) -> str:
     if value is None:
         return "–"
     return "±0.0" if abs(value) < 0.05 else f"{value:+.1f}"
+
+
+def ends(interval: Interval | None) -> str:
+    """``12.3 to 20.1``, or a dash where there is no interval."""
+    return "–" if interval is None else "{:.1f} to {:.1f}".format(*interval).replace("-", "−")
 
 
 def _points(change: ClassChange) -> str:

@@ -7,11 +7,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from dkd.report import overview, panels
-from dkd.report.changes import percent, points
+from dkd.report.changes import ends, percent, points
 from dkd.report.charts import key, look_class
 from dkd.report.comparison import compare
 from dkd.report.matrices import class_map
-from dkd.report.model import Colour, Interval, RunResult
+from dkd.report.model import Colour, RunResult
 
 FOLDED_CLASSES = 30
 """Classes of a step up to which they are listed openly; more are folded away."""
@@ -71,11 +71,6 @@ def render(runs: Sequence[RunResult], title: str) -> str:
         chosen=comparison.variants.index(comparison.best),
         folded=FOLDED_CLASSES,
     )
-
-
-def ends(interval: Interval | None) -> str:
-    """``12.3 to 20.1``, or a dash where there is no interval."""
-    return "–" if interval is None else "{:.1f} to {:.1f}".format(*interval).replace("-", "−")
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from dkd.report.cards import Card, card
 from dkd.report.changes import Changes, ClassChange, gained_and_forgotten
 from dkd.report.charts import Point, Series, loss_chart
 from dkd.report.comparison import Comparison, Variant
@@ -118,6 +119,7 @@ class Panel:
         memories: exemplars by step.
         losses: training curves by step.
         terms: looks and names of the loss terms in the curves.
+        card: of its last model; None where the result does not name that.
     """
 
     variant: Variant
@@ -130,6 +132,7 @@ class Panel:
     memories: tuple[MemoryPanel, ...]
     losses: tuple[LossChart, ...]
     terms: tuple[tuple[int, str], ...]
+    card: Card | None
 
 
 def _judged(step: StepResult) -> Judged:
@@ -186,6 +189,7 @@ def _panel(variant: Variant, thumbnails: int) -> Panel:
             if step.curve.iterations
         ),
         tuple((look, LOSS_NAMES.get(name, name)) for name, look in looks.items()),
+        card(run) if run.steps[-1].checkpoint else None,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_results import finished
 
 from dkd.errors import UserError
-from dkd.models import cards
+from dkd.report import cards
 from dkd.storage import artifacts
 
 

@@ -1,8 +1,7 @@
 """Finished runs of tiny made-up models, published where a run would put them."""
 
 from dkd import storage
-from dkd.models import cards
-from dkd.report import collect
+from dkd.report import cards, collect
 from dkd.report.model import (
     ArtifactRef,
     DatasetRef,

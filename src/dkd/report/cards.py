@@ -13,10 +13,9 @@ import jinja2
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.report.changes import gained_and_forgotten, percent, points
+from dkd.report.changes import ends, gained_and_forgotten, percent, points
 from dkd.report.gate import verdict
 from dkd.report.model import Interval, RunResult, StepResult
-from dkd.report.page import ends
 from dkd.report.tables import escaped
 from dkd.storage.store import NotFound
 
@@ -98,7 +97,7 @@ def card(result: RunResult, index: int = -1) -> Card:
 
 def rendered(what: Card) -> dict[str, bytes]:
     """The card's files by name."""
-    folder = files("dkd.models")
+    folder = files("dkd.report")
     found = {}
     for suffix in (".md", ".html"):
         environment = jinja2.Environment(
