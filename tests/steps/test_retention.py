@@ -111,6 +111,21 @@ def test_an_unknown_run_is_named_with_those_there_are(two_runs: str) -> None:
         retention.removal(retention.survey(two_runs), "four", LATER)
 
 
+@pytest.mark.parametrize(
+    "name", ["runs/one/scenario.json", "runs/one/result.json", "models/m/versions/000001.json"]
+)
+@pytest.mark.parametrize("content", [b'{"task": [["c', b"[]"])
+def test_a_damaged_document_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    storage.write_bytes(storage.join(str(tmp_path), name), content)
+    with pytest.raises(UserError, match=rf"{name}: not a JSON object; restore it"):
+        retention.survey(str(tmp_path))
+
+
+def test_what_is_no_version_of_a_model_is_left_out(tmp_path: Path) -> None:
+    storage.write_bytes(storage.join(str(tmp_path), "models/m/versions/notes.txt"), b"mine")
+    assert retention.survey(str(tmp_path)).versions == {}
+
+
 def test_uploads_of_killed_writers_go_too(s3_root: str) -> None:
     claim(s3_root, "one", "checkpoints/c0", finished=True)
     client: Any = storage.open_store(s3_root)._client  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ A step's key is a digest (:mod:`dkd.steps.step`); what it is made of lies in ``c
 and in the run's own note until that is there.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -115,4 +114,4 @@ def _noted(found: Survey, run: str) -> Iterator[tuple[str, Key]]:
     for entry in found.objects:
         place = entry.uri.removeprefix(folder)
         if place != entry.uri and place.startswith("checkpoints/") and entry.size:
-            yield place, json.loads(storage.read_bytes(entry.uri))
+            yield place, storage.read_document(entry.uri)

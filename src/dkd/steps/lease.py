@@ -214,7 +214,6 @@ def _has_ended(document: Mapping[str, Any]) -> bool:
 
 def _read(uri: str) -> Mapping[str, Any]:
     try:
-        document: Mapping[str, Any] = json.loads(storage.read_bytes(uri))
+        return storage.read_document(uri)
     except NotFound:
         return {}
-    return document

@@ -18,7 +18,7 @@ go with any removal once they are older than a day: a writer that still works ma
 :func:`survey` reads; the rest are pure functions of what it read, but for :func:`remove`.
 """
 
-import json
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,6 +40,7 @@ LEFTOVER_AGE = timedelta(days=1)
 ACTIVE = timedelta(hours=1)
 """A run that is not finished and wrote something within this time may be running."""
 _READERS = 16
+_VERSION = re.compile(r"models/([^/]+)/(versions|production)/(\d+)\.json")
 
 
 @dataclass(frozen=True)
@@ -148,19 +149,24 @@ def survey(root: str) -> Survey:
 
 def _versions(root: str, objects: Iterable[Entry]) -> dict[str, frozenset[str]]:
     """What the versions of models name: read as plain JSON, for what they are is known above."""
-    found, production = dict[tuple[str, int], frozenset[str]](), dict[str, int]()
-    for entry in objects:  # in the order of their names: the last entry of production counts
-        inside = entry.uri.removeprefix(root.rstrip("/") + "/").split("/")
-        if inside[0] == "models" and inside[2:3] in (["versions"], ["production"]):
-            document = json.loads(storage.read_bytes(entry.uri))
-            if inside[2] == "versions":
-                found[inside[1], document["version"]] = frozenset(_places(document))
-            else:
-                production[inside[1]] = document["version"]
+    above = root.rstrip("/") + "/"
+    placed = {e.uri: _VERSION.fullmatch(e.uri.removeprefix(above)) for e in objects}
+    named = {uri: place.groups() for uri, place in placed.items() if place}
+    with ThreadPoolExecutor(_READERS) as pool:
+        documents = dict(zip(named, pool.map(storage.read_document, named), strict=True))
+    # In the order of their names: the last entry of production counts.
+    production = {
+        name: documents[uri].get("version")
+        for uri, (name, kind, _) in named.items()
+        if kind == "production"
+    }
     return {
-        f"model {name} version {number}"
-        + (" (in production)" if production.get(name) == number else ""): places
-        for (name, number), places in found.items()
+        f"model {name} version {int(number)}"
+        + (" (in production)" if production.get(name) == int(number) else ""): frozenset(
+            _places(documents[uri])
+        )
+        for uri, (name, kind, number) in named.items()
+        if kind == "versions"
     }
 
 
@@ -169,9 +175,9 @@ def _run(root: str, name: str, entries: list[Entry]) -> Run:
     noted = {path.removeprefix("uses/") for path in inside if path.startswith("uses/")}
     scenario: Mapping[str, Any] = {}
     if "scenario.json" in inside:
-        scenario = json.loads(storage.read_bytes(storage.join(root, "runs", name, "scenario.json")))
+        scenario = storage.read_document(storage.join(root, "runs", name, "scenario.json"))
     if RESULT in inside:
-        result = json.loads(storage.read_bytes(storage.join(root, "runs", name, RESULT)))
+        result = storage.read_document(storage.join(root, "runs", name, RESULT))
         noted |= set(_places(result.get("dataset"), *result.get("steps", ())))
     return Run(
         name=name,
@@ -235,20 +241,16 @@ class Summary:
 def summaries(found: Survey) -> list[Summary]:
     """The runs, oldest first."""
     lines = []
+    there = {name: with_saves(uses) & found.by_place.keys() for name, uses in found.uses.items()}
     for name, run in found.runs.items():
-        uses = with_saves(found.uses[name])
-        others = {
-            other: with_saves(found.uses[other]) & uses & found.by_place.keys()
-            for other in found.runs
-            if other != name
-        }
+        others = {other: places & there[name] for other, places in there.items() if other != name}
         shared = frozenset().union(*others.values()) if others else frozenset()
         lines.append(
             Summary(
                 name=name,
                 state=state(found, run),
                 started=run.started,
-                size=found.size(uses | {f"runs/{name}"}),
+                size=found.size(there[name] | {f"runs/{name}"}),
                 shared=found.size(shared),
                 others=tuple(sorted(other for other, places in others.items() if places)),
             )

@@ -391,7 +391,7 @@ def claim_run(
     document = json.dumps(ours, sort_keys=True, indent=1).encode()
     if storage.write_bytes(uri, document, if_absent=True):
         return True
-    theirs = as_today(json.loads(storage.read_bytes(uri)))
+    theirs = as_today(storage.read_document(uri))
     if changed := differences(theirs, ours):
         raise UserError(
             f"run {run!r} exists with another scenario ({'; '.join(changed[:3])}); "

@@ -7,10 +7,12 @@ the environment (``docs/reference/environment.md``).
     storage.upload(Path("weights.safetensors"), "s3://bucket/weights/resnet101.safetensors")
 """
 
+import json
 import re
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dkd.errors import UserError
 from dkd.storage.files import FileStore, local_path
@@ -33,6 +35,7 @@ __all__ = [
     "local_path",
     "open_store",
     "read_bytes",
+    "read_document",
     "read_range",
     "require_conditional_writes",
     "size",
@@ -85,6 +88,22 @@ def read_bytes(uri: str) -> bytes:
         Damaged: it is not what was written.
     """
     return open_store(uri).read(uri, 0, None)
+
+
+def read_document(uri: str) -> dict[str, Any]:
+    """Return the JSON object that is an object's content.
+
+    Raises:
+        NotFound: there is none.
+        UserError: it is something else.
+    """
+    try:
+        document = json.loads(read_bytes(uri))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise UserError(f"{uri}: not a JSON object; restore it from a backup, or remove it")
+    return document
 
 
 def read_range(uri: str, start: int, length: int) -> bytes:
