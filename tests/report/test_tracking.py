@@ -7,6 +7,7 @@ import pytest
 import report_samples as samples
 
 from dkd.report import tracking
+from dkd.report.model import ArtifactRef
 
 
 @pytest.fixture
@@ -31,6 +32,20 @@ def test_each_step_is_told_once(client: Any, tmp_path: Path) -> None:
     told = client.get_metric_history(run.info.run_id, "mIoU_all")
     scored = {s.step: s.scores.miou_all for s in result.steps if s.scores.miou_all is not None}
     assert [(each.step, each.value) for each in told] == list(scored.items())
+
+
+def test_a_roots_name_may_hold_quotes(client: Any, tmp_path: Path) -> None:
+    environment = {tracking.TRACKING_URI: (tmp_path / "mlruns").as_uri()}
+    result = samples.run()
+    for root in ("/home/o'brien", "/home/o'brien", '/home/"a"'):
+        there = ArtifactRef(uri=f"{root}/checkpoints/c", digest="d")
+        steps = [step.model_copy(update={"checkpoint": there}) for step in result.steps]
+        said: list[str] = []
+        placed = result.model_copy(update={"steps": tuple(steps)})
+        tracking.tell(placed, "mine", said.append, finished=True, environment=environment)
+        assert not said[0].startswith("warning"), said
+    place = client.get_experiment_by_name("dkd").experiment_id
+    assert len(client.search_runs([place])) == 2
 
 
 def test_a_server_that_is_away_costs_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,16 +56,17 @@ def gather(
     models = [artifacts.load(uri) for uri in checkpoints]
     scored = [artifacts.load(uri) if uri else None for uri in evaluations]
     steps = list[model.StepResult]()
-    for of_step in zip(models, scored, memories, strict=True):
-        step = _step(scenario, task, run, *of_step)
-        checkpoint, evaluation, _ = of_step
+    before: _Before | None = None
+    for checkpoint, evaluation, memory in zip(models, scored, memories, strict=True):
+        table = by_image(evaluation)
+        step = _step(scenario, task, run, checkpoint, evaluation, table, memory)
         if _learned_from(checkpoint, dataset):
-            before = Before(steps[-1], scored[len(steps) - 1]) if steps else None
-            checks = _judged(step, evaluation, before, scenario, task, dataset)
+            checks = _judged(step, table, before, scenario, task, dataset)
             step = step.model_copy(update={"gate": checks})
         else:
             step = step.model_copy(update={"elsewhere": True})
         steps.append(step)
+        before = _Before(step, table)
     last = next((evaluation for evaluation in reversed(scored) if evaluation), None)
     made = models[-1].metadata
     return model.RunResult(
@@ -152,6 +153,7 @@ def _step(
     run: str,
     checkpoint: Manifest,
     evaluation: Manifest | None,
+    table: np.ndarray | None,
     memory_uri: str,
 ) -> model.StepResult:
     classes = read_json(checkpoint, "checkpoint.json")["classes"]
@@ -164,7 +166,7 @@ def _step(
         document = read_json(evaluation, EVALUATION)
         seconds["evaluate"] = evaluation.metadata["seconds"]
         confusion = document["confusion"]
-        measured = scores(confusion, scenario, task, by_image(evaluation))
+        measured = scores(confusion, scenario, task, table)
         predictions = tuple(
             model.Prediction(
                 id=name, labels=artifacts.read_part(evaluation, f"pictures/{i}.prediction.png")
@@ -199,11 +201,11 @@ def _step(
 
 
 @dataclass(frozen=True)
-class Before:
-    """The step before one that is judged, and its evaluation if there is one."""
+class _Before:
+    """The step before one that is judged, and its table of :func:`by_image`."""
 
     step: model.StepResult
-    evaluation: Manifest | None
+    table: np.ndarray | None
 
 
 def _learned_from(checkpoint: Manifest, dataset: Dataset) -> bool:
@@ -215,8 +217,8 @@ def _learned_from(checkpoint: Manifest, dataset: Dataset) -> bool:
 
 def _judged(
     step: model.StepResult,
-    evaluation: Manifest | None,
-    before: Before | None,
+    table: np.ndarray | None,
+    before: _Before | None,
     scenario: Scenario,
     task: Task,
     dataset: Dataset,
@@ -225,13 +227,12 @@ def _judged(
     if before is None:
         return judge(scenario.gate, None, step.scores, task.classes, step.new_classes)
     lost: LossIntervals | None = None
-    earlier, later = by_image(before.evaluation), by_image(evaluation)
-    if earlier is not None and later is not None:
+    if before.table is not None and table is not None:
         places = {r.id: i for i, r in enumerate(splits.test(dataset, task, step.step))}
         tested = splits.test(dataset, task, before.step.step)
         absent_classes_count = PROTOCOLS[scenario.protocol].absent_classes_count
         among = [places[record.id] for record in tested]
-        lost = losses(earlier, later, among, absent_classes_count)
+        lost = losses(before.table, table, among, absent_classes_count)
     teacher = before.step.scores
     return judge(scenario.gate, teacher, step.scores, task.classes, step.new_classes, lost)
 

@@ -44,18 +44,19 @@ def judge(
     within = after.intervals
     if (least := gate.miou_all_at_least) is not None:
         interval = within.miou_all if within else None
-        checks.append(_at_least("mIoU of all classes", after.miou_all, least, interval))
+        checks.append(_check("mIoU of all classes", after.miou_all, least, interval))
     if before is not None:
         changes = gained_and_forgotten(before, after, classes)
         if (limit := gate.old_classes_may_lose_at_most) is not None:
-            mean = changes.mean_difference
             interval = lost.mean if lost else None
-            checks.append(_at_most("old classes lost on average", mean, limit, interval))
+            checks.append(
+                _loss("old classes lost on average", changes.mean_difference, limit, interval)
+            )
         if (limit := gate.any_class_may_lose_at_most) is not None:
             ends = lost.by_channel if lost else ()
             by_name = dict(zip((BACKGROUND_NAME, *classes), ends, strict=False))
             checks += [
-                _at_most(f"{c.name} lost", c.difference, limit, by_name.get(c.name))
+                _loss(f"{c.name} lost", c.difference, limit, by_name.get(c.name))
                 for c in changes.kept
             ]
     if (limit := gate.new_classes_at_least) is not None:
@@ -63,7 +64,7 @@ def judge(
         intervals = within.iou[first:] if within else (None,) * len(new)
         reached = list(zip(new, after.iou[first:], intervals, strict=True))
         reached.sort(key=lambda each: float("inf") if each[1] is None else each[1])
-        checks += [_at_least(name, iou, limit, interval) for name, iou, interval in reached]
+        checks += [_check(name, iou, limit, interval) for name, iou, interval in reached]
     return tuple(checks)
 
 
@@ -97,26 +98,26 @@ def verdict(checks: Sequence[GateCheck], most: int = 5) -> str:
     return ", ".join([f"Gate: {found}", *named, *([f"{unknown} not measured"] if unknown else [])])
 
 
-def _at_least(
-    what: str, figure: float | None, limit: float, interval: Interval | None
+def _loss(
+    what: str, difference: float | None, limit: float, interval: Interval | None
+) -> GateCheck:
+    lost = None if difference is None else -difference
+    return _check(what, lost, limit, interval, at_least=False)
+
+
+def _check(
+    what: str,
+    figure: float | None,
+    limit: float,
+    interval: Interval | None,
+    *,
+    at_least: bool = True,
 ) -> GateCheck:
     passed: bool | None = None
     if figure is not None:
         low, high = interval or (figure, figure)
-        passed = True if low >= limit else False if high < limit else None
+        surely, never = (low >= limit, high < limit) if at_least else (high <= limit, low > limit)
+        passed = True if surely else False if never else None
     return GateCheck(
-        what=what, figure=figure, limit=limit, at_least=True, passed=passed, interval=interval
-    )
-
-
-def _at_most(
-    what: str, difference: float | None, limit: float, interval: Interval | None
-) -> GateCheck:
-    lost = None if difference is None else -difference
-    passed: bool | None = None
-    if lost is not None:
-        low, high = interval or (lost, lost)
-        passed = True if high <= limit else False if low > limit else None
-    return GateCheck(
-        what=what, figure=lost, limit=limit, at_least=False, passed=passed, interval=interval
+        what=what, figure=figure, limit=limit, at_least=at_least, passed=passed, interval=interval
     )

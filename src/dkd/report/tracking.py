@@ -53,32 +53,35 @@ def tell(
         return
     try:
         client = MlflowClient(tracking_uri=address)
-        identity = _run(client, environment.get(_EXPERIMENT) or "dkd", run, result)
+        known = _run(client, environment.get(_EXPERIMENT) or "dkd", run, result)
         for step in result.steps:
-            _tell_step(client, identity, step)
+            if _told(step) not in known.data.tags:  # MLflow keeps every value that it is given
+                _tell_step(client, known.info.run_id, step)
         if finished:
-            client.set_terminated(identity)
+            client.set_terminated(known.info.run_id)
         say(f"MLflow {address}: run {run} has {len(result.steps)} steps")
     except Exception as error:  # whatever it is: a run must not fail of it
         told = " ".join(str(error).split())[:200]
         say(f"warning: MLflow {address} was not told ({type(error).__name__}: {told})")
 
 
-def _run(client: Any, experiment: str, run: str, result: RunResult) -> str:
-    """Id of MLflow's run for this one of ours, which is made if there is none."""
+def _run(client: Any, experiment: str, run: str, result: RunResult) -> Any:
+    """MLflow's run for this one of ours, which is made if there is none."""
+    from mlflow.entities import Param
+
     found = client.get_experiment_by_name(experiment)
     place = found.experiment_id if found else client.create_experiment(experiment)
     tags = {"dkd.run": run, "dkd.root": _root(result)}
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    for known in client.search_runs([place], wanted, max_results=1):
-        return str(known.info.run_id)
+    for known in client.search_runs([place], f"tags.`dkd.run` = '{run}'"):
+        if tags.items() <= known.data.tags.items():  # a root's name may hold quotes
+            return known
     made = client.create_run(place, tags=tags, run_name=run)
     names = ("scenario", "variant", "method", "setting", "protocol", "memory_size", "seed")
     settings = {name: getattr(result, name) for name in names}
     settings |= {"dataset": result.dataset.name, "dataset_digest": result.dataset.digest}
-    for name, value in settings.items():
-        client.log_param(made.info.run_id, name, value)
-    return str(made.info.run_id)
+    params = [Param(name, str(value)) for name, value in settings.items()]
+    client.log_batch(made.info.run_id, params=params)
+    return made
 
 
 def _root(result: RunResult) -> str:
@@ -87,11 +90,12 @@ def _root(result: RunResult) -> str:
     return "" if first is None else first.uri.rsplit("/", 2)[0]
 
 
+def _told(step: StepResult) -> str:
+    """Name of the tag which says that a step was told."""
+    return f"dkd.step_{step.step}.checkpoint"
+
+
 def _tell_step(client: Any, run: str, step: StepResult) -> None:
-    """Once for each step: MLflow keeps every value that it is given."""
-    told = f"dkd.step_{step.step}.checkpoint"
-    if told in client.get_run(run).data.tags:
-        return
     from mlflow.entities import Metric
 
     scores = step.scores
@@ -111,4 +115,4 @@ def _tell_step(client: Any, run: str, step: StepResult) -> None:
     for first in range(0, len(metrics), _MOST):
         client.log_batch(run, metrics=metrics[first : first + _MOST])
     if step.checkpoint is not None:
-        client.set_tag(run, told, step.checkpoint.uri)
+        client.set_tag(run, _told(step), step.checkpoint.uri)
