@@ -134,6 +134,18 @@ def test_the_package_is_published_without_a_token() -> None:
     assert any("uv publish --trusted-publishing always" in str(step) for step in job["steps"])
 
 
+def test_the_package_on_pypi_is_the_one_that_was_signed() -> None:
+    """It is built once, by a job that has no right on PyPI."""
+    kept, taken = (
+        [step["with"] for step in jobs(RELEASE)[job]["steps"] if action in step.get("uses", "")]
+        for job, action in (("assets", "upload-artifact"), ("package", "download-artifact"))
+    )
+    assert kept == [{"name": "package", "path": "assets/*.whl\nassets/*.tar.gz\n"}]
+    assert taken == [{"name": "package", "path": "package"}]
+    assert "always package/*" in script("package")
+    assert "uv build" not in script("package")
+
+
 def test_every_python_that_is_promised_is_tested() -> None:
     """The classifiers, the Makefile and the matrix of CI name the same versions."""
     root = Path(__file__).parents[1]

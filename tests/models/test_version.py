@@ -22,6 +22,8 @@ def test_a_version_survives_as_json(tmp_path: Path) -> None:
             ),
             "v.json",
         )
+    with pytest.raises(UserError, match=r"v\.json: not a model's document: Invalid JSON"):
+        ModelVersion.from_json(made.to_json()[:40], "v.json")
 
 
 def test_documents_of_a_newer_version_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dkd.errors import UserError, require_known_format
 from dkd.report.gate import GateState, state, verdict
-from dkd.report.model import ArtifactRef, DatasetRef, GateCheck, RunResult, Scores, said_format
+from dkd.report.model import (
+    ArtifactRef,
+    DatasetRef,
+    GateCheck,
+    RunResult,
+    Scores,
+    fault,
+    said_format,
+)
 from dkd.steps.step import read_json
 from dkd.storage.artifacts import Manifest
 
@@ -37,9 +45,7 @@ class _Document(BaseModel):
             return cls.model_validate_json(data)
         except ValidationError as error:
             require_known_format(said_format(data), 1, source)
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(f"{source}: not a model's document: {where}: {first['msg']}") from None
+            raise UserError(f"{source}: not a model's document: {fault(error)}") from None
 
 
 class FirstClasses(_Document):

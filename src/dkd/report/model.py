@@ -281,6 +281,13 @@ class Provenance(_Part):
     seconds: dict[str, Seconds] = {}
 
 
+def fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a document: the field, if it is one's, and what."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return ": ".join(filter(None, [where, first["msg"].removeprefix("Value error, ")]))
+
+
 def said_format(data: bytes) -> object:
     """The format that a JSON document says it has; None where it says nothing, or is none."""
     try:
@@ -382,9 +389,4 @@ class RunResult(_Part):
             return cls.model_validate_json(data)
         except ValidationError as error:
             require_known_format(said_format(data), 1, source)
-            first = error.errors(include_url=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise UserError(
-                f"{source}: not a run's result: {where + ': ' if where else ''}{message}"
-            ) from None
+            raise UserError(f"{source}: not a run's result: {fault(error)}") from None
