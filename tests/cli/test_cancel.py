@@ -10,7 +10,7 @@ Command = Callable[..., Result]
 
 def test_a_run_is_told_to_end(dkd: Command, kfp: FakeKfp) -> None:
     dkd("submit", *VOC, "--run-name", "mine")
-    assert "told to end" in dkd("cancel", "mine").stdout
+    assert "asked to stop" in dkd("cancel", "mine").stdout
     assert kfp.runs[0]["state"] == "FAILED"
 
 

@@ -135,5 +135,5 @@ def test_another_artifact_is_not_replaced(
     refused: Refused, balanced: str, trained: dict[str, str]
 ) -> None:
     words = ("--rename", "red=x", "--output", trained["0 memory"])
-    assert "another memory lies there" in refused("classes", balanced, *words)
+    assert "another memory is already there" in refused("classes", balanced, *words)
     assert "memory; name a checkpoint" in refused("classes", trained["0 memory"])

@@ -100,7 +100,7 @@ def test_check_reads_every_file_and_notes_what_is_not_taken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "images/train/x.tif").write_bytes(b"")
-    note = "note: 1 train images of other kinds than JPEG and PNG, not taken: images/train/x.tif"
+    note = "note: 1 train images of other kinds than JPEG and PNG, not used: images/train/x.tif"
     assert note in dkd("check", folder, "--format", "folder").stderr.splitlines()
     looked: list[Path] = []
     whole = scan.examine
@@ -157,7 +157,7 @@ def test_view_and_convert_take_folders_and_what_was_packed(tmp_path: Path) -> No
         assert page.read_text().count("<figure>") == 6
     result = dkd("view", packed, "--output", str(page), "--format", "voc")
     assert result.exit_code == 2
-    assert last_line(result) == f"dkd: {packed}: is packed or indexed already; leave out --format"
+    assert last_line(result) == f"dkd: {packed}: is already packed or indexed; leave out --format"
     first, second = sorted(tmp_path.glob("plain-*"))
     names = sorted(p.relative_to(first) for p in first.rglob("*.png"))
     assert len(names) == 30

@@ -132,7 +132,7 @@ def test_a_softmax_of_another_program_is_imported_and_extended(
     assert (kept["output_stride"], kept["align_corners"]) == (8, True)
     assert dkd("import", softmax_file, "--classes", "red,green", *words).exit_code == 0  # the same
     message = refused("import", softmax_file, "--classes", "green,red", *words)
-    assert message == f"{ours}: another checkpoint lies there; name another place"
+    assert message == f"{ours}: another checkpoint is already there; name another place"
 
     added = stages.prepare_extension(
         str(ours),
@@ -173,7 +173,7 @@ def test_import_refuses_what_does_not_go_with_a_softmax(
     common = ("import", softmax_file, "--output", tmp_path / "ours")
     assert "not a release; name its classes (--classes)" in refused(*common, "--task", "voc-15-1")
     message = refused(*common, "--classes", "red", "--classes", "green")
-    assert "which learned all at once; give --classes once" in message
+    assert "which learned all in one step; give --classes once" in message
     message = refused(*common, "--classes", "a,b,c")
     assert "3 names, but" in message
     assert "has 3 channels; name those of a softmax" in message

@@ -23,7 +23,7 @@ def test_the_command(
     teacher = run.step(0).uri
     words = ("statistics", teacher, "--data", colours, "--format", "folder", "-o", tmp_path / "new")
     done = dkd(*words)
-    assert f"{tmp_path / 'new'}: go on from it with --set method=star" in done.stdout
+    assert f"{tmp_path / 'new'}: continue it with --set method=star" in done.stdout
     assert artifacts.load(str(tmp_path / "new")).metadata["statistics"]["of"]["uri"] == teacher
     digits = Run(tmp_path / "digits", scenario(memory_size=0)).step(0).uri
     told = refused("statistics", digits, *words[2:-1], tmp_path / "newer")

@@ -23,6 +23,6 @@ def test_a_run_that_was_told_to_end_is_not_one_that_broke(dkd: Command, kfp: Fak
     assert f"{kfp.runs[0]['run_id'][:8]}  canceled   " in dkd("status").stdout
     kfp.fails = True
     kfp.asked[kfp.runs[0]["run_id"]] = 2
-    assert "run other was told to end (http" in refused(dkd, "status", "other", "--watch")
+    assert "run other was terminated (http" in refused(dkd, "status", "other", "--watch")
     kfp.runs[0]["state_history"] += [{"state": "FAILED"}, {"state": "RUNNING"}, {"state": "FAILED"}]
     assert "it is broken" in refused(dkd, "status", "other", "--watch")

@@ -113,7 +113,7 @@ def test_a_recurring_run(dkd: Command, kfp: FakeKfp) -> None:
         (("--create-experiment",), "--create-experiment: name it with --experiment"),
         (("--every", "daily"), "--every daily: write 12h"),
         (("--every", "12h", "--watch"), "--watch: follows a single run"),
-        (("--port-forward",), "--port-forward: goes without --endpoint"),
+        (("--port-forward",), "--port-forward: leave out --endpoint"),
     ],
 )
 def test_bad_input_starts_nothing(

@@ -65,7 +65,7 @@ def test_other_weights_do_not_take_their_place(
     assert dkd("weights", "add", "one.pth", *arguments).exit_code == 0
     assert dkd("weights", "add", "same.pth", *arguments).exit_code == 0  # the same tensors
     message = refused("weights", "add", "other.pth", *arguments)
-    assert "other weights lie there (one.pth); remove them first: dkd weights rm" in message
+    assert "other weights are already there (one.pth); remove them first: dkd weights rm" in message
 
 
 def test_what_does_not_fit_is_refused_and_nothing_kept(

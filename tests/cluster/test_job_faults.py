@@ -275,7 +275,7 @@ def test_a_machine_loses_power(begin: Any, undisturbed: str) -> None:
     (victim,) = hosts - {survivor}
     hook(POWER_OFF, victim)
     try:
-        told = step.task.wait_for(f"machine {victim} does not answer since", 120)
+        told = step.task.wait_for(f"machine {victim} has not answered since", 120)
         assert f"kubectl delete node {victim}" in told
         kubectl("delete", "node", victim)
         step.task.wait_for("all ranks start again from the last save (restart 1 of 3)", 120)

@@ -55,7 +55,7 @@ def test_images_of_other_kinds(folder: Path) -> None:
     image.save(folder / "images/train/y.BMP")
     (folder / "images/train/notes.txt").write_text("no image")
     assert told(folder) == [
-        "2 train images of other kinds than JPEG and PNG, not taken: "
+        "2 train images of other kinds than JPEG and PNG, not used: "
         "images/train/x.tiff, images/train/y.BMP"
     ]
 
@@ -67,9 +67,9 @@ def test_sub_folders(folder: Path) -> None:
     (folder / "images/train/empty").mkdir()
     (folder / "images/4.png").write_bytes(b"")
     assert told(folder) == [
-        "1 sub-folders of train images, not taken: images/train/more (2 images)",
-        "1 images in no split's folder, not taken: images/4.png",
-        "1 folders of images that are no split, not taken: images/test (1 images)",
+        "1 sub-folders of train images, not used: images/train/more (2 images)",
+        "1 images outside the splits' folders, not used: images/4.png",
+        "1 folders of images that are not a split, not used: images/test (1 images)",
     ]
 
 
@@ -77,7 +77,7 @@ def test_masks_without_an_image(folder: Path) -> None:
     for number in range(7):
         (folder / f"masks/validation/x{number}.png").write_bytes(b"")
     (line,) = told(folder)
-    assert line.startswith("7 validation masks without an image that is taken: ")
+    assert line.startswith("7 validation masks without an image that is used: ")
     assert line.endswith("masks/validation/x4.png and 2 more")
 
 
@@ -85,14 +85,16 @@ def test_masks_of_images_on_no_list(voc_maker: Callable[..., Path], tmp_path: Pa
     root = voc_maker(tmp_path / "voc", 4, 2)
     (root / "SegmentationClass/2007_999999.png").write_bytes(b"")
     lines = told(root, "voc")
-    assert "1 masks whose images stand on neither list: SegmentationClass/2007_999999.png" in lines
+    assert "1 masks whose images are on neither list: SegmentationClass/2007_999999.png" in lines
 
 
 def test_a_photograph_twice(folder: Path) -> None:
     for kind in ("images", "masks"):
         content = (folder / kind / "train/1.png").read_bytes()
         (folder / kind / "train/copy.png").write_bytes(content)
-    line = "1 photographs stand in train more than once: images/train/1.png = images/train/copy.png"
+    line = (
+        "1 photographs appear in train more than once: images/train/1.png = images/train/copy.png"
+    )
     assert told(folder) == [line]
     copy = folder / "masks/train/copy.png"
     Image.open(copy).save(copy, compress_level=1)  # other bytes, the same labels
@@ -104,7 +106,7 @@ def test_a_photograph_twice_with_masks_that_contradict_each_other(folder: Path) 
     (folder / "images/train/copy.png").write_bytes(image)
     mask_of(folder / "masks/train/copy.png", [7], size(folder / "images/train/1.png"))
     assert wrong(folder) == (
-        f"{folder}: 1 photographs stand in train more than once, with masks that contradict each "
+        f"{folder}: 1 photographs appear in train more than once, with masks that contradict each "
         "other; keep the right one: images/train/1.png = images/train/copy.png"
     )
 
@@ -126,7 +128,7 @@ def test_validation_images_that_are_training_images(folder: Path) -> None:
         content = (folder / kind / "train/2.png").read_bytes()
         (folder / kind / "validation/3.png").write_bytes(content)
     assert told(folder) == [
-        "1 validation images are training images too, so scores tell less than they seem to: "
+        "1 validation images are training images too, so scores say less than they seem to: "
         "images/train/2.png = images/validation/3.png"
     ]
 
@@ -136,11 +138,10 @@ def test_masks_of_0_and_255_alone(folder: Path) -> None:
     for mask in masks[:3]:
         mask_of(mask, [0, 255], size(mask))
     assert told(folder) == [
-        "3 train masks hold void and no class: "
-        "masks/train/0.png, masks/train/1.png, masks/train/2.png"
+        "3 train masks hold only void: masks/train/0.png, masks/train/1.png, masks/train/2.png"
     ]
     mask_of(masks[3], [0], size(masks[3]))
-    assert "3 train masks, and all that hold anything, hold 0 and 255 alone" in wrong(folder)
+    assert "3 train masks, as far as they hold anything, hold only 0 and 255" in wrong(folder)
 
 
 def indexed(path: Path, colours: dict[int, tuple[int, int, int]]) -> None:
@@ -194,5 +195,5 @@ def test_masks_of_which_nothing_tells_how_they_were_drawn(folder: Path) -> None:
         "stored: images/train/1.png"
     ]
     tag(folder / "images/train/0.png", 3)
-    assert "nothing tells whether they were drawn upright" in wrong(folder)
+    assert "do not show whether they were drawn upright" in wrong(folder)
     assert wrong(folder).endswith(": images/train/0.png")

@@ -194,7 +194,7 @@ def test_digests_of_untagged_images_stay(folder: Path) -> None:
 def test_an_index_cannot_lead_out_of_its_folder(voc: Data, path: str) -> None:
     document = json.loads(index.build(voc).to_json())
     document["splits"]["train"][0][2] = path
-    with pytest.raises(UserError, match="leads out"):
+    with pytest.raises(UserError, match="leads outside"):
         Dataset.from_json(json.dumps(document).encode())
 
 

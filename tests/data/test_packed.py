@@ -185,7 +185,7 @@ def test_places_that_are_taken_or_empty(
     dataset: Dataset, packed: str, ade20k: Data, tmp_path: Path
 ) -> None:
     other = index.build(ade20k)
-    with pytest.raises(UserError, match="another dataset lies there"):
+    with pytest.raises(UserError, match="another dataset is already there"):
         packing.pack(other, packed, tmp_path / "work")
     artifacts.publish(str(tmp_path / "x"), {"a": b"b"}, kind="checkpoint", metadata={})
     with pytest.raises(UserError, match="is a checkpoint, not a data set"):

@@ -52,7 +52,7 @@ def test_following_outlives_an_endpoint_that_does_not_answer(
     away_after(looks=2, times=2)
     done = dkd(*command)
     assert done.exit_code == 0, done.output
-    assert done.stdout.count("504 no answer; trying again, the run goes on\n") == 1
+    assert done.stdout.count("504 no answer; trying again; the run continues\n") == 1
     assert done.stdout.count(" answers again\n") == 1
     kfp.runs[0]["state"] = "RUNNING"
     away_after(looks=2, times=1000)

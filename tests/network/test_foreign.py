@@ -321,5 +321,5 @@ def test_folders_and_files_that_cannot_be_read(smps: torch.nn.Module, tmp_path: 
     with pytest.raises(UserError, match=r"holds none of model\.safetensors"):
         foreign.recognise(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="no JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         foreign.recognise(tmp_path)

@@ -201,8 +201,8 @@ def test_an_extension_claims_its_runs_name(
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ([7.0], 'new classes: 7.0 is no name; write "7.0"'),
-        ([True], 'new classes: True is no name; write "true"'),
+        ([7.0], 'new classes: 7.0 is not a name; write "7.0"'),
+        ([True], 'new classes: True is not a name; write "true"'),
         (["one", "Cat"], "new classes: unknown class 'one'"),
         (["Cat"], "unknown class 'Cat'; did you mean 'cat'?"),
         (["cat", "cat"], "class 'cat' is already in step 0"),

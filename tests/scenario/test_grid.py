@@ -44,7 +44,7 @@ def test_no_grid_is_the_scenario_itself() -> None:
     [
         ("method", "--grid method: write FIELD=VALUE"),
         ("method=", "--grid method=: write values with commas"),
-        ("method=dkd,dkd", "--grid method=dkd,dkd: a value stands there twice"),
+        ("method=dkd,dkd", "--grid method=dkd,dkd: a value appears twice"),
         ("method=dkd]", r"--grid method: .*the value: '\[dkd\]\]'"),
         ("seed=1,2", "--grid seed: use --seeds"),
         ("task=[[1]],[[2]]", "--grid task: a report compares runs of one task"),

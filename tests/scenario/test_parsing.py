@@ -27,7 +27,7 @@ def test_names_on_a_command_line(text: str, names: tuple[str, ...]) -> None:
         ("", "empty names"),
         ("a,,b", "empty names"),
         ("[a, ' ']", "empty names"),
-        ("[a, 7]", '7 is no name; write "7"'),
+        ("[a, 7]", '7 is not a name; write "7"'),
         ("[a", "not YAML: "),
         ("background", "class 'background'"),
     ],

@@ -149,7 +149,7 @@ def test_what_is_no_mapping_is_refused(document: object) -> None:
     [
         (b"a: [", "not YAML"),
         (b"\xff\xfe\x00", "not YAML"),
-        (b"name: a\nseed: 1\nname: b", r"s.yaml: line 3: name stands there twice, first in line 1"),
+        (b"name: a\nseed: 1\nname: b", r"s.yaml: line 3: name appears twice, first in line 1"),
         (b"name: &a b", r"s.yaml: line 1: anchors \(&a\) are not read"),
         (b"", "valid dictionary"),
         (yaml.safe_dump(changed("variants", {"x": {"crop": 1}})).encode(), "crop: no such field"),

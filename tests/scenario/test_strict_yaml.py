@@ -56,9 +56,9 @@ def test_what_is_no_number() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: {c: 1, d: 2, c: 3}", "line 2: c stands there twice, first in line 2; keep one"),
-        ("1: a\n2: b\n1: c", "line 3: 1 stands there twice, first in line 1; keep one"),
-        ("caf\u00e9: 1\ncafe\u0301: 2", "line 2: cafe\u0301 stands there twice, first in line 1"),
+        ("a: 1\nb: {c: 1, d: 2, c: 3}", "line 2: c appears twice, first in line 2; keep one"),
+        ("1: a\n2: b\n1: c", "line 3: 1 appears twice, first in line 1; keep one"),
+        ("caf\u00e9: 1\ncafe\u0301: 2", "line 2: cafe\u0301 appears twice, first in line 1"),
         ("a: 1\ntrue: 2", 'line 2: the key true is no word; as text it is "true"'),
         ("1.5: 2", 'line 1: the key 1.5 is no word; as text it is "1.5"'),
         ("? ~\n: 2", 'line 1: the key ~ is no word; as text it is "~"'),
@@ -70,7 +70,7 @@ def test_what_is_no_number() -> None:
         ("a: 1\n---\nb: 2", "line 2: a second document (---) begins"),
         ("[" * 5000, "line 1: more than 32 lists and mappings in one another"),
         ("a: " + "9" * 5000, "line 1: a number of more than 300 digits"),
-        ('"\\ud800"', "line 1: '\\ud800' is no text that UTF-8 can hold"),
+        ('"\\ud800"', "line 1: '\\ud800' is not text that UTF-8 can encode"),
         ("a: [b", "not YAML: line 1: "),
         ("a: b: c", "not YAML: line 1: mapping values are not allowed here"),
         ("\x00", "not YAML: unacceptable character"),

@@ -113,7 +113,8 @@ def test_other_files_are_refused(exported: Exported, tmp_path: Path) -> None:
     onnx.save(loaded, foreign)
     text = tmp_path / "text.onnx"
     text.write_text("text")
-    for path, line in ((foreign, "export the model anew"), (text, "not a model that ONNX Runtime")):
+    bad = ((foreign, "export the model again"), (text, "not a model that ONNX Runtime"))
+    for path, line in bad:
         given = environment(path, hashlib.sha256(path.read_bytes()).hexdigest(), DKD_CACHE=tmp_path)
         done = subprocess.run(
             [sys.executable, "-m", "dkd.serving"], env=given, capture_output=True, text=True

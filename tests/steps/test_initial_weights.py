@@ -97,7 +97,8 @@ def test_what_is_not_there_and_cannot_be_fetched_is_told_with_the_command(
     root: Root, web: Web, published: str, closed_port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remedy = (
-        f"; with a way out run dkd weights fetch mobilenet_v2 --root {root.uri}, or with the file "
+        f"; with internet access, run dkd weights fetch mobilenet_v2 --root {root.uri}; "
+        "with the file "
     )
     content, address = web.files[published], web.address + published
     web.files[published] = content[:-1000] + bytes(1000)
@@ -116,7 +117,7 @@ def test_what_is_not_there_and_cannot_be_fetched_is_told_with_the_command(
     assert f"no connection (Connection refused){remedy}" in message
     assert "network.weights=none starts from random ones" in message
     monkeypatch.setenv("DKD_WORKSPACE", "my-workspace")
-    assert "run dkd weights fetch mobilenet_v2 --workspace my-workspace, or" in root.refused(None)
+    assert "run dkd weights fetch mobilenet_v2 --workspace my-workspace; " in root.refused(None)
 
 
 def test_none_asks_nobody(root: Root, web: Web, published: str) -> None:

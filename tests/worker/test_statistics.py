@@ -63,7 +63,7 @@ def test_what_they_cannot_be_of(tmp_path: Path) -> None:
     softmax = Run(tmp_path / "mib", scenario(method="mib", memory_size=0)).step(0)
     cases: list[tuple[str, str]] = [
         (run.prepared.dataset, "is a dataset, not a checkpoint"),
-        (made.uri, "keeps these statistics already; nothing to do"),
+        (made.uri, "already keeps these statistics; nothing to do"),
         (softmax.uri, "has a background channel, which star cannot go on from"),
     ]
     for uri, message in cases:
@@ -71,5 +71,5 @@ def test_what_they_cannot_be_of(tmp_path: Path) -> None:
             publish(run, uri, tmp_path / "other")
         assert str(told.value).startswith(f"{uri}: ")
         assert "\n" not in str(told.value)
-    with pytest.raises(UserError, match="another checkpoint lies there; name another place"):
+    with pytest.raises(UserError, match="another checkpoint is already there; name another place"):
         publish(run, first.uri, tmp_path / "root" / "checkpoints" / first.uri.rsplit("/", 1)[-1])

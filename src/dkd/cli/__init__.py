@@ -14,25 +14,25 @@ COMMANDS = {
     "extend": "Add classes to a model that exists.",
     "train": "Train one step of a scenario.",
     "evaluate": "Score a checkpoint on a data set.",
-    "statistics": "Give a model the statistics that method star needs.",
+    "statistics": "Give a model the statistics that the method star needs.",
     "memory": "Choose, look at or edit an exemplar memory.",
     "predict": "Segment images: coloured masks and overlays.",
     "export": "Write a model as one file for other programs: ONNX, pt2.",
     "serve": "Serve a model on this machine: a page, curl, gRPC.",
-    "report": "Tables and one HTML page from finished runs.",
-    "models": "Models with names and versions: list, show, promote, roll back, compare.",
+    "report": "Make a table and an HTML page from finished runs.",
+    "models": "Name models and their versions: list, show, promote, roll back, compare.",
     "runs": "List the runs of an artifact root, or remove one.",
     "compile": "Write a scenario's pipeline as KFP YAML.",
     "submit": "Run a pipeline on Kubeflow Pipelines.",
-    "status": "The runs on Kubeflow Pipelines, or one run's steps.",
-    "logs": "What the tasks of such a run have printed.",
-    "cancel": "End such a run.",
+    "status": "Show the runs on Kubeflow Pipelines, or one run's steps.",
+    "logs": "Print what the tasks of such a run have printed.",
+    "cancel": "Terminate such a run.",
     "data": "Check, index, pack or make a data set.",
     "scenarios": "List the published scenarios, or show one.",
     "weights": "Fetch, add or list the ImageNet weights that training starts from.",
-    "import": "Turn a model of torchvision, smp or the authors into ours.",
+    "import": "Import a model of torchvision, smp or the authors of DKD.",
     "classes": "Rename, drop or merge a model's classes without training.",
-    "doctor": "What this machine has: versions, GPUs, S3, shared memory.",
+    "doctor": "Show what this machine has: versions, GPUs, S3, shared memory.",
 }
 
 
@@ -71,7 +71,8 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="dkd")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Class-incremental semantic segmentation: learn new classes step by step, keep the old.
+    """Class-incremental semantic segmentation: learn new classes step by step
+    and keep the old ones.
 
     \b
     Try it:            dkd run demo

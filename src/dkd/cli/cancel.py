@@ -9,10 +9,10 @@ from dkd.cli import kubeflow
 @click.argument("run")
 @kubeflow.options
 def command(run: str, endpoint: str | None, forwarded: str | None, namespace: str) -> None:
-    """End a run on Kubeflow Pipelines, as Terminate does in the UI.
+    """Terminate a run on Kubeflow Pipelines, as in the UI.
 
-    RUN is the run's id, the beginning of it, or its name. The training job under way saves its
-    state and is deleted; started again, the run goes on from there.
+    RUN is the run's id, the beginning of it, or its name. The training job in progress saves its
+    state and is deleted. If the run is started again, it continues from there.
     """
     from dkd.kubeflow import runs
 
@@ -22,4 +22,4 @@ def command(run: str, endpoint: str | None, forwarded: str | None, namespace: st
             click.echo(f"run {found['display_name']} has ended: {found['state'].lower()}")
             return
         runs.terminate(there, found)
-        click.echo(f"run {found['display_name']}: told to end")
+        click.echo(f"run {found['display_name']}: asked to stop")

@@ -11,13 +11,13 @@ from dkd.errors import UserError
 
 @click.command("classes")
 @click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a class.")
-@click.option("--drop", multiple=True, metavar="NAME,NAME,...", help="Classes to forget.")
+@click.option("--rename", multiple=True, metavar="OLD=NEW", help="Rename a class.")
+@click.option("--drop", multiple=True, metavar="NAME,NAME,...", help="Remove classes.")
 @click.option(
     "--merge",
     multiple=True,
     metavar="NAME,NAME=NEW",
-    help="Several classes as one, which is seen where any of them is.",
+    help="Make one class of several; it is seen wherever one of them is.",
 )
 @click.option(
     "--output", "-o", default="", metavar="URI", help="Where the new checkpoint goes. Default: "
@@ -32,10 +32,11 @@ def command(
     output: str,
     workspace: Path,
 ) -> None:
-    """Give a model other classes without training, as a new checkpoint that names its parent.
+    """Rename, drop or merge a model's classes without training.
 
-    What was dropped is the next likeliest class or background. Without an option, lists the
-    classes. See docs/how-to/import-a-model.md for what later steps make of merged classes.
+    The result is a new checkpoint that names its parent. Where a dropped class was seen, the next
+    likeliest class or background is. Without an option, the classes are listed.
+    docs/how-to/import-a-model.md says how later steps treat merged classes.
 
     \b
     dkd classes mine --rename person=people --drop sofa --merge car,bus=vehicle
@@ -49,7 +50,7 @@ def command(
     for item in rename:
         olds, new = _sides(item, "--rename")
         if len(olds) > 1:
-            raise UserError(f"--rename {item}: one class at a time; --merge makes one of several")
+            raise UserError(f"--rename {item}: one at a time; use --merge to make one of several")
         if olds[0] in renamed:
             raise UserError(f"--rename {item}: {olds[0]!r} has a new name already")
         renamed[olds[0]] = new
@@ -57,7 +58,7 @@ def command(
     for item in merge:
         olds, new = _sides(item, "--merge")
         if new in merged:
-            raise UserError(f"--merge {item}: another merge gives {new!r} too")
+            raise UserError(f"--merge {item}: another merge also makes {new!r} too")
         merged[new] = olds
     dropped = [name for item in drop for name in parse_names(item, "--drop")]
     places = [checkpoint, *([output] if output else [])]

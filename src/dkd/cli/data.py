@@ -37,7 +37,7 @@ _unlabelled = click.option(
     type=click.Choice(["background", "void"]),
     default="background",
     show_default=True,
-    help="What pixels are that no annotation covers (coco, label-studio, yolo).",
+    help="What pixels without an annotation are (coco, label-studio, yolo).",
 )
 
 
@@ -53,8 +53,8 @@ def command() -> None:
     """Check, view, convert, index, pack, make or remove a data set.
 
     Images are JPEG or PNG. Masks beside them are PNG files of one 8-bit channel (grey or with
-    a palette) whose values are label values; 0 is background, 255 void. Where annotations are
-    given instead (coco, label-studio, yolo), masks are drawn from them into dkd's cache.
+    a palette) whose values are label values; 0 is background, 255 void. If there are
+    annotations instead (coco, label-studio, yolo), masks are drawn from them into dkd's cache.
 
     \b
     voc      JPEGImages/ID.jpg, SegmentationClassAug/ID.png (training),
@@ -90,12 +90,12 @@ def command() -> None:
     "--published", is_flag=True, help="Fail unless it is the data set of the published tables."
 )
 def check(root: Path, published: bool, **reading: str | None) -> None:
-    """Look at every image and mask below ROOT: whether they are there and whole, what they hold.
+    """Check every image and mask below ROOT, and count classes.
 
-    Every file is read, whatever was found before. Notes say what is not taken, what stands there
-    twice and what masks seem to mean; what is surely wrong is an error.
+    Every file is read, whatever was found before. Notes say what is not used, what appears twice,
+    and how masks were understood. Whatever cannot be trained on is an error.
 
-    A download of VOC 2012 or ADE20K is compared with the published lists too: the number of
+    A download of VOC 2012 or ADE20K is also compared with the published lists: the number of
     images and the digest of their ids, for every task, setting and step.
 
     \b
@@ -132,9 +132,9 @@ def check(root: Path, published: bool, **reading: str | None) -> None:
         return
     different = checks.differences(dataset)
     if not different:
-        click.echo("This is the published data set: every published list comes out the same.")
+        click.echo("This is the published data set: every published list agrees.")
         return
-    click.echo("This is not the data set of the published tables (fine for one of your own):")
+    click.echo("This is not the data set of the published tables (fine for your own data):")
     for line in different:
         click.echo(f"  {line}")
     if published:
@@ -149,7 +149,7 @@ def check(root: Path, published: bool, **reading: str | None) -> None:
 def index(root: Path, uri: str, **reading: str | None) -> None:
     """Publish the index of the data set below ROOT as an artifact at URI; images stay in ROOT.
 
-    For machines that share the folder; to take the images along, use dkd data pack.
+    This is for machines that share the folder. To upload the images too, use dkd data pack.
 
     \b
     dkd data index /mnt/VOC2012 s3://bucket/datasets/voc --format voc
@@ -187,11 +187,11 @@ def pack(
     work: Path | None,
     **reading: str | None,
 ) -> None:
-    """Put the data set below ROOT into tar shards with an index, as an artifact at URI.
+    """Pack the data set below ROOT into tar shards with an index, as an artifact at URI.
 
-    Workers then read their own step's images from there, and nothing else. Packing again does
-    nothing; where it was interrupted, it goes on. A scenario uses the result with
-    data.format=packed and data.root=URI.
+    Workers then read only the images of their own step from there. Packing a second time does
+    nothing; if it was interrupted, it continues. A scenario uses the result with data.format=packed
+    and data.root=URI.
 
     \b
     dkd data pack ~/VOC2012 s3://bucket/datasets/voc --format voc
@@ -219,10 +219,10 @@ def pack(
 @click.argument("target", type=click.Path(path_type=Path))
 @_options
 def convert(source: str, target: Path, **reading: str | None) -> None:
-    """Write the data set at ROOT, a folder of any format or packed, as the format folder in TARGET.
+    """Convert the data set at ROOT, of any format or packed, to the format folder in TARGET.
 
-    Images are copied as they are; masks become upright PNG files with a palette. dkd data pack
-    takes any format as it is.
+    Images are copied unchanged; masks become upright PNG files with a palette. For dkd data pack
+    no conversion is needed: it takes every format.
 
     \b
     dkd data convert ~/cvat-export ~/my-images
@@ -237,7 +237,7 @@ def convert(source: str, target: Path, **reading: str | None) -> None:
     click.echo(f"{target}: {counts}, {len(dataset.classes)} classes")
     if dataset.future_is_void:
         click.echo(
-            "note: in a test of the format folder, classes not learned yet are background; "
+            "note: in test images of the format folder, classes not learned yet are background; "
             f"in {dataset.format} they are void",
             err=True,
         )
@@ -250,7 +250,7 @@ def convert(source: str, target: Path, **reading: str | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("labels.html"),
     show_default=True,
-    help="The page.",
+    help="Where to write the page.",
 )
 @click.option(
     "--images",
@@ -266,8 +266,8 @@ def view(
 ) -> None:
     """Write a page that shows images of the data set at ROOT with their masks, and counts labels.
 
-    The page is one file, needs no network, and shows the rarest classes first, so that of each an
-    image is seen where --images are as many as the classes.
+    The page is one file and needs no network. It shows the rarest classes first: with as many
+    --images as there are classes, every class is seen.
 
     \b
     dkd data view ~/cvat-export
@@ -294,7 +294,7 @@ def view(
 def remove(uri: str, yes: bool, workspace: Path) -> None:
     """Remove the packed data set or the index at URI, and what this machine has cached of it.
 
-    Models that were trained on it stay. A run that uses it cannot be gone on with afterwards.
+    Models that were trained on it stay. A run that uses it cannot be continued afterwards.
 
     \b
     dkd data rm s3://bucket/datasets/voc          shows what would go
@@ -325,10 +325,10 @@ def drawn(size: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
         for option in reversed(
             (
                 click.argument("folder", type=click.Path(path_type=Path, file_okay=False)),
-                _count("--train", 10, 1200, "Scenes."),
-                _count("--validation", 5, 200, "Test scenes."),
-                _count("--size", 32, size, "Pixels.", 512),
-                _count("--seed", 0, 1, "Another one, other scenes."),
+                _count("--train", 10, 1200, "Number of training scenes."),
+                _count("--validation", 5, 200, "Number of test scenes."),
+                _count("--size", 32, size, "Width and height in pixels.", 512),
+                _count("--seed", 0, 1, "Another seed gives other scenes."),
             )
         ):
             function = option(function)
@@ -349,12 +349,12 @@ def _count(
 @click.option(
     "--new-class",
     type=click.Choice(get_args(NewPictogram)),
-    help="Show one more pictogram in every scene; the training scenes label it alone.",
+    help="Show one more pictogram in every scene; only it is labelled in training scenes.",
 )
 def make_pictograms(folder: Path, **settings: Any) -> None:
     """Make the demonstration's data set in FOLDER: scenes of pictograms over photographs.
 
-    With --new-class it is data for a model that knows the other classes already.
+    With --new-class, it is data for a model that already knows the other classes.
 
     \b
     dkd data pictograms scenes
@@ -398,7 +398,7 @@ def _opened(
         defaults = {"format_": None, "train": None, "validation": None, "unlabelled": "background"}
         if given := [name for name, value in reading.items() if value != defaults[name]]:
             raise UserError(
-                f"{source}: is packed or indexed already; leave out --{given[0].strip('_')}"
+                f"{source}: is already packed or indexed; leave out --{given[0].strip('_')}"
             )
         dataset, manifest = packed.open_dataset(source)
     else:

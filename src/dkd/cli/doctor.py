@@ -13,10 +13,10 @@ _MARKS = {"well": "", "warning": "! ", "bad": "!! "}
 @click.command("doctor")
 @options.root
 def command(root: str | None) -> None:
-    """Say what this machine or container has: versions, GPUs, NCCL, S3, shared memory.
+    """Show what this machine or container has: versions, GPUs, NCCL, S3, shared memory.
 
-    With --root it also writes, reads and deletes a small object there. Exit status 1 if
-    something would keep a step from running (marked with !!).
+    With --root, it also writes, reads and deletes a small object there. The exit status is 1 if
+    something would keep a step from running; such lines are marked with !!.
     """
     from dkd.worker import doctor
 

@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Score a checkpoint on a data set that has some of its classes, matched by name.
 
-    Scored are the images that hold a class the model knows. Every figure is in percent, beside its
+    Images that show a class which the model knows are scored. Every figure is in percent, with its
     95 % confidence interval over these images.
     Under torchrun the images are shared among its processes.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help="ONNX, or a program of torch.export.",
 )
 @click.option(
-    "--output", "-o", required=True, metavar="FILE|URI", help="Where to; nothing may be there yet."
+    "--output", "-o", required=True, metavar="FILE|URI", help="Where to write; must not exist."
 )
 @click.option(
     "--gives",
@@ -50,9 +50,9 @@ def command(
 ) -> None:
     """Write the model of CHECKPOINT as one file for other programs.
 
-    Batch, height and width may vary; normalisation is in the graph; the metadata name classes,
-    colours and preprocessing. Both models then segment photographs. Where more than one pixel in
-    ten thousand differs (with --fp16, one in a hundred), nothing is written.
+    Batch, height and width may vary. Normalisation is part of the graph, and the metadata name
+    classes, colours and preprocessing. Both models then segment photographs. If more than one pixel
+    in ten thousand differs (with --fp16, one in a hundred), nothing is written.
 
     \b
     dkd export s3://dkd/checkpoints/3f... --format onnx -o street.onnx

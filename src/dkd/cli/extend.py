@@ -14,17 +14,17 @@ from dkd.cli.progress import training_progress
     "--model",
     default="",
     metavar="NAME",
-    help="Model to extend: from its version in production, whose memory is found.",
+    help="Model to extend, from its version in production; its memory is found.",
 )
 @click.option(
-    "--teacher", default="", metavar="URI", help="Or the checkpoint of one that has no name."
+    "--teacher", default="", metavar="URI", help="Or the checkpoint of a model without a name."
 )
 @click.option(
     "--classes",
     required=True,
     metavar="NAME,NAME,...",
-    help="Names of the new classes, as the data set has them. Where one holds a comma, a list: "
-    '["traffic light, red", sheep].',
+    help="Names of the new classes, as the data set has them. If one contains a comma, give a "
+    'list: ["traffic light, red", sheep].',
 )
 @click.option("--data", required=True, metavar="PATH_OR_URI", help="Images with the new labels.")
 @click.option(
@@ -69,13 +69,13 @@ def command(
 ) -> None:
     """Add classes to a model that exists, without forgetting the old ones.
 
-    Gives the next checkpoint and memory, and a report of what was gained and forgotten. The new
-    step is trained as the teacher's scenario trains its later steps; --set replaces single
+    This makes the next checkpoint and memory, and a report of what was gained and forgotten. The
+    new step is trained as the teacher's scenario trains its later steps; --set replaces single
     fields (training.epochs.later, memory_size, launch.processes_per_node, ...). The old classes may
-    lose 5 points on average, unless the teacher's scenario has a gate of its own; whether they
-    did stands in the report, and with --gate stop the run fails if they lost more.
+    lose 5 points on average, unless the teacher's scenario has a gate of its own. The report says
+    whether they lost more; with --gate stop the run then fails.
 
-    With --model the result is the model's next version, whatever its gate says; dkd models promote
+    With --model, the result is the model's next version, whatever its gate says; dkd models promote
     puts it into production.
 
     \b

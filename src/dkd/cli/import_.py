@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--task", metavar="NAME", help="The published scenario that a release is of.")
-@click.option("--step", type=click.IntRange(0), help="After which step. Default: the last.")
+@click.option("--task", metavar="NAME", help="The published scenario of a released checkpoint.")
+@click.option("--step", type=click.IntRange(0), help="Of that scenario. Default: the last.")
 @click.option(
     "--classes",
     multiple=True,
     metavar="NAME,NAME,...",
-    help="Instead of --task: names of the classes in channel order, without background; of a "
-    "release once for every step.",
+    help="Instead of --task: the class names in channel order, without background; for a "
+    "released checkpoint, once for every step.",
 )
 @click.option(
     "--classes-file",
@@ -37,21 +37,23 @@ if TYPE_CHECKING:
     default=0,
     show_default=True,
     metavar="CHANNEL",
-    help="Which channel of the softmax is background's.",
+    help="The softmax's channel of background.",
 )
 @click.option(
     "--activation",
     type=click.Choice(["softmax", "sigmoid"]),
-    help="What is taken of the channels. Default: as a config.json says, else softmax; sigmoid "
+    help="How the channels are read. Default: as config.json says, otherwise softmax; sigmoid "
     "for a single channel.",
 )
-@click.option("--dataset", default="", metavar="NAME", help="With --classes: voc, ade20k, ...")
+@click.option(
+    "--dataset", default="", metavar="NAME", help="With --classes: the data set, such as voc."
+)
 @click.option(
     "--crop",
     type=click.IntRange(16),
     default=512,
     show_default=True,
-    help="With --classes: the crop it was trained with, short side of images in prediction.",
+    help="With --classes: the crop of its training; prediction resizes short sides to it.",
 )
 @click.option("--output", "-o", required=True, metavar="URI", help="Where the checkpoint goes.")
 @options.assignments
@@ -70,17 +72,17 @@ def command(
     assignments: Sequence[str],
     workspace: Path,
 ) -> None:
-    """Turn FILE, a model that another program trained, into one of ours.
+    """Import FILE, a model that another program trained, as a checkpoint.
 
-    Recognised are .pth and safetensors files of torchvision's DeepLabV3 and of
-    segmentation_models_pytorch's with a ResNet (or the folder that its save_pretrained wrote), and
-    checkpoints released by the authors of DKD (docs/how-to/import-a-model.md). Every tensor must
-    be there, none more, each of its shape; nothing in the file is executed. A softmax becomes
-    sigmoids that predict the same masks.
+    FILE is a .pth or safetensors file of torchvision's DeepLabV3 or of
+    segmentation_models_pytorch's with a ResNet (or the folder that its save_pretrained wrote), or a
+    checkpoint released by the authors of DKD (docs/how-to/import-a-model.md). Exactly the tensors
+    of the network must be there, each in its shape; nothing in the file is executed. A softmax
+    becomes sigmoids that predict the same masks.
 
-    What a file does not say of its network is taken to be its program's default, and is printed;
-    --set replaces it, and how later steps are trained: as the published task trains them, with
-    --classes as VOC 15-1 does.
+    What a file does not say about its network is taken to be its program's default, and is printed;
+    --set replaces it. Later steps are trained as the published task trains them, with --classes as
+    VOC 15-1 does; --set changes that too.
 
     \b
     dkd import model.pth --classes cat,dog --output s3://bucket/checkpoints/mine
@@ -120,7 +122,7 @@ def command(
         scenario = scenario.override({"protocol": "corrected"})
     elif background or activation:
         option = "--background" if background else "--activation"
-        raise UserError(f"{option}: {file} is {found.architecture.name}, of sigmoids as it is")
+        raise UserError(f"{option}: {file} is {found.architecture.name} and has sigmoids")
     network = found.network.model_copy(update={"weights": scenario.network.weights})
     scenario = scenario.model_copy(update={"network": network}).override(values)
     fields["training"] = {**fields["training"], "crop": scenario.training.crop}
@@ -143,7 +145,7 @@ def _converted(
     if task is not None:
         raise UserError(f"--task: {what}, not a release; name its classes (--classes)")
     if len(names) > 1:
-        raise UserError(f"--classes: {what}, which learned all at once; give --classes once")
+        raise UserError(f"--classes: {what}, which learned all in one step; give --classes once")
     sigmoid = activation == "sigmoid"
     if activation is None:
         sigmoid = found.channels == 1 if found.sigmoid is None else found.sigmoid

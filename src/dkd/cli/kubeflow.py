@@ -55,6 +55,6 @@ def connected(endpoint: str | None, forwarded: str | None, namespace: str) -> It
         yield Endpoint(endpoint, namespace)
         return
     if endpoint:
-        raise UserError("--port-forward: goes without --endpoint")
+        raise UserError("--port-forward: leave out --endpoint")
     with port_forward(forwarded) as url:
         yield Endpoint(url, namespace)

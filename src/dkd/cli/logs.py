@@ -9,9 +9,9 @@ from dkd.log import passed_on
 @click.command("logs")
 @click.argument("run")
 @click.option(
-    "--task", default="", metavar="TEXT", help="Only nodes with this in their title, e.g. 'Step 2'."
+    "--task", default="", metavar="TEXT", help="Only tasks with this in their title, e.g. 'Step 2'."
 )
-@click.option("--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--follow", is_flag=True, help="Follow the log until the run ends.")
 @kubeflow.options
 def command(
     run: str,
@@ -21,7 +21,7 @@ def command(
     forwarded: str | None,
     namespace: str,
 ) -> None:
-    """Print what a run's tasks have printed: the first node's log of every training, too.
+    """Print what a run's tasks have printed, with the first node's log of every training.
 
     RUN is the run's id, the beginning of it, or its name.
 

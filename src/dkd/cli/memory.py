@@ -12,7 +12,7 @@ from dkd.cli.train import perform, step_options
 
 @click.group("memory")
 def command() -> None:
-    """Choose an exemplar memory, look at one, or take images out of all."""
+    """Choose an exemplar memory, look at one, or remove images from all of them."""
 
 
 @command.command("show")
@@ -20,7 +20,7 @@ def command() -> None:
 @click.option("--images", is_flag=True, help="List every exemplar too.")
 @options.workspace
 def show(uri: str, images: bool, workspace: Path) -> None:
-    """Say which classes the memory at URI holds, and how often.
+    """Show which classes the memory at URI holds, and how often.
 
     An exemplar with several classes counts for each. Labels are those of the step that an
     exemplar comes from.
@@ -57,9 +57,9 @@ def show(uri: str, images: bool, workspace: Path) -> None:
 @command.command("choose")
 @step_options
 def choose(**given: Any) -> None:
-    """Choose the exemplars after a step that is trained: memory_size of them, balanced.
+    """Choose the exemplars of a trained step: memory_size of them, balanced over the classes.
 
-    The step is named as for dkd train, with the same scenario, teacher and memory.
+    Name the step as for dkd train, with the same scenario, teacher and memory.
 
     \b
     dkd memory choose demo --variant DKD --set memory_size=200 --step 0
@@ -73,15 +73,17 @@ def choose(**given: Any) -> None:
 @options.root
 @options.workspace
 def forget(images: tuple[str, ...], yes: bool, root: str | None, workspace: Path) -> None:
-    """Remove IMAGEs from all that shows them under the artifact root: a person's request.
+    """Remove images from everything under the artifact root that shows them.
 
-    IMAGE is an id that dkd memory show --images lists, or that a report shows. Memories and
-    evaluations stay where they are, without the images; results and reports are written anew; old
-    files, what killed writers left, pages in the workspace and this machine's cached copies are
-    deleted. What a model learned from an image stays in it: the models that saw one are listed,
-    also those that began as a copy of such a model. A run that is started again afterwards trains
-    the steps that used the memory anew. Data sets are yours to clean, and listed with what to do:
-    an image that is still in one is trained on, chosen and shown again.
+    Use this when somebody asks for an image to be removed. IMAGE is an id that dkd memory show
+    --images lists, or that a report shows. Memories and evaluations stay where they are, without
+    the images. Results and reports are written again. Old files, remains of killed writers, pages
+    in the workspace and copies in this machine's cache are deleted. A run that is started again
+    afterwards trains the steps that used the memory once more.
+
+    What a model learned from an image stays in it. The models that saw one are listed, together
+    with those that began as a copy of such a model. Data sets are yours to clean; they are listed
+    with what to do. An image that is still in one is trained on, chosen and shown again.
 
     \b
     dkd memory forget train-00017               shows what it would do

@@ -18,11 +18,11 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group("models")
 def command() -> None:
-    """Models with names and versions, and which version is in production.
+    """Name models and their versions, and choose which version is in production.
 
-    A run, or an extension, that is given --model NAME adds a version, which never changes. The one
-    in production is what the model's next extension goes on from, and what services should serve.
-    Checkpoints and memories that a version names stay when their run is removed.
+    A run or an extension with --model NAME adds a version, which never changes. The next extension
+    of the model starts from the version in production, which is also the one to serve. Checkpoints
+    and memories that a version names stay when their run is removed.
     """
 
 
@@ -112,7 +112,7 @@ def show(
     root: str | None,
     workspace: Path,
 ) -> None:
-    """Show the VERSION of the model NAME (that in production, else the last), with its card.
+    """Show a VERSION of the model NAME, by default the one in production, with its card.
 
     \b
     dkd models show street
@@ -207,7 +207,7 @@ def add(
     "--despite-gate",
     default="",
     metavar="REASON",
-    help="Put it into production though its gate was not passed; the reason is kept.",
+    help="Promote it although its gate was not passed; the reason is kept.",
 )
 @options.model_registry
 @_placed
@@ -221,7 +221,7 @@ def promote(
 ) -> None:
     """Put the VERSION of the model NAME into production.
 
-    Of two who do so at once one wins, and the other is told.
+    If two people promote at the same time, one wins, and the other is told so.
 
     \b
     dkd models promote street 2
@@ -241,7 +241,7 @@ def promote(
 @options.model_registry
 @_placed
 def rollback(name: str, registry: str, root: str | None, workspace: Path) -> None:
-    """Put the version of NAME into production that was there before the present one.
+    """Put back into production the version of NAME that was there before.
 
     \b
     dkd models rollback street
@@ -260,7 +260,7 @@ def rollback(name: str, registry: str, root: str | None, workspace: Path) -> Non
 @click.argument("other", type=click.IntRange(1), required=False)
 @_placed
 def diff(name: str, one: int | None, other: int | None, root: str | None, workspace: Path) -> None:
-    """Compare two versions of NAME: that in production and the last one, if none are given.
+    """Compare two versions of NAME, by default the one in production and the last one.
 
     \b
     dkd models diff street
@@ -276,7 +276,7 @@ def diff(name: str, one: int | None, other: int | None, root: str | None, worksp
         after = catalogue.version(place, name, other) if other else found[-1]
     if before.version == after.version:
         raise UserError(
-            f"model {name}: version {after.version} is all there is to compare; name two"
+            f"model {name}: version {after.version} is the only one, so there is nothing to compare"
         )
     for line in tables.lines(differences.figures(before, after), right=(1, 2, 3)):
         click.echo(line)

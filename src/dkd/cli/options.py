@@ -37,7 +37,7 @@ model_registry = click.option(
     envvar="DKD_MODEL_REGISTRY",
     default="",
     metavar="URL",
-    help="Kubeflow Model Registry that is told too.",
+    help="Kubeflow Model Registry that is informed as well.",
 )
 root = click.option(
     "--root",
@@ -95,12 +95,12 @@ def seeds(text: str | None) -> tuple[int, ...]:
     """``1,2,3`` as numbers.
 
     Raises:
-        UserError: something else, or a number that stands there twice.
+        UserError: something else, or a number that appears twice.
     """
     numbers = [] if text is None else text.split(",")
     if not all(re.fullmatch("[0-9]{1,30}", number.strip()) for number in numbers):
         raise UserError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3")
     found = tuple(int(number) for number in numbers)
     if len(set(found)) < len(found):
-        raise UserError(f"--seeds {text}: a seed stands there twice; give it once")
+        raise UserError(f"--seeds {text}: a seed appears twice; give it once")
     return found

@@ -34,7 +34,7 @@ from dkd.cli.progress import progress
     show_default=True,
     help="Images of one size that are segmented together.",
 )
-@click.option("--cpu", is_flag=True, help="Compute on the CPU where there is a GPU.")
+@click.option("--cpu", is_flag=True, help="Compute on the CPU even if there is a GPU.")
 @options.workspace
 def command(
     images: Sequence[Path],
@@ -47,11 +47,11 @@ def command(
 ) -> None:
     """Segment IMAGES: JPEG or PNG files, or folders of them, of any size.
 
-    A mask is a PNG of the image's size in the data set's colours; its values are explained in
-    classes.json. The image's short side is resized to the crop that the model was trained with.
-    Results appear as they are ready. An image that cannot be read is named and the others go on;
-    the exit status is 1 then. Called again, it does what is missing: images that are new or have
-    changed, or all of them for another model. What it made is never taken for an image.
+    A mask is a PNG of the image's size in the data set's colours; classes.json explains its
+    values. The image's short side is resized to the crop that the model was trained with. Results
+    appear as they are ready. An image that cannot be read is named, the others are segmented, and
+    the exit status is 1. Called again, the command does what is missing: images that are new or
+    have changed, or all of them for another model. Results are never taken for images.
 
     \b
     dkd predict --checkpoint s3://dkd/checkpoints/3f... photos/ --output segmented

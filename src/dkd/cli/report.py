@@ -22,10 +22,10 @@ from dkd.cli import options
 def command(
     runs: Sequence[str], root: str | None, workspace: Path, output: Path | None, markdown: bool
 ) -> None:
-    """Put finished runs of one task side by side: a table here, and one HTML page.
+    """Compare finished runs of one task: in a table here, and in one HTML page.
 
     RUN is a run's name, or the path or URI of its folder or its result.json. Runs of one variant
-    that differ in the seed become mean and standard deviation.
+    that differ only in the seed are shown as mean and standard deviation.
 
     \b
     dkd report demo-finetune demo-dkd demo-dkd-m

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How many runs go on side by side, where there are several.",
+    help="How many runs to do side by side, if there are several.",
 )
 @click.option(
     "--run-name",
     metavar="NAME",
-    help="Name of the run; a half-finished run of that name goes on. "
+    help="Name of the run; an unfinished run of that name is continued. "
     "Default: from the scenario's name, variant and seed.",
 )
 @click.option(
@@ -82,8 +82,8 @@ def command(
 
     SCENARIO is a YAML file or a name that ``dkd scenarios`` lists. It is the pipeline that a
     cluster runs, under Kubeflow Pipelines' local runner: every step is a torchrun job, and
-    checkpoints and exemplar memory pass through S3. Without --root an S3 store is started in
-    the workspace. What was trained before is found, not trained again.
+    checkpoints and exemplar memory pass through S3. Without --root, an S3 store is started in
+    the workspace. Whatever was trained before is found and not trained again.
 
     \b
     dkd run demo --all-variants

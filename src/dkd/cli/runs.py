@@ -15,9 +15,9 @@ from dkd.cli import options, tables
 def command(context: click.Context, root: str | None, workspace: Path) -> None:
     """List the runs of an artifact root; explain one (dkd runs why), or remove it (dkd runs rm).
 
-    STATE is "finished", or how many steps are trained. SIZE is all that the run uses: data set,
-    models, evaluations, memories, saves. Runs of one task share steps and data: SHARED is how much
-    of it others use too, and WITH says which; that stays when the run is removed.
+    STATE is "finished", or how many steps are trained. SIZE is everything that the run uses: data
+    set, models, evaluations, memories, saves. Runs of one task share steps and data. SHARED is how
+    much of it other runs use, and WITH names these; that part stays when the run is removed.
 
     \b
     dkd runs
@@ -58,10 +58,10 @@ def command(context: click.Context, root: str | None, workspace: Path) -> None:
 @options.workspace
 @click.pass_obj
 def why(outer: tuple[str | None, Path], name: str, root: str | None, workspace: Path) -> None:
-    """Say where the steps of the run NAME come from, and why those that it trained were not found.
+    """Say where the steps of the run NAME come from, and why it had to train some of them.
 
-    A step is found where a run has made it of the same data, labels, teacher, memory, settings,
-    seed and program. For one that was not, the nearest result that was there is named, with each
+    A step is found if a run has made it from the same data, labels, teacher, memory, settings, seed
+    and program. For each step that was trained, the nearest earlier result is named, with every
     field in which the two differ.
 
     \b
@@ -98,7 +98,7 @@ def why(outer: tuple[str | None, Path], name: str, root: str | None, workspace: 
 @click.option(
     "--stopped",
     is_flag=True,
-    help="The run is stopped, though it wrote something within the last hour.",
+    help="The run has stopped, although it wrote something within the last hour.",
 )
 @options.root
 @options.workspace
@@ -111,12 +111,12 @@ def remove(
     root: str | None,
     workspace: Path,
 ) -> None:
-    """Remove the run NAME, and what nothing else uses. Without --yes nothing is removed.
+    """Remove the run NAME and whatever nothing else uses. Nothing is removed without --yes.
 
     Models, evaluations, memories and data sets that another run uses stay, and so does what these
-    were made of. A run in progress notes what it uses before it trains, so it keeps its saves and
-    what it is about to publish. What killed writers left (saves, halves of artifacts, multi-part
-    uploads) goes too once it is a day old, whichever run it came from.
+    were made from. A run in progress notes what it uses before it trains, so it keeps its saves and
+    what it is about to publish. Remains of killed writers (saves, halves of artifacts, multi-part
+    uploads) are removed too once they are a day old, whichever run they came from.
 
     \b
     dkd runs rm demo-dkd          shows what would go and what would stay

@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Serve a model on this machine: a page at /, POST /segment, Open Inference Protocol v2.
 
-    A checkpoint is exported to ONNX first, which takes less than a minute, and compared with
-    itself; an exported model (a name that ends in .onnx) is served as it is. Ctrl-C ends it.
+    A checkpoint is exported to ONNX first, which takes less than a minute; the two are compared.
+    An exported model (a name that ends in .onnx) is served as it is. Ctrl-C ends the server.
 
     \b
     dkd serve s3://dkd/checkpoints/3f...
@@ -46,7 +46,7 @@ def command(
     from dkd.kubeflow import local_runner
 
     if sha256 is not None and not model.endswith(".onnx"):
-        raise UserError("--sha256: is about an exported model; a checkpoint is verified by itself")
+        raise UserError("--sha256: is for an exported model; a checkpoint is always verified")
     with tempfile.TemporaryDirectory() as folder:
         with local_runner.reachable([model], workspace, _tell):
             source = model if model.endswith(".onnx") else _exported(model, Path(folder))

@@ -37,11 +37,11 @@ def command(
     output: str,
     workspace: Path,
 ) -> None:
-    """Give a model the statistics that method star needs to go on from it.
+    """Give a model the statistics that the method star needs to continue from it.
 
     CHECKPOINT is any model with sigmoids, whichever method trained it. The same weights are
-    published anew with statistics of every class beside them. Where its old images are gone,
-    method_options.variant=lite needs none. Under torchrun the images are shared.
+    published again, together with statistics of every class. If the old images are gone, use
+    method_options.variant=lite, which needs none. Under torchrun the images are shared.
 
     \b
     dkd statistics s3://dkd/checkpoints/1f... --data VOC2012 --format voc -o s3://dkd/mine
@@ -74,4 +74,4 @@ def command(
         say = (lambda _line: None) if quiet else tell
         made = statistics.publish(checkpoint, dataset, folder, described, keep, output, place, say)
     if made is not None:
-        click.echo(f"{made.uri}: go on from it with --set method=star")
+        click.echo(f"{made.uri}: continue it with --set method=star")

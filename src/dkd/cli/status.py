@@ -10,7 +10,7 @@ from dkd.cli import kubeflow
 @click.command("status")
 @click.argument("run", required=False)
 @click.option("--watch", is_flag=True, help="Follow the run to its end.")
-@click.option("--most", default=20, show_default=True, help="Runs in the list.")
+@click.option("--most", default=20, show_default=True, help="How many runs to list.")
 @kubeflow.options
 def command(
     run: str | None,

@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 )
 @click.option("--run-name", metavar="NAME", help="How the UI lists the run.")
 @click.option(
-    "--experiment", default="", metavar="NAME", help="Experiment of the run; the default one."
+    "--experiment", default="", metavar="NAME", help="Experiment of the run; else the default."
 )
-@click.option("--create-experiment", is_flag=True, help="Make the experiment if there is none.")
-@click.option(
-    "--version-name", default="", metavar="NAME", help="Name of the pipeline version uploaded."
-)
+@click.option("--create-experiment", is_flag=True, help="Make the experiment if it is new.")
+@click.option("--version-name", default="", metavar="NAME", help="Name of the uploaded version.")
 @click.option(
     "--service-account",
     default="",
@@ -69,12 +67,11 @@ def command(
     """Run a scenario's pipeline on Kubeflow Pipelines.
 
     SCENARIO is a YAML file, a name that ``dkd scenarios`` lists, add-classes, or a pipeline that
-    ``dkd compile`` wrote. It is compiled if need be, uploaded as a version of its pipeline unless
-    this very content is there, and started. What is filled in is checked before that.
+    ``dkd compile`` wrote. The values of the form are checked first. The pipeline is then compiled
+    if necessary, uploaded as a new version unless the same content is there already, and started.
 
-    The right to use the endpoint: a token in DKD_KFP_TOKEN, or in a file that DKD_KFP_TOKEN_FILE
-    names; a session's cookie in DKD_KFP_COOKIE; inside a pod, the pod's own account; none through
-    --port-forward.
+    To sign in, put a token into DKD_KFP_TOKEN or into the file that DKD_KFP_TOKEN_FILE names, or a
+    session's cookie into DKD_KFP_COOKIE. A pod uses its own account; --port-forward needs nothing.
 
     \b
     dkd submit voc-15-1 --variant DKD-M --data s3://bucket/datasets/voc --watch \\
@@ -115,7 +112,7 @@ def _check_settings(experiment: str, create_experiment: bool, every: str, watch:
     if every:
         runs.trigger(every)
         if watch:
-            raise UserError("--watch: follows a single run; it goes without --every")
+            raise UserError("--watch: follows a single run; leave out --every")
 
 
 def _compiled(
@@ -143,8 +140,8 @@ def _compiled(
 def _refuse_compile_options(*given: Any) -> None:
     if any(given):
         raise UserError(
-            "SCENARIO: is compiled already; --data, --set, --variant, --root and --training-image "
-            "go into the form now (-p)"
+            "SCENARIO: is already compiled; --data, --set, --variant, --root and --training-image "
+            "are set in the form now (-p)"
         )
 
 

@@ -24,8 +24,10 @@ _OPTIONS = (
         "--dataset", metavar="URI", help="The data set artifact. Default: made from the scenario."
     ),
     click.option("--teacher", default="", metavar="URI", help="The previous step's checkpoint."),
-    click.option("--memory", default="", metavar="URI", help="The exemplars it trains with."),
-    click.option("--run-name", metavar="NAME", help="Default: the scenario's name and variant."),
+    click.option("--memory", default="", metavar="URI", help="The exemplars that it trains with."),
+    click.option(
+        "--run-name", metavar="NAME", help="Of the run. Default: scenario's name and variant."
+    ),
     options.root,
     options.workspace,
 )
@@ -43,7 +45,7 @@ def step_options(function: Callable[..., None]) -> Callable[..., None]:
 def command(**given: Any) -> None:
     """Train one step of a scenario; then score it and, with memory_size, choose exemplars.
 
-    What is found under the artifact root is not made again. A step after the first needs the
+    Whatever is already under the artifact root is not made again. A step after the first needs the
     previous step's checkpoint (--teacher), and its memory where the scenario keeps one.
 
     \b

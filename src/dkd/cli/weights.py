@@ -18,10 +18,10 @@ _backbone = click.Choice(list(FILES))
 
 @click.group("weights")
 def command() -> None:
-    """ImageNet weights, which the backbones of published and new scenarios start from.
+    """Manage the ImageNet weights that training starts from.
 
     They are torchvision's (IMAGENET1K_V1), kept under an artifact root for every run there. A run
-    fetches them itself where there is a way out; for a cluster without one, put them there:
+    fetches them itself if it has internet access. On a cluster without it, put them there first:
 
     \b
     dkd weights fetch resnet101 --root s3://bucket/prefix
@@ -35,7 +35,7 @@ def command() -> None:
 @options.root
 @options.workspace
 def fetch(backbone: str, root: str | None, workspace: Path) -> None:
-    """Fetch torchvision's file of BACKBONE, and keep it under the artifact root.
+    """Fetch torchvision's file of BACKBONE and keep it under the artifact root.
 
     The variable DKD_WEIGHTS_URL names a mirror: the address of a folder with the same files.
     """
@@ -49,14 +49,15 @@ def fetch(backbone: str, root: str | None, workspace: Path) -> None:
 
 @command.command("add")
 @click.argument("source", metavar="FILE_OR_URL")
-@click.option("--backbone", type=_backbone, required=True, help="Whose weights they are.")
+@click.option("--backbone", type=_backbone, required=True, help="The backbone that they belong to.")
 @options.root
 @options.workspace
 def add(source: str, backbone: str, root: str | None, workspace: Path) -> None:
     """Keep a file as the ImageNet weights of a backbone: .pth or safetensors.
 
-    Its tensors have torchvision's names and shapes; the classifier's are left out. A name like
-    torchvision's (resnet101-63fe2227.pth) says how the file's sha256 begins, and is held to it.
+    Its tensors must have torchvision's names and shapes; those of the classifier are left out. If
+    the file has a name like torchvision's (resnet101-63fe2227.pth), which contains the first digits
+    of its SHA-256, these are compared.
     """
     with _artifact_root(root, workspace) as place:
         _tell(_keep(source, backbone, place))

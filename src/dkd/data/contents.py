@@ -33,7 +33,7 @@ def read(folder: Path, record: Record, verify: bool = True) -> tuple[bytes, byte
     if verify and digest(image, mask) != record.digest:
         raise UserError(
             f"{folder / record.image}: image or mask changed since it was indexed; put the files "
-            "back, or start the command again, which indexes the folder anew (what dkd data index "
+            "back, or start the command again, which indexes the folder again (what dkd data index "
             "published stays as it is: publish another; files in dkd's cache: remove them)"
         )
     return image, mask

@@ -1,6 +1,6 @@
 """What a person should know of a data set before a model is trained on it.
 
-Files that are not taken, photographs that stand there twice, masks that say something else than
+Files that are not taken, photographs that appear twice, masks that say something else than
 they seem to. What is surely wrong is marked so; published data sets are taken as they are.
 """
 
@@ -48,7 +48,7 @@ def _turned(layout: Layout, found: Mapping[Pair, Found]) -> Iterator[Finding]:
         )
     if either and stored:
         yield Finding(
-            "images have EXIF data that turn them and masks of which nothing tells whether they "
+            "images have EXIF data that turn them and masks that do not show whether they "
             f"were drawn upright, as others here were not ({stored[0]}); write these images and "
             "masks upright, without EXIF data",
             tuple(either),
@@ -71,10 +71,10 @@ def _twice(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> Iterator
         agreeing = [group for group in several if _agree(layout, group, found)]
         against = [group for group in several if group not in agreeing]
         if agreeing:
-            yield Finding(f"photographs stand in {split} more than once", _pairs(agreeing))
+            yield Finding(f"photographs appear in {split} more than once", _pairs(agreeing))
         if against:
             yield Finding(
-                f"photographs stand in {split} more than once, with masks that contradict each "
+                f"photographs appear in {split} more than once, with masks that contradict each "
                 "other; keep the right one",
                 _pairs(against),
                 wrong,
@@ -101,7 +101,7 @@ def _in_both(layout: Layout, found: Mapping[Pair, Found]) -> Iterator[Finding]:
     ]
     if both:
         yield Finding(
-            "validation images are training images too, so scores tell less than they seem to",
+            "validation images are training images too, so scores say less than they seem to",
             _pairs(both),
         )
 
@@ -117,13 +117,13 @@ def _without_class(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> 
         ]
         if void and not held:
             yield Finding(
-                f"{split} masks, and all that hold anything, hold 0 and 255 alone: background and "
+                f"{split} masks, as far as they hold anything, hold only 0 and 255: background and "
                 "void; give the class its label value, as classes.yaml has it",
                 tuple(void),
                 wrong and split == "train",
             )
         elif void:
-            yield Finding(f"{split} masks hold void and no class", tuple(void))
+            yield Finding(f"{split} masks hold only void", tuple(void))
 
 
 def _colours(layout: Layout, found: Mapping[Pair, Found]) -> Iterator[Finding]:

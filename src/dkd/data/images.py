@@ -142,8 +142,8 @@ def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
         orientation = exif.get(_ORIENTATION, 1)
     except (*_DAMAGE, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: its EXIF data cannot be read ({_why(error)}), so neither can which way is "
-            "up; write the file anew without them"
+            f"{path}: its EXIF data cannot be read ({_why(error)}), so it is unknown which way is "
+            "up; save the file again without them"
         ) from None
     # Other numbers mean nothing; programs that show photographs leave those as they are.
     return Frame(path.name, image.size, orientation if orientation in _TURNS else 1)
@@ -258,8 +258,8 @@ def _values(mask: Image.Image, path: Path, colours: MaskColours) -> Image.Image:
         count = int((unknown == code).sum())
         colour = ",".join(str(code >> shift & 255) for shift in (16, 8, 0))
         raise UserError(
-            f"{path}: {count} pixels have the colour {colour}, which is no class's; correct the "
-            "mask or name the colour"
+            f"{path}: {count} pixels have the colour {colour}, which belongs to no class; "
+            "correct the mask or name the colour"
         )
     return Image.fromarray(values.astype(np.uint8))
 

@@ -271,10 +271,10 @@ def safe_path(path: str, source: str) -> str:
     """The path, if it stays below a root.
 
     Raises:
-        UserError: it is absolute, empty, or leads out of the root.
+        UserError: it is absolute, empty, or leads outside the root.
     """
     if not path or path[0] == "/" or ".." in path.split("/") or "\\" in path or "\0" in path:
-        raise UserError(f"{source}: the path {path!r} leads out of the data set's folder")
+        raise UserError(f"{source}: the path {path!r} leads outside the data set's folder")
     return path
 
 

@@ -99,7 +99,7 @@ def pack(
             another data set lies at ``uri``.
     """
     if dataset.format == "packed":
-        raise UserError(f"{dataset.root}: is packed already; use it as it is")
+        raise UserError(f"{dataset.root}: is already packed; use it as it is")
     described = replace(dataset, format="packed", root="", masks="")
     if artifacts.find(uri) is not None:
         return _publish(described, uri, {})
@@ -218,13 +218,13 @@ def _publish(dataset: Dataset, uri: str, parts: Mapping[str, Path | bytes | Part
     packed = dataset.format == "packed"
     if manifest.kind != DATASET_KIND or found.get("digest") != dataset.digest:
         raise UserError(
-            f"{uri}: another {manifest.kind} lies there ({found.get('name', 'unnamed')}); name "
-            "another place"
+            f"{uri}: another {manifest.kind} is already there ({found.get('name', 'unnamed')}); "
+            "name another place"
         )
     if found.get("packed") != packed:
         have, want = ("without", "with") if packed else ("with", "without")
         raise UserError(
-            f"{uri}: the data set lies there {have} its images, not {want}; name another place"
+            f"{uri}: the data set is there {have} its images, not {want}; name another place"
         )
     return manifest
 

@@ -85,7 +85,7 @@ def sources(paths: Sequence[Path]) -> list[ImageFile]:
             if not found:
                 raise UserError(f"{path}: no JPEG or PNG image in this folder")
             if len(found) < len(inner):
-                raise UserError(f"{path}: two images differ in their suffix only; rename one")
+                raise UserError(f"{path}: two images differ only in their suffix; rename one")
         elif path.is_file():
             found = {path.stem: path}
         else:

@@ -173,7 +173,7 @@ def from_json(text: str, source: str) -> Description:
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError(
             f"{source}: what it says of itself was not written by `dkd export` "
-            f"({type(error).__name__}: {error}); export the model anew"
+            f"({type(error).__name__}: {error}); export the model again"
         ) from None
 
 

@@ -119,7 +119,7 @@ def export(
     """
     require_absent(target)
     if gives == "logits" and checkpoint.model.reading.classes:
-        raise UserError("--gives logits: several channels are one class here; --gives mask")
+        raise UserError("--gives logits: several channels make one class; use --gives mask")
     pictures = [(path.name, read_image(path)) for path in photographs]
     description = _description(checkpoint, gives, precision)
     with tempfile.TemporaryDirectory() as folder:

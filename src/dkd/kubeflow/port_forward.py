@@ -74,7 +74,7 @@ def _await_listener(kubectl: subprocess.Popen[str], port: int, namespace: str) -
             said = _without_log(kubectl.communicate()[1])
             raise UserError(f"--port-forward {namespace}: kubectl: {said}")
         if time.monotonic() > end:
-            raise UserError(f"--port-forward {namespace}: kubectl does not get through")
+            raise UserError(f"--port-forward {namespace}: kubectl cannot connect")
         time.sleep(0.1)
 
 

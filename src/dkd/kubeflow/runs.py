@@ -146,7 +146,7 @@ def line(run: Json) -> str:
 
 
 def state(run: Json) -> str:
-    """One word; a run that was told to end has failed, in the words of the API (2.17)."""
+    """One word; a run that was terminated has failed, in the words of the API (2.17)."""
     known = str(run.get("state", "PENDING"))
     before = [each.get("state") for each in run.get("state_history", [])]
     told = [each for each in before if each != "FAILED"][-1:] == ["CANCELING"]  # and not retried
@@ -193,7 +193,7 @@ def _looks(
             if not seen or (since is not None and time.monotonic() - since > PATIENCE):
                 raise
             if since is None:
-                say(f"{datetime.now():%H:%M:%S}  {error}; trying again, the run goes on")
+                say(f"{datetime.now():%H:%M:%S}  {error}; trying again; the run continues")
                 since = time.monotonic()
         else:
             if since is not None:
@@ -207,7 +207,7 @@ def why(endpoint: Endpoint, run: Json) -> str:
     """Why a run did not succeed, on one line: the first failed task and its own last words."""
     link = endpoint.link(f"runs/details/{run['run_id']}")
     if state(run) == "canceled":
-        return f"run {run['display_name']} was told to end ({link})"
+        return f"run {run['display_name']} was terminated ({link})"
     for node in graph(endpoint, run):
         if node.state in ("failed", "error"):
             kept = PodLogs(endpoint, run["run_id"])

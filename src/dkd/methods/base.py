@@ -184,7 +184,7 @@ class Method(ABC):
         if bool(description.get("own_maps")) != cls.own_maps:
             has = "no map" if cls.own_maps else "a map"
             raise UserError(
-                f"was trained by {by} with {has} for each head, method {cls.name} is otherwise; "
+                f"was trained by {by} with {has} for each head, unlike method {cls.name}; "
                 "name a teacher of its own"
             )
         if cls.remembers and not statistics:

@@ -89,7 +89,7 @@ class STAR(DKD):
         """One without statistics will do for ``lite``; one with merged classes for neither."""
         if merged := description.get("channels"):
             raise UserError(
-                f"class {min(merged)!r} is merged of several, for which STAR has no prototype; "
+                f"class {min(merged)!r} is merged from several, for which STAR has no prototype; "
                 "take another method, e.g. --set method=dkd"
             )
         super().check_teacher(scenario, description, statistics=True)

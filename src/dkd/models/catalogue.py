@@ -138,7 +138,7 @@ def add(root: str, made: ModelVersion) -> ModelVersion:
         uri = _place(root, name, "versions", number)
         if storage.write_bytes(uri, numbered.to_json(), if_absent=True):
             return numbered
-    raise UserError(f"model {name}: others add versions all the time; try again")
+    raise UserError(f"model {name}: other commands keep adding versions; try again")
 
 
 def promote(root: str, name: str, number: int, *, by: str, despite_gate: str = "") -> Promotion:

@@ -109,7 +109,7 @@ def _tell(endpoint: str, author: str, what: Callable[[Any], str], say: Say) -> N
     try:
         from model_registry import ModelRegistry
     except ImportError:
-        say("warning: the model registry is not told: pip install 'dkd[registry]'")
+        say("warning: the model registry gets nothing: pip install 'dkd[registry]'")
         return
     try:
         with warnings.catch_warnings():

@@ -155,7 +155,7 @@ def of_run(
     last = result.steps[-1]
     if last.checkpoint is None:
         raise UserError(
-            f"run {run!r}: its result names no checkpoint; run it again, it trains nothing"
+            f"run {run!r}: its result names no checkpoint; run it again; nothing is trained"
         )
     task = (result.classes,) if result.is_joint else result.task[: last.step + 1]
     return ModelVersion(

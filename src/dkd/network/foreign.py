@@ -325,8 +325,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: no tensors by name in it")
     else:
         raise UserError(
-            f"{path}: not a zip-format .pth file, nor .safetensors: cut short, or older; copy "
-            "it again, or save it anew with torch.save"
+            f"{path}: neither a zip-format .pth file nor .safetensors: cut off, or older; copy "
+            "it again, or save it again with torch.save"
         )
     while wrapper := next((w for w in _WRAPPERS if all(n.startswith(w) for n in state)), ""):
         state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
@@ -363,7 +363,7 @@ def _described(folder: Path) -> Mapping[str, Any]:
             "segmentation_models_pytorch's save_pretrained wrote"
         ) from None
     except ValueError as error:
-        raise UserError(f"{file}: no JSON: {one_line(str(error))}") from None
+        raise UserError(f"{file}: not JSON: {one_line(str(error))}") from None
     for name, only, usual in (
         ("_model_class", "DeepLabV3", "DeepLabV3"),
         ("encoder_depth", 5, 5),

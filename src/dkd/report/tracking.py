@@ -49,7 +49,7 @@ def tell(
     try:
         from mlflow import MlflowClient
     except ImportError:
-        say("warning: MLflow is not told: pip install 'dkd[tracking]'")
+        say("warning: MLflow gets nothing: pip install 'dkd[tracking]'")
         return
     try:
         client = MlflowClient(tracking_uri=address)

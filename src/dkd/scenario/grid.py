@@ -28,7 +28,7 @@ def parse_grid(items: Iterable[str]) -> dict[str, list[Any]]:
     Values are YAML with commas between them.
 
     Raises:
-        UserError: an item that is not of this form, a value that stands there twice, or a field
+        UserError: an item that is not of this form, a value that appears twice, or a field
             that has an option of its own.
     """
     found: dict[str, list[Any]] = {}
@@ -38,7 +38,7 @@ def parse_grid(items: Iterable[str]) -> dict[str, list[Any]]:
         if not isinstance(values, list) or not values:
             raise UserError(one_line(f"{source}={text}: write values with commas, e.g. 1e-4,2e-4"))
         if any(value in values[:place] for place, value in enumerate(values)):
-            raise UserError(one_line(f"{source}={text}: a value stands there twice; give it once"))
+            raise UserError(one_line(f"{source}={text}: a value appears twice; give it once"))
         if field in _NOT_HERE:
             raise UserError(f"{source}: {_NOT_HERE[field]}")
         found[field] = values

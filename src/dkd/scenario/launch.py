@@ -179,7 +179,7 @@ class Launch(StrictModel):
                 raise ValueError(f"{name}: the operators set the variables PET_...")
             if name in _SECRET:
                 raise ValueError(
-                    f"{name}: scenarios lie beside results for all to read; mount a secret "
+                    f"{name}: a scenario can be read by all who read results; mount a secret "
                     "(launch.secret, launch.volumes)"
                 )
         return environment

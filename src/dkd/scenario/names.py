@@ -81,12 +81,12 @@ def class_name(text: str) -> str:
     if not name:
         raise UserError("a class's name is empty; give it one")
     if any(unicodedata.category(c) in _UNSEEN and c not in _JOINERS for c in name):
-        raise UserError(f"class {name!a}: a name is one line of characters that can be seen")
+        raise UserError(f"class {name!a}: a name is one line of visible characters")
     if len(name) > _LONGEST_CLASS:
         raise UserError(f"class {name[:30]!r}...: a name has at most {_LONGEST_CLASS} characters")
     if name.casefold() == BACKGROUND_NAME:
         raise UserError(
-            f"class {name!r}: background is label value 0 of every mask, and no class; leave it "
+            f"class {name!r}: background is label value 0 of every mask, not a class; leave it "
             "out or give the class another name"
         )
     return name

@@ -84,14 +84,14 @@ def parse_names(text: str, option: str) -> tuple[str, ...]:
         option: whose value it is, for messages.
 
     Raises:
-        UserError: a list of something else, or what is no class's name (:mod:`dkd.scenario.names`).
+        UserError: a list of something else, or no class's name (:mod:`dkd.scenario.names`).
     """
     listed = parse_value(text, option) if text.lstrip().startswith("[") else text.split(",")
     if not all(name.strip() for name in listed if isinstance(name, str)):
         raise UserError(one_line(f"{option} {text}: empty names; write NAME,NAME"))
     for name in listed:
         if not isinstance(name, str):
-            raise UserError(f"{option}: {name!r} is no name; write {strict_yaml.quoted(name)}")
+            raise UserError(f"{option}: {name!r} is not a name; write {strict_yaml.quoted(name)}")
     try:
         return tuple(class_name(name) for name in listed)
     except UserError as error:

@@ -134,7 +134,7 @@ class _Reader:
             same = unicodedata.normalize("NFC", key) if isinstance(key, str) else key
             if same in lines:
                 raise self._error(
-                    event, f"{key} stands there twice, first in line {lines[same]}; keep one"
+                    event, f"{key} appears twice, first in line {lines[same]}; keep one"
                 )
             lines[same] = _line(event)
             made[key] = self._value(next(self._events), depth + 1)
@@ -143,7 +143,7 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         text = event.value
         if any(unicodedata.category(character) == "Cs" for character in text):
-            raise self._error(event, f"{text!a} is no text that UTF-8 can hold")
+            raise self._error(event, f"{text!a} is not text that UTF-8 can encode")
         if event.style is not None:  # in quotes, or a block
             return text
         if len(text) > MAX_DIGITS and not isinstance(plain(text[:MAX_DIGITS]), str):

@@ -124,7 +124,7 @@ def publish(
         ours = {name: storage.file_sha256(path) for name, path in parts.items()}
         manifest = artifacts.publish(target, parts, kind="checkpoint", metadata=metadata)
     if {name: part.sha256 for name, part in manifest.parts.items()} != ours:
-        raise UserError(f"{target}: another {manifest.kind} lies there; name another place")
+        raise UserError(f"{target}: another {manifest.kind} is already there; name another place")
     return manifest
 
 

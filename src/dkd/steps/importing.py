@@ -78,5 +78,5 @@ def publish(
     there = {name: part.sha256 for name, part in manifest.parts.items()}
     known = as_today(manifest.metadata.get("scenario") or {})
     if there != ours or differences(known, says):
-        raise UserError(f"{uri}: another {manifest.kind} lies there; name another place")
+        raise UserError(f"{uri}: another {manifest.kind} is already there; name another place")
     return manifest

@@ -93,7 +93,7 @@ def commands(backbone: str, root: str) -> str:
     workspace = os.environ.get(WORKSPACE)  # its store runs only as long as a command does
     where = f"--workspace {workspace}" if workspace else f"--root {root}"
     return (
-        f"with a way out run dkd weights fetch {backbone} {where}, or with the file "
+        f"with internet access, run dkd weights fetch {backbone} {where}; with the file "
         f"({imagenet.FILES[backbone]}) dkd weights add FILE --backbone {backbone} {where}; "
         "network.weights=none starts from random ones"
     )

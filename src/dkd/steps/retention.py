@@ -360,14 +360,14 @@ def _require_idle(found: Survey, name: str, now: datetime, stopped: bool) -> Non
     if not (run.finished or stopped) and age < ACTIVE:
         raise UserError(
             f"run {name!r}: wrote something {age.total_seconds() / 60:.0f} minutes ago and is not "
-            "finished; stop it, or if it is stopped use --stopped"
+            "finished; stop it, or use --stopped if it has stopped"
         )
     for other in found.runs.values():
         fresh = not other.finished and not other.noted and now - other.written < ACTIVE
         if other.name != name and fresh:
             raise UserError(
-                f"run {other.name!r}: has just begun and not noted yet what it uses; try again "
-                "in some minutes"
+                f"run {other.name!r}: has just begun and has not noted what it uses; try again "
+                "in a few minutes"
             )
 
 

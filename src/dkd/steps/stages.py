@@ -189,7 +189,8 @@ def prepare_extension(
     dataset, uri = _publish_dataset(data, root, progress)
     for name in classes:
         if not isinstance(name, str):
-            raise UserError(f"new classes: {name!r} is no name; write {strict_yaml.quoted(name)}")
+            quoted = strict_yaml.quoted(name)
+            raise UserError(f"new classes: {name!r} is not a name; write {quoted}")
     fresh = Task.of([list(classes)], dataset.classes, source="new classes").classes
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)

@@ -374,7 +374,7 @@ def _settled(uri: str, action: Callable[[], T]) -> T:
 def _named(manifest: Manifest, name: str) -> Iterator[None]:
     """Say of which artifact a part is missing or damaged, and how."""
     what = f"{manifest.uri}: part {name}"
-    remedy = "remove the artifact and make it anew"
+    remedy = "remove the artifact and make it again"
     try:
         yield
     except NotFound as error:
@@ -427,6 +427,6 @@ def _from_json(uri: str, place: str, text: bytes) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(
             f"{place}: not a manifest that was written here ({type(error).__name__}: {error}); "
-            "remove the artifact and make it anew"
+            "remove the artifact and make it again"
         ) from error
     return manifest

@@ -253,7 +253,7 @@ def explain(error: Exception, uri: str, endpoint: str) -> UserError:
     if is_transient(error):
         return UserError(
             f"{uri}: no answer from {endpoint} {tried} ({type(error).__name__}); is the server up, "
-            "and AWS_ENDPOINT_URL_S3 right?"
+            "and is AWS_ENDPOINT_URL_S3 correct?"
         )
     return UserError(f"{uri}: {endpoint}: {type(error).__name__}")
 
@@ -274,13 +274,13 @@ def _explain_answer(error: ClientError, uri: str, endpoint: str, tried: str) -> 
         case "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired":
             what = f"{uri}: the S3 credentials have expired; get new ones and start again"
         case "RequestTimeTooSkewed" | "RequestInTheFuture":
-            what = f"{uri}: this machine's clock and that of {endpoint} differ; set the clock"
+            what = f"{uri}: this machine's clock and the clock of {endpoint} differ; set the clock"
         case "AccessDenied" | "AllAccessDisabled" | "403":
             what = f"{uri}: access denied; the keys lack a right to this bucket or folder"
         case "PermanentRedirect" | "301" | "AuthorizationHeaderMalformed":
             what = f"{uri}: the bucket {bucket} is in another region; set AWS_REGION"
         case "InvalidBucketName":
-            what = f"{uri}: {bucket} is no valid bucket name"
+            what = f"{uri}: {bucket} is not a valid bucket name"
         case _:
             what = f"{uri}: {endpoint} answered {status} {code} to {error.operation_name}"
     return UserError(what)

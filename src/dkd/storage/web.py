@@ -72,7 +72,7 @@ def _download(address: str, path: Path, timeout: float) -> None:
                     done += len(piece)
                     if done > LARGEST:
                         raise UserError(
-                            f"{shown(address)}: over {LARGEST >> 30} GiB; no file of weights"
+                            f"{shown(address)}: over {LARGEST >> 30} GiB; not a file of weights"
                         )
                     try:
                         file.write(piece)

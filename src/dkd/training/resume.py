@@ -218,7 +218,7 @@ class Saver:
             self.say(f"  saved at iteration {saved}")
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            self.say(f"a save failed, training goes on: {failure}")
+            self.say(f"a save failed, training continues: {failure}")
 
     def _whole(self) -> list[str]:
         """URIs of whole saves, oldest first."""
@@ -232,12 +232,12 @@ class Saver:
             try:
                 _, folder = artifacts.fetch_cached(uri, artifact_cache())
             except UserError as error:
-                self.say(f"save passed over: {error}")
+                self.say(f"save skipped: {error}")
                 continue
             position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
             if _is_finite(load_file(folder / STATE), position):
                 return uri
-            self.say(f"save passed over: {uri}: the training had diverged")
+            self.say(f"save skipped: {uri}: the training had diverged")
         return None
 
     def _trim(self) -> None:

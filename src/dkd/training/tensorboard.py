@@ -149,4 +149,4 @@ class EventLog:
         try:
             storage.write_bytes(self._uri, encode(events))
         except UserError as error:  # no reason to end a training
-            self._say(f"the TensorBoard file could not be written, training goes on: {error}")
+            self._say(f"the TensorBoard file could not be written, training continues: {error}")

@@ -32,7 +32,7 @@ def publish(file: File, backbone: str, uri: str) -> Manifest:
 
     Raises:
         UserError: the file cannot be read, or does not fit the backbone (the tensor is named);
-            or other weights lie there.
+            or other weights are already there.
     """
     tensors = pretrained.convert(file.path, backbone, name=file.source)
     with tempfile.TemporaryDirectory(prefix="dkd-weights-") as work:
@@ -43,8 +43,8 @@ def publish(file: File, backbone: str, uri: str) -> Manifest:
         found = artifacts.publish(uri, {PART: path}, kind=KIND, metadata=metadata)
         if found.part(PART).sha256 != storage.file_sha256(path):
             raise UserError(
-                f"{uri}: other weights lie there ({found.metadata['source']['name']}); remove "
-                f"them first: dkd weights rm {backbone}"
+                f"{uri}: other weights are already there ({found.metadata['source']['name']}); "
+                f"remove them first: dkd weights rm {backbone}"
             )
         return found
 

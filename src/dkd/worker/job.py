@@ -4,7 +4,7 @@
 
 Launched by :mod:`dkd.launching`, on a laptop and on a cluster alike; every input comes by URI.
 Everything is fetched once per machine. SIGTERM saves the training state before leaving; started
-again with the same arguments, the job goes on from there.
+again with the same arguments, the job continues from there.
 """
 
 import argparse
@@ -306,7 +306,7 @@ def _answering(spec: StepSpec, run: str, place: Ranks) -> Iterator[TrainingMetri
         metrics = TrainingMetrics(run, spec.step)
         metrics.serve(port)
     except (ModuleNotFoundError, OSError) as error:  # no reason to end a training
-        print(f"warning: no metrics on port {port}, training goes on: {error}", flush=True)
+        print(f"warning: no metrics on port {port}, training continues: {error}", flush=True)
         yield None
         return
     try:

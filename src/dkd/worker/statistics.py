@@ -96,7 +96,7 @@ def publish(
             metadata={**manifest.metadata, "statistics": origin},
         )
     if made.metadata.get("statistics") != origin:
-        raise UserError(f"{uri}: another {made.kind} lies there; name another place")
+        raise UserError(f"{uri}: another {made.kind} is already there; name another place")
     return made
 
 
@@ -132,16 +132,16 @@ def _scenario(manifest: Manifest, parts: Path, data: Data, variant: str) -> Scen
     description = checkpoint.describe(parts)
     if merged := description.get(checkpoint.CHANNELS):
         raise UserError(
-            f"{manifest.uri}: class {min(merged)!r} is merged of several, for which "
-            f"{STAR.name} has no prototype; go on with another method"
+            f"{manifest.uri}: class {min(merged)!r} is merged from several, for which "
+            f"{STAR.name} has no prototype; use another method"
         )
     if description.get(checkpoint.BACKGROUND_CHANNEL):
         raise UserError(
-            f"{manifest.uri}: has a background channel, which {STAR.name} cannot go on from; "
+            f"{manifest.uri}: has a background channel, so {STAR.name} cannot continue it; "
             "nothing to do"
         )
     if checkpoint.read_statistics(parts).keys() >= set(KEPT_STATISTICS[variant]):
-        raise UserError(f"{manifest.uri}: keeps these statistics already; nothing to do")
+        raise UserError(f"{manifest.uri}: already keeps these statistics; nothing to do")
     document = manifest.metadata.get("scenario")
     if document is None:
         raise UserError(f"{manifest.uri}: does not say how it was trained; name another checkpoint")

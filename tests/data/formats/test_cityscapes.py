@@ -86,8 +86,7 @@ def test_what_is_not_taken_is_told(city: Path) -> None:
     index.build(data(city), tell=told.append)
     assert told == [
         "1 train images that are not called *_leftImg8bit.png: leftImg8bit/train/ulm/other.png",
-        "1 val masks without an image that is taken: "
-        "gtFine/val/lindau/lindau_9_gtFine_labelIds.png",
+        "1 val masks without an image that is used: gtFine/val/lindau/lindau_9_gtFine_labelIds.png",
     ]
 
 

@@ -224,7 +224,10 @@ Change = Callable[[dict], object]
         (lambda d: d["images"][0].update(width=40), ["image 1000", "40x24", "32x24"]),
         (lambda d: d["images"][0].update(width="40"), ["image 1000", "width", "'40'"]),
         (lambda d: d["images"][1].update(id=1000), ["image 1000", "twice"]),
-        (lambda d: d["images"][1].update(file_name="../x.jpg"), ["image 1001", "leads out"]),
+        (
+            lambda d: d["images"][1].update(file_name="../x.jpg"),
+            ["image 1001", "not a file"],
+        ),
         (lambda d: d["images"][1].update(file_name="none.jpg"), ["none.jpg", "missing"]),
         (lambda d: d["categories"][1].update(id=90), ["category 90", "twice"]),
         (lambda d: d["categories"].append({"id": 99, "name": "CAT"}), ["CAT", "unique"]),
@@ -235,7 +238,7 @@ Change = Callable[[dict], object]
         (lambda d: d["annotations"].append(3), ["annotations[2]", "3"]),
         (lambda d: d["annotations"][0].update(category_id=[1]), ["annotation 1", "[1]"]),
         (lambda d: d["annotations"][0].update(iscrowd="0"), ["annotation 1", "iscrowd", "'0'"]),
-        (lambda d: d["images"][0].update(file_name="."), ["image 1000", "no file"]),
+        (lambda d: d["images"][0].update(file_name="."), ["image 1000", "not a file"]),
         (lambda d: d["images"][0].update(file_name="a" * 300 + ".jpg"), ["aaaa", "missing"]),
         (
             lambda d: d["annotations"][0].update(segmentation=[[10**400] * 6]),

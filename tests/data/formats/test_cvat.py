@@ -73,7 +73,7 @@ def test_labels_are_numbered_in_their_order(export: Path) -> None:
 def test_masks_of_images_on_no_list_are_told(export: Path) -> None:
     (export / "SegmentationClass/d.png").write_bytes(b"")
     (finding,) = formats.read(data(export)).findings
-    assert str(finding) == "1 masks whose images stand on neither list: SegmentationClass/d.png"
+    assert str(finding) == "1 masks whose images are on neither list: SegmentationClass/d.png"
 
 
 def test_a_colour_that_is_no_label(export: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_colour_that_is_no_label(export: Path) -> None:
     levels = np.array(Image.open(mask))
     levels[0, :3] = (1, 2, 3)
     Image.fromarray(levels).save(mask)
-    refuse(export, "SegmentationClass/c.png: 3 pixels have the colour 1,2,3", "no class's")
+    refuse(export, "SegmentationClass/c.png: 3 pixels have the colour 1,2,3", "belongs to no class")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_colour_that_is_no_label(export: Path) -> None:
         ("car", ("line 6", "'car' is not NAME:RED,GREEN,BLUE::")),
         ("car:1,2::", ("line 6", "is not NAME")),
         ("car:1,2,256::", ("line 6", "is not NAME")),
-        ("lamp:1,2,3::", ("line 6", "'lamp' stands there twice")),
+        ("lamp:1,2,3::", ("line 6", "'lamp' appears twice")),
         ("car:36,179,83::", ("36,179,83 is the colour of 2 and of 3",)),
         ("_background_:5,5,5::", ("line 6", "background or void")),
     ],
@@ -115,7 +115,7 @@ def test_an_export_without_labels_or_images(export: Path) -> None:
 @pytest.mark.parametrize("name", ["../a", "/etc/a"])
 def test_a_line_that_leads_out(export: Path, name: str) -> None:
     (export / "ImageSets/Segmentation/val.txt").write_text(name)
-    refuse(export, "val.txt: line 1 leads out of")
+    refuse(export, "val.txt: line 1 leads outside")
 
 
 def test_as_voc_it_is_refused(export: Path) -> None:

@@ -18,10 +18,10 @@ def test_a_document_is_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "labels.json: missing; export the data set again"),
-        (b'{"images": [', "labels.json: line 1, column 13: no JSON"),
-        (b"\xff\xfe\xff", "labels.json: no JSON"),
-        (b"[" + b"1" * 5000 + b"]", "labels.json: no JSON"),
-        (b"[" * 100_000, "labels.json: no JSON"),
+        (b'{"images": [', "labels.json: line 1, column 13: not JSON"),
+        (b"\xff\xfe\xff", "labels.json: not JSON"),
+        (b"[" + b"1" * 5000 + b"]", "labels.json: not JSON"),
+        (b"[" * 100_000, "labels.json: not JSON"),
     ],
 )
 def test_what_is_no_document_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:

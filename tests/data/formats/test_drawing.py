@@ -122,5 +122,5 @@ def test_corners_outside_are_refused_and_roundings_moved_in() -> None:
         with pytest.raises(UserError, match="outside"):
             drawing.checked_polygon(points, 32, 24, "here")
     for points in ([], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6, 7], ["a"] * 6, [[1, 2]] * 3, None):
-        with pytest.raises(UserError, match="three corners"):
+        with pytest.raises(UserError, match="three or more corners"):
             drawing.checked_polygon(points, 32, 24, "here")

@@ -17,7 +17,7 @@ def test_empty_split(folder: Path, refuse) -> None:
 
 def test_two_images_for_a_mask(folder: Path, refuse) -> None:
     Image.new("RGB", (20, 20)).save(folder / "images/train/0.jpg")
-    refuse(folder, "folder", "images/train", "0 stands there twice")
+    refuse(folder, "folder", "images/train", "0 appears twice")
 
 
 @pytest.mark.parametrize(
@@ -26,20 +26,20 @@ def test_two_images_for_a_mask(folder: Path, refuse) -> None:
         ("", "no class"),
         ("- cat", "no class"),
         ("1: [", "not YAML"),
-        ("0: background", "0 is no class"),
-        ("255: void", "255 is no class"),
-        ("one: cat", "'one' is no class"),
+        ("0: background", "0 is not a label value of a class"),
+        ("255: void", "255 is not a label value"),
+        ("one: cat", "'one' is not a label value"),
         ("true: cat", 'line 1: the key true is no word; as text it is "true"'),
-        ("1: true", 'class 1: True is no text; a class of that name is written "true"'),
-        ("1: {name: 12, colour: [1, 2, 3]}", "class 1: 12 is no text; a class of that name is"),
+        ("1: true", 'class 1: True is not text; a class of that name is written "true"'),
+        ("1: {name: 12, colour: [1, 2, 3]}", "class 1: 12 is not text; a class of that name is"),
         ("1: {name: cat, colour: [true, 2, 3]}", "class 1: write"),
-        ("1: cat\n2: dog\n1: cow", "line 3: 1 stands there twice, first in line 1; keep one"),
+        ("1: cat\n2: dog\n1: cow", "line 3: 1 appears twice, first in line 1; keep one"),
         ("1: cat\n7: Cat", "two classes are called 'Cat' and 'cat', which look alike; names are"),
         ("1: caf\u00e9\n7: cafe\u0301", "two classes are called 'caf\u00e9'; names are unique"),
         ("1: traffic light\n7: traffic  light", "which look alike"),
         ("1: background", "class 1: class 'background': background is label value 0"),
         ("1: '  '", "class 1: a class's name is empty"),
-        ('1: "a\\nb"', "class 1: class 'a\\nb': a name is one line of characters that can be seen"),
+        ('1: "a\\nb"', "class 1: class 'a\\nb': a name is one line of visible characters"),
         (f"1: {'x' * 101}", "a name has at most 100 characters"),
         ("1: cat\n7: cat", "two classes are called 'cat'"),
         ("1: 5", "class 1"),
@@ -73,9 +73,7 @@ def test_names_that_are_no_utf8(folder: Path, refuse) -> None:
         (folder / kind / "train/0.png").rename(
             folder / kind / "train" / b"caf\xe9.png".decode(errors="surrogateescape")
         )
-    refuse(
-        folder, "folder", "images/train", r"caf\udce9.png' is no UTF-8; give the file another name"
-    )
+    refuse(folder, "folder", "images/train", r"caf\udce9.png' is not UTF-8; rename the file")
 
 
 ALL_COLOURED = "1: {name: cat, colour: [9, 9, 90]}\n7: {name: dog, colour: [10, 200, 30]}\n"

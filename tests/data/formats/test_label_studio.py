@@ -127,7 +127,7 @@ def test_masks_of_what_the_project_does_not_have(root: Path, refuse) -> None:
     stray = stray.rename(root / "task-1-annotation-10-by-1-tag-Boat-0.png")
     refuse(root, "label-studio", stray.name, "annotation 10", "no such label")
     stray = stray.rename(root / "task-1-annotation-10-by-1.png")
-    refuse(root, "label-studio", stray.name, "not called as")
+    refuse(root, "label-studio", stray.name, "not named as")
 
 
 def test_two_annotations_of_a_task(root: Path, refuse) -> None:

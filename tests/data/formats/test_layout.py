@@ -26,9 +26,9 @@ def pair(name: str) -> Pair:
     ("names", "message"),
     [
         ([], "no image; a split holds at least one"),
-        (["a", "b", "a"], "a stands there twice; keep one"),
-        (["a\nb"], "holds what cannot be seen"),
-        (["a\udcff"], "is no UTF-8"),
+        (["a", "b", "a"], "a appears twice; keep one"),
+        (["a\nb"], "has invisible characters"),
+        (["a\udcff"], "is not UTF-8"),
     ],
 )
 def test_a_split_that_cannot_be(names: list[str], message: str) -> None:
@@ -60,11 +60,11 @@ def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
     splits = {"train": folder_split(tmp_path, "masks", "train")}
     told = {finding.what: finding.names for finding in left_out(tmp_path, "masks", splits)}
     assert told == {
-        "train images of other kinds than JPEG and PNG, not taken": ("images/train/b.tiff",),
-        "sub-folders of train images, not taken": ("images/train/more (1 images)",),
-        "train masks without an image that is taken": ("masks/train/f.png",),
-        "images in no split's folder, not taken": ("images/d.jpg",),
-        "folders of images that are no split, not taken": ("images/rest (1 images)",),
+        "train images of other kinds than JPEG and PNG, not used": ("images/train/b.tiff",),
+        "sub-folders of train images, not used": ("images/train/more (1 images)",),
+        "train masks without an image that is used": ("masks/train/f.png",),
+        "images outside the splits' folders, not used": ("images/d.jpg",),
+        "folders of images that are not a split, not used": ("images/rest (1 images)",),
     }
 
 

@@ -53,7 +53,7 @@ def test_a_label_map_of_other_classes(
 ) -> None:
     root = voc_maker(tmp_path / "voc", 3, 2)
     (root / name).write_text(text)
-    refuse(root, "voc", name, word, "classes of its own")
+    refuse(root, "voc", name, word, "has its own")
 
 
 @pytest.mark.parametrize(

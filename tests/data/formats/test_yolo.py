@@ -176,9 +176,9 @@ def test_bad_data_yaml(root: Path, refuse, text: str, words: list[str]) -> None:
 def test_lists_that_lead_out_and_images_that_are_missing(root: Path, refuse) -> None:
     (root / "data.yaml").write_text("{train: train.txt, val: images/val, names: [cat, dog]}")
     (root / "train.txt").write_text("../x.jpg\n")
-    refuse(root, "yolo", "leads out")
+    refuse(root, "yolo", "leads outside")
     for line in (".", "images", "images/train/a.bmp"):
         (root / "train.txt").write_text(f"{line}\n")
-        refuse(root, "yolo", "train", "no JPEG or PNG")
+        refuse(root, "yolo", "train", "not a JPEG or PNG")
     (root / "train.txt").write_text("images/train/none.jpg\n")
     refuse(root, "yolo", "images/train/none.jpg", "missing")

@@ -155,7 +155,7 @@ def test_the_machine_of_node_0_is_lost(stage: Stage) -> None:
     stage.api.fault = no_machine_answers
     silent = {"type": "Ready", "status": "False", "lastTransitionTime": SINCE}
     stage.pod(0, host="machine0", conditions=[silent])
-    launched.wait_for(f"machine machine0 does not answer since {SINCE}")
+    launched.wait_for(f"machine machine0 has not answered since {SINCE}")
     assert not any("API server" in line for line in launched.said)
     stage.complete()
     launched.result()
@@ -191,7 +191,7 @@ def test_a_lost_machine_is_said_plainly(stage: Stage) -> None:
     launched.wait_for("node 1 running on machine1")
     silent = {"type": "Ready", "status": "False", "lastTransitionTime": SINCE}
     stage.pod(1, host="machine1", conditions=[silent])
-    line = launched.wait_for(f"machine machine1 does not answer since {SINCE}")
+    line = launched.wait_for(f"machine machine1 has not answered since {SINCE}")
     assert line.endswith("kubectl get node machine1; kubectl delete node machine1")
     launched.wait_for("node 1 unreachable on machine1")
     with stage.api.lock:  # the control plane asks for the pod's end, which nobody confirms

@@ -96,7 +96,7 @@ def _left_out(root: Path, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding
         if others:
             findings.append(Finding(f"{name} images that are not called *{_IMAGE}", others))
         if lonely:
-            findings.append(Finding(f"{name} masks without an image that is taken", lonely))
+            findings.append(Finding(f"{name} masks without an image that is used", lonely))
     return tuple(findings)
 
 

@@ -149,7 +149,7 @@ def _categories(
                 except UserError as error:
                     raise UserError(f"{place}: {error}") from None
             if id_ in own:
-                raise UserError(f"{place} stands there twice: {own[id_]!r} and {name!r}; keep one")
+                raise UserError(f"{place} appears twice: {own[id_]!r} and {name!r}; keep one")
             if id_ == 0 and name in parents and 0 not in used:
                 # Roboflow lists the name of the project so, above all of its classes.
                 findings.append(
@@ -189,7 +189,7 @@ def _images(
         place = f"{file}: image {row.get('id')!r}"
         id_ = documents.whole(row, "id", place)
         if id_ in known:
-            raise UserError(f"{place} stands there twice; keep one")
+            raise UserError(f"{place} appears twice; keep one")
         known.add(id_)
         # Exports from Windows have its separators.
         name = documents.text(row, "file_name", place).replace("\\", "/")
@@ -197,7 +197,7 @@ def _images(
         if min(width, height) < 1:
             raise UserError(f"{place} is {width}x{height}; export it again")
         if not Path(name).name or name.startswith("/") or ".." in name.split("/"):
-            raise UserError(f"{place}: {name} is no file, or leads out of {root}; correct it")
+            raise UserError(f"{place}: {name} is not a file inside {root}; correct it")
         if not there(folder / name):
             folder = next((f for f in folders if there(f / name)), folder)
         path = (folder / name).relative_to(root).as_posix()
@@ -239,14 +239,14 @@ def _kept(row: Mapping[str, Any], place: str) -> dict[str, Any]:
     segmentation = row.get("segmentation")
     if not segmentation:
         raise UserError(
-            f"{place} has no segmentation; boxes are no masks: annotate polygons, or remove it"
+            f"{place} has no segmentation; boxes are not masks: annotate polygons, or remove it"
         )
     if isinstance(segmentation, list):
         try:
             segmentation = [np.array(points, np.float64) for points in segmentation]
         except (ValueError, TypeError, OverflowError):
             raise UserError(
-                f"{place}: its segmentation is no list of polygons x, y, x, y, ..."
+                f"{place}: its segmentation is not a list of polygons x, y, x, y, ..."
             ) from None
     elif not isinstance(segmentation, dict):
         raise UserError(f"{place}: its segmentation is {documents.told(segmentation)}")

@@ -47,7 +47,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
         future_is_void=False,
         splits=splits,
         mask_colours=by_colour(colours, file),
-        findings=(Finding("masks whose images stand on neither list", lonely),) if lonely else (),
+        findings=(Finding("masks whose images are on neither list", lonely),) if lonely else (),
     )
 
 
@@ -72,10 +72,10 @@ def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
             if value > MOST_CLASSES:
                 raise UserError(f"{file}: line {number}: more than {MOST_CLASSES} labels")
             if alike(name) in map(alike, classes.values()):
-                raise UserError(f"{file}: line {number}: {name!r} stands there twice; keep one")
+                raise UserError(f"{file}: line {number}: {name!r} appears twice; keep one")
             classes[value] = name
         if value in colours:
-            raise UserError(f"{file}: line {number}: {name!r} is background or void, as another is")
+            raise UserError(f"{file}: line {number}: {name!r} is a second background or void")
         colours[value] = colour
     if not classes:
         raise UserError(f"{file}: no label; a line is NAME:RED,GREEN,BLUE::")
@@ -105,7 +105,7 @@ def _split(root: Path, name: str) -> tuple[Pair, ...]:
     for number, line in enumerate(lines, start=1):
         id_ = line.strip('"')  # names with a space are quoted
         if id_.startswith("/") or ".." in id_.split("/"):
-            raise UserError(f"{file}: line {number} leads out of {root}; correct it")
+            raise UserError(f"{file}: line {number} leads outside {root}; correct it")
         images = [f"JPEGImages/{id_}{suffix}" for suffix in IMAGE_SUFFIXES]
         found = [image for image in images if there(root / image)]
         pairs.append(Pair(id_, (found or images)[0], f"SegmentationClass/{id_}.png"))

@@ -22,11 +22,11 @@ def load(file: Path) -> Any:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{file}: line {error.lineno}, column {error.colno}: no JSON ({error.msg}); it is cut "
+            f"{file}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); it is cut "
             "off or damaged: export it again"
         ) from None
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of 5,000 digits
-        raise UserError(f"{file}: no JSON ({error}); export it again") from None
+        raise UserError(f"{file}: not JSON ({error}); export it again") from None
 
 
 def table(value: Any, place: str) -> dict[str, Any]:

@@ -114,14 +114,14 @@ def checked_polygon(points: Any, width: int, height: int, place: str) -> npt.NDA
     except (ValueError, TypeError):
         corners = np.empty(0)
     if corners.ndim != 1 or corners.size % 2 or corners.size < 6:
-        raise UserError(f"{place}: no polygon; it has three corners at least, as x, y, x, y, ...")
+        raise UserError(f"{place}: not a polygon of three or more corners: x, y, x, y, ...")
     corners = corners.reshape(-1, 2)
     inside = np.clip(corners, 0, (width, height))
     outside = ~(np.abs(corners - inside) <= 1)  # what is no number is outside too
     if outside.any():
         x, y = corners[outside.any(axis=1)][0]
         raise UserError(
-            f"{place}: the corner {x:g},{y:g} of a polygon lies outside of the image, which is "
+            f"{place}: the corner {x:g},{y:g} of a polygon lies outside the image, which is "
             f"{width}x{height}; correct the annotation, or the image's size"
         )
     return inside
@@ -153,13 +153,13 @@ def from_text(counts: str | bytes, width: int, height: int, place: str) -> Count
         raw = b""
     bits = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     if not bits.size or bits.min() < 0 or bits.max() > 63 or bits[-1] & 32:
-        raise UserError(f"{place}: the counts are no run length encoding, or are cut off")
+        raise UserError(f"{place}: the counts are not a run length encoding, or are cut off")
     last = bits & 32 == 0  # a set bit tells that the number goes on
     first = np.concatenate([[True], last[:-1]])
     number = np.cumsum(first) - 1
     shift = 5 * (np.arange(bits.size) - np.flatnonzero(first)[number])
     if shift.max() > 40:
-        raise UserError(f"{place}: the counts are no run length encoding")
+        raise UserError(f"{place}: the counts are not a run length encoding")
     values = np.zeros(number[-1] + 1, np.int64)
     np.add.at(values, number, (bits & 31) << shift)
     negative = (bits & 16 != 0) & last

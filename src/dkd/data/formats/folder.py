@@ -73,7 +73,7 @@ def read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
     for value, entry in document.items():
         if type(value) is not int or not 1 <= value <= 254:
             raise UserError(
-                f"{file}: {value!r} is no class's label value; they are 1..254 "
+                f"{file}: {value!r} is not a label value of a class; use 1..254 "
                 "(0 is background, 255 void, and neither is listed)"
             )
         name, colour = _read_class(file, value, entry)
@@ -96,7 +96,7 @@ def _read_class(file: Path, value: int, entry: Any) -> tuple[str, Colour | None]
             bool() | int() | float() | None as name
         ):
             raise UserError(
-                f"{file}: class {value}: {name!r} is no text; a class of that name is written "
+                f"{file}: class {value}: {name!r} is not text; a class of that name is written "
                 f"{strict_yaml.quoted(name)}"
             )
     raise UserError(

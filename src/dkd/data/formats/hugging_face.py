@@ -93,7 +93,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if (root / _SPLITS).is_file():
         listed = documents.table(documents.load(root / _SPLITS), str(root / _SPLITS)).get("splits")
         if not isinstance(listed, list) or not all(isinstance(n, str) and n for n in listed):
-            raise UserError(f"{root / _SPLITS}: splits is no list of names")
+            raise UserError(f"{root / _SPLITS}: splits is not a list of names")
         return {name: _saved(root / Path(name).name) for name in listed}
     if (root / _STATE).is_file():
         return {"": _saved(root)}

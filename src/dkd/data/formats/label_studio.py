@@ -99,7 +99,7 @@ def _tasks(root: Path) -> tuple[Path, dict[int, tuple[str, dict[int, list[str]]]
         task = documents.whole(documents.table(row, place), "id", place)
         place = f"{file}: task {task}"
         if task in tasks:
-            raise UserError(f"{place} stands there twice; export the project again")
+            raise UserError(f"{place} appears twice; export the project again")
         found = _image_field(row, place)
         annotations = {
             documents.whole(each, "id", place): sorted(set(_labels(each, place)))
@@ -139,12 +139,12 @@ def _by_task(
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise UserError(
-                f"{path}: not called as Label Studio calls a brushed label, "
+                f"{path}: not named as Label Studio names a brushed label: "
                 "task-1-annotation-2-by-3-tag-Car-0.png"
             )
         task, annotation, name = int(match[1]), int(match[2]), match[4]
         if task not in tasks:
-            raise UserError(f"{path}: of task {task}, which {file} does not have; export both anew")
+            raise UserError(f"{path}: of task {task}, which {file} lacks; export both again")
         known = {
             re.sub(r"[\0/\\]", "-", each): each.split("\0")[1]
             for each in tasks[task][1].get(annotation, ())
@@ -152,7 +152,7 @@ def _by_task(
         if name not in known:
             raise UserError(
                 f"{path}: {file} has no such label of annotation {annotation} of task {task}; "
-                "export both anew"
+                "export both again"
             )
         if whose.setdefault(task, annotation) != annotation:
             raise UserError(

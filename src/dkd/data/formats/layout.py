@@ -178,17 +178,17 @@ def split_of(pairs: Iterable[Pair], source: str) -> tuple[Pair, ...]:
         source: the list or folder they come from, for messages.
 
     Raises:
-        UserError: there is none, or an id stands there twice.
+        UserError: there is none, or an id appears twice.
     """
     by_id: dict[str, Pair] = {}
     for pair in pairs:
         for path in (pair.image, pair.mask):
             if not _is_utf8(path):
-                raise UserError(f"{source}: {path!r} is no UTF-8; give the file another name")
+                raise UserError(f"{source}: {path!r} is not UTF-8; rename the file")
             if min(path, default=" ") < " ":
-                raise UserError(f"{source}: {path!r} holds what cannot be seen; correct the name")
+                raise UserError(f"{source}: {path!r} has invisible characters; correct the name")
         if pair.id in by_id:
-            raise UserError(f"{source}: {pair.id} stands there twice; keep one")
+            raise UserError(f"{source}: {pair.id} appears twice; keep one")
         by_id[pair.id] = pair
     if not by_id:
         raise UserError(f"{source}: no image; a split holds at least one")
@@ -319,15 +319,15 @@ def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tu
         ids = {pair.id for pair in pairs}
         others, folders = _besides(root, root / "images" / name)
         findings.append(
-            Finding(f"{name} images of other kinds than JPEG and PNG, not taken", others)
+            Finding(f"{name} images of other kinds than JPEG and PNG, not used", others)
         )
-        findings.append(Finding(f"sub-folders of {name} images, not taken", folders))
+        findings.append(Finding(f"sub-folders of {name} images, not used", folders))
         lonely = [
             f"{masks}/{name}/{file}"
             for file in _names(root / masks / name)
             if _is_image(file) and _split_suffix(file)[0] not in ids
         ]
-        findings.append(Finding(f"{name} masks without an image that is taken", tuple(lonely)))
+        findings.append(Finding(f"{name} masks without an image that is used", tuple(lonely)))
     others, folders = _besides(root, root / "images")
     unsorted = [
         f"images/{file}"
@@ -335,10 +335,10 @@ def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tu
         if file.lower().endswith(IMAGE_SUFFIXES) and (root / "images" / file).is_file()
     ]
     used = {f"images/{name.split('/')[0]}" for name in splits}
-    findings.append(Finding("images in no split's folder, not taken", (*unsorted, *others)))
+    findings.append(Finding("images outside the splits' folders, not used", (*unsorted, *others)))
     findings.append(
         Finding(
-            "folders of images that are no split, not taken",
+            "folders of images that are not a split, not used",
             tuple(folder for folder in folders if folder.split(" ")[0] not in used),
         )
     )

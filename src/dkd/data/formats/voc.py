@@ -63,8 +63,8 @@ def _refuse_other_classes(root: Path) -> None:
             colour = ",".join(map(str, voc_colour(value or 0)))
             if VOC_CLASSES.get(value or 0) != class_ or (rest and rest[0] not in ("", colour)):
                 raise UserError(
-                    f"{file}: {':'.join([class_, *rest[:1]])!r} is not as VOC has it; this folder "
-                    "has classes of its own: use --format cvat, or folder with a classes.yaml"
+                    f"{file}: {':'.join([class_, *rest[:1]])!r} is not one of VOC's classes; "
+                    "this folder has its own: use --format cvat, or folder with a classes.yaml"
                 )
 
 
@@ -76,7 +76,7 @@ def _left_out(root: Path, splits: Mapping[str, Sequence[Pair]]) -> tuple[Finding
         for path in sorted((root / folder).glob("*.png"))
         if path.stem not in listed
     )
-    return (Finding("masks whose images stand on neither list", lonely),) if lonely else ()
+    return (Finding("masks whose images are on neither list", lonely),) if lonely else ()
 
 
 def list_of(root: Path, name: str) -> tuple[Path, list[str]]:
@@ -115,7 +115,7 @@ def _split(root: Path, name: str, training: bool) -> tuple[Pair, ...]:
             case [image, mask]:
                 image, mask = image.lstrip("/"), mask.lstrip("/")
                 if ".." in f"{image}/{mask}".split("/"):
-                    raise UserError(f"{file}: line {number} leads out of {root}; correct it")
+                    raise UserError(f"{file}: line {number} leads outside {root}; correct it")
                 pairs.append(Pair(Path(image).stem, image, mask))
             case _:
                 raise UserError(

@@ -85,13 +85,13 @@ def _names(document: Mapping[str, Any], file: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for number, name in listed.items():
         if type(number) is not int or number < 0:
-            raise UserError(f"{file}: names: {number!r} is no class's number; they count from 0")
+            raise UserError(f"{file}: names: {number!r} is not a class number; count from 0")
         try:
             # A class called 7, or 2024, is a number to YAML.
             name = str(name) if type(name) is int else name
             names[number] = name if name in NO_CLASSES else class_name(name)
         except (UserError, TypeError, AttributeError):
-            raise UserError(f"{file}: names: {number}: {name!r} is no class's name") from None
+            raise UserError(f"{file}: names: {number}: {name!r} is not a class name") from None
     count = document.get("nc", len(names))
     if count != len(names):
         raise UserError(f"{file}: nc: {count} classes, but {len(names)} names; correct one of them")
@@ -121,9 +121,9 @@ def _images(root: Path, document: Mapping[str, Any], field: str, file: Path) -> 
             found = _listed(place)
         for path in found:
             if not path.is_relative_to(root) or ".." in path.parts:
-                raise UserError(f"{file}: {field}: {path} leads out of {root}; correct it")
+                raise UserError(f"{file}: {field}: {path} leads outside {root}; correct it")
             if path.suffix.lower() not in IMAGE_SUFFIXES:
-                raise UserError(f"{file}: {field}: {path} is no JPEG or PNG file; take it off")
+                raise UserError(f"{file}: {field}: {path} is not a JPEG or PNG file; remove it")
             paths.append(path.relative_to(root).as_posix())
     return paths
 
@@ -196,10 +196,12 @@ def _shape(line: str, width: int, height: int, values: Mapping[int, int], place:
     if class_ not in values:
         raise UserError(f"{place} is of class {class_:g}, which data.yaml does not name")
     if len(numbers) == 4:
-        raise UserError(f"{place} is a box, and boxes are no masks; export polygons (segmentation)")
+        raise UserError(
+            f"{place} is a box, and boxes are not masks; export polygons (segmentation)"
+        )
     if not all(math.isfinite(x) and -0.01 <= x <= 1.01 for x in numbers):
         raise UserError(
-            f"{place}: a corner lies outside of the image; they are parts of width and height, 0..1"
+            f"{place}: a corner lies outside the image; give fractions of width and height, 0..1"
         )
     points = [min(max(x, 0.0), 1.0) * (height if i % 2 else width) for i, x in enumerate(numbers)]
     polygon = drawing.checked_polygon(points, width, height, place)

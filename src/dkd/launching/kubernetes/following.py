@@ -290,7 +290,7 @@ class Following:
             raise Lost(
                 self._message(
                     f"passed its deadline (launch.deadline={self._launch.deadline} s) and was "
-                    f"deleted{why}; run it again with more time, it goes on from its last save"
+                    f"deleted{why}; run it again with more time; it continues from its last save"
                 ),
                 give_up=True,
                 final=True,
@@ -383,7 +383,7 @@ class _Absence:
             self._since = now
         elif now - self._since > 2 * self._timing.poll and not self._told:
             self._say(
-                f"{self._job}: the API server does not answer ({error}); the job goes on "
+                f"{self._job}: the API server does not answer ({error}); the job continues "
                 "meanwhile, trying again"
             )
             self._told = True

@@ -84,7 +84,7 @@ def _unreachable(node: int, pod: Object) -> Problem | None:
     host = pod["spec"].get("nodeName", "")
     return Problem(
         f"unreachable {host}",
-        f"node {node} of the job is lost: machine {host} does not answer since {since}, and all "
+        f"node {node} of the job is lost: machine {host} has not answered since {since}, and all "
         "ranks wait for it; they start again when it is back or declared gone: "
         f"kubectl get node {host}; kubectl delete node {host}",
         FOR_EVER,
