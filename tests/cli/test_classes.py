@@ -117,7 +117,7 @@ BAD = {
     "all": (["--drop", "red,blue,pink"], "--drop: no class would be left"),
     "alone": (["--merge", "red=x"], "--merge red=x: name two classes or more, or --rename"),
     "no sign": (["--rename", "red"], "--rename red: write OLD=NEW"),
-    "many": (["--rename", "red,blue=x"], "--rename red,blue=x: one class at a time"),
+    "many": (["--rename", "red,blue=x"], "--rename red,blue=x: one at a time"),
     "background": (["--rename", "red=background"], "background is label value 0"),
     "again": (["--rename", "red=x", "--rename", "red=y"], "'red' has a new name already"),
 }

@@ -79,9 +79,9 @@ def test_pack_and_index(voc: Data, tmp_path: Path) -> None:
     assert (index / "manifest.json").is_file()
     result = dkd("pack", voc.root, index, "--format", "voc")
     assert result.exit_code == 2
-    assert "lies there without its images" in last_line(result)
+    assert "is there without its images" in last_line(result)
     result = dkd("index", voc.root, packed, "--format", "voc")
-    assert "lies there with its images" in last_line(result)
+    assert "is there with its images" in last_line(result)
 
 
 @pytest.mark.parametrize(

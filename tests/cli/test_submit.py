@@ -79,7 +79,7 @@ def test_a_compiled_file_is_submitted_as_it_is(dkd: Command, kfp: FakeKfp) -> No
     done = dkd("submit", "a.yaml", *(word for field in fields for word in ("-p", field)))
     assert done.exit_code == 0, done.output
     assert kfp.runs[0]["runtime_config"]["parameters"]["add_classes"] == ["sheep"]
-    assert "compiled already" in refused(dkd, "submit", "a.yaml", "--set", "seed=1")
+    assert "already compiled" in refused(dkd, "submit", "a.yaml", "--set", "seed=1")
 
 
 @pytest.mark.parametrize("rival", ["pipeline", "version", "experiment"])
