@@ -84,6 +84,8 @@ def prepare_extension(
     values = dict(locals())
     import os
     from collections import namedtuple
+    from collections.abc import Mapping
+    from typing import Any
 
     from dkd import methods
     from dkd.log import told
@@ -93,14 +95,17 @@ def prepare_extension(
     from dkd.steps import stages
 
     def settle(teachers: Scenario) -> Scenario:
-        filled = form.fill_in(teachers, form.EXTENSION, values)
+        given = {**values, "other_settings": {**handed_on, **other_settings}}
+        filled = form.fill_in(teachers, form.EXTENSION, given)
         return methods.check(filled, source="other_settings")
 
     with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
+        handed_on: Mapping[str, Any] = {}
         if not teacher:
             form.require_model(model_name)
-            teacher, memory = catalogue.start_of_extension(artifact_root, model_name, print)
+            start = catalogue.start_of_extension(artifact_root, model_name, print)
+            teacher, memory, handed_on = start.teacher, start.memory, start.settings
         made = stages.prepare_extension(
             teacher,
             add_classes,

@@ -59,6 +59,32 @@ def test_from_a_run_to_production_and_back(dkd, tmp_path: Path) -> None:
     assert [line.split() for line in dkd("list").output.splitlines()][1][:3] == ["street", "1", "2"]
 
 
+def test_a_version_and_then_its_run_are_removed(dkd, tmp_path: Path) -> None:
+    """Whichever goes first: what they share goes with the last of them."""
+    finished(str(tmp_path / "root"), "two", "road", "car", "bus")
+    for run in ("one", "two"):
+        dkd("add", "street", run)
+    dkd("promote", "street", "2")
+    refused = dkd("rm", "street", "2", "--yes")
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1].startswith("dkd: model street: version 2 is in product")
+    checkpoint = Path(json.loads(dkd("show", "street", "1", "--json").output)["checkpoint"]["uri"])
+    root = tmp_path / "root"
+    words = ("--root", str(root), "--workspace", str(tmp_path / "workspace"), "--yes")
+    gone = CliRunner().invoke(main, ["runs", "rm", "one", *words])
+    assert f"checkpoints/{checkpoint.name}: model street version 1" in gone.output
+    shown = dkd("rm", "street", "1")
+    assert "nothing is removed without --yes" in shown.output
+    assert checkpoint.exists()
+    done = dkd("rm", "street", "1", "--yes")
+    assert done.output.splitlines()[-1].startswith("model street version 1 removed, ")
+    assert not checkpoint.exists()
+    assert len(dkd("list", "street").output.splitlines()) == 2
+    again = dkd("show", "street", "1")
+    assert "version 1 was removed, " in again.output
+    assert "by Ada" in again.output
+
+
 @pytest.mark.parametrize("words", [(), ("one", "--checkpoint", "c"), ("one", "--memory", "m")])
 def test_a_version_is_of_a_run_or_of_a_checkpoint(dkd, words: tuple[str, ...]) -> None:
     refused = dkd("add", "street", *words)

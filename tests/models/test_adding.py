@@ -25,7 +25,7 @@ def test_what_a_version_was_made_from(root: str) -> None:
     catalogue.promote(root, "street", 1, by="Ada")
     start = catalogue.start_of_extension(root, "street", said.append)
     assert one.memory is not None
-    assert start == (one.checkpoint.uri, one.memory.uri)
+    assert (start.teacher, start.memory) == (one.checkpoint.uri, one.memory.uri)
 
 
 def test_a_run_that_is_not_there(root: str) -> None:
@@ -64,7 +64,8 @@ def test_an_imported_checkpoint_becomes_a_version_that_lies_under_the_root(
     artifacts.remove(elsewhere.uri)
     artifacts.remove(memory.uri)
     catalogue.promote(root, "street", 1, by="Ada")
-    checkpoint, exemplars = catalogue.start_of_extension(root, "street", print)
+    start = catalogue.start_of_extension(root, "street", print)
+    checkpoint, exemplars = start.teacher, start.memory
     assert checkpoint.startswith(root.rstrip("/") + "/checkpoints/")
     assert artifacts.load(checkpoint).digest == elsewhere.digest
     assert artifacts.load(exemplars).digest == memory.digest
@@ -102,3 +103,20 @@ def test_a_checkpoint_of_another_task_is_not_even_copied(tmp_path: Path) -> None
     with pytest.raises(UserError, match="model street: exists with another task"):
         adding.add_checkpoint(root, "street", other.uri, registry="", say=print)
     assert sorted(tmp_path.glob("root/checkpoints/*")) == before
+
+
+def test_the_next_version_is_judged_as_this_one_was(root: str) -> None:
+    """By its run's gate: the checkpoint may have been found, made by a run with another."""
+    result = finished(root, "one", "road")
+    configuration = "gate:\n  miou_all_at_least: 30\n  on_failure: stop\n"
+    told = result.model_copy(update={"configuration": configuration})
+    adding.add_result(root, "street", "one", told, registry="", say=print)
+    catalogue.promote(root, "street", 1, by="Ada")
+    assert catalogue.start_of_extension(root, "street", print).settings == {
+        "gate.miou_all_at_least": 30,
+        "gate.old_classes_may_lose_at_most": None,
+        "gate.any_class_may_lose_at_most": None,
+        "gate.new_classes_at_least": None,
+        "gate.on_failure": "stop",
+        "licence": "CC-BY-4.0",
+    }

@@ -1,7 +1,9 @@
 """Versions that never change, and one that is in production: on the real store and in folders."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from made_results import FAILED, OPEN, finished
@@ -168,3 +170,84 @@ def test_unknown_models_and_versions_are_named_with_those_there_are(root: str) -
     added(root, "one", "road")
     with pytest.raises(UserError, match="model street: no version 7; there are: 1"):
         catalogue.promote(root, "street", 7, by="Ada")
+
+
+def of_runs(root: str, *runs: str, promote: Sequence[int] = ()) -> None:
+    for run in runs:
+        added(root, run, "road")
+    for number in promote:
+        catalogue.promote(root, "street", number, by="Ada")
+
+
+def test_a_removed_version_is_named_and_its_number_not_used_again(root: str) -> None:
+    of_runs(root, "one", "two", promote=(1,))
+    catalogue.remove(root, "street", 2, by="Ben")
+    assert [each.version for each in catalogue.versions(root, "street")] == [1]
+    for ask in (catalogue.version, catalogue.require_removable):
+        with pytest.raises(UserError, match=r"model street: version 2 was removed, \S+ by Ben"):
+            ask(root, "street", 2)
+    assert added(root, "three", "road").version == 3
+    assert added(root, "two", "road").version == 4  # asked for anew
+
+
+def test_what_production_needs_is_not_removed(tmp_path: Path) -> None:
+    """What is there, what that was made from, and what a rollback would go back to."""
+    root = str(tmp_path)
+    first = added(root, "one", "road", "car")
+    second = added(root, "two", "road", "car", "bus", teacher=first.checkpoint)
+    added(root, "three", "road", "car", "bus", "sheep", teacher=second.checkpoint)
+    added(root, "four", "road", "car", "tram", teacher=first.checkpoint)
+    for number in (4, 3):
+        catalogue.promote(root, "street", number, by="Ada")
+    for number, why in (
+        (3, "version 3 is in production; promote another one before you remove it"),
+        (2, "version 2 stays: version 3, in production, was made from it"),
+        (1, "version 1 stays: version 3, in production, was made from it"),
+        (4, "version 4 stays: a rollback of version 3 would go back to it"),
+    ):
+        with pytest.raises(UserError, match=f"^model street: {why}$"):
+            catalogue.remove(root, "street", number, by="Ben")
+    assert [each.version for each in catalogue.versions(root, "street")] == [1, 2, 3, 4]
+
+
+def test_a_rollback_passes_over_what_was_removed(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    of_runs(root, "one", "two", "three", "four", promote=(1, 2, 1, 3, 4))
+    catalogue.remove(root, "street", 2, by="Ben")
+    assert catalogue.roll_back(root, "street", by="Ada").version == 3
+    assert catalogue.roll_back(root, "street", by="Ada").version == 1
+    with pytest.raises(UserError, match="nothing was in production before version 1"):
+        catalogue.roll_back(root, "street", by="Ada")
+    catalogue.promote(root, "street", 3, by="Ada")
+    assert catalogue.roll_back(root, "street", by="Ada").version == 1
+
+
+@pytest.mark.parametrize("first", ["removal", "promotion"])
+def test_a_removal_and_a_promotion_at_once(
+    root: str, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Whoever looks second finds the other's mark; what is in production is there in the end."""
+    of_runs(root, "one", "two", promote=(1,))
+    write = storage.write_bytes
+    other = {
+        "removal": lambda: catalogue.remove(root, "street", 2, by="Ben"),
+        "promotion": lambda: catalogue.promote(root, "street", 2, by="Ada"),
+    }[first]
+
+    def overtaken(uri: str, content: bytes, **options: bool) -> bool:
+        """Just before this one leaves its mark, the other does all of its own work."""
+        monkeypatch.setattr(storage, "write_bytes", write)
+        other()
+        return write(uri, content, **options)
+
+    monkeypatch.setattr(storage, "write_bytes", overtaken)
+    if first == "removal":
+        with pytest.raises(UserError, match=r"version 2 was removed, .* by Ben"):
+            catalogue.promote(root, "street", 2, by="Ada")
+        assert catalogue.in_production(root, "street").version == 1
+    else:
+        with pytest.raises(UserError, match="version 2 is in production"):
+            catalogue.remove(root, "street", 2, by="Ben")
+        assert catalogue.in_production(root, "street").version == 2
+        catalogue.promote(root, "street", 1, by="Ada")
+    assert len(catalogue.versions(root, "street")) == (1 if first == "removal" else 2)

@@ -49,6 +49,9 @@ def test_a_version_and_its_promotion_are_registered(tmp_path: Path) -> None:
     assert found["dataset_digest"] == added.dataset.digest
     adding.add_result(root, name, "two", result, registry=ENDPOINT, say=said.append)
     assert said[-1] == f"model registry {ENDPOINT}: has {name} version 2"
+    adding.tell_removal(name, 1, ENDPOINT, said.append)
+    assert said[-1] == f"model registry {ENDPOINT}: has {name} version 1 archived"
+    assert there.get_model_version(name, "1").state.value == "ARCHIVED"
 
 
 def test_a_registry_that_is_away_costs_one_line(

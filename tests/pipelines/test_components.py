@@ -17,6 +17,7 @@ from dkd.models import adding
 from dkd.models import catalogue as models
 from dkd.report import cards
 from dkd.scenario import catalogue, form
+from dkd.scenario.gate import Gate
 from dkd.scenario.launch import Launch
 from dkd.steps import stages
 from dkd.storage import artifacts
@@ -91,11 +92,11 @@ def test_an_extension_needs_a_checkpoint(
     assert f"dkd: {tmp_path}/checkpoints/none" in capsys.readouterr().err
 
 
-def teacher(root: Path, name: str) -> str:
-    """A checkpoint that knows the digit one, by its documents alone."""
+def teacher(root: Path, name: str, known: str = "one") -> str:
+    """A checkpoint that knows the digit one, or another class, by its documents alone."""
     given = catalogue.scenario("demo", {"variants": {}})
     metadata = {"run": "import", "scenario": given.model_dump(mode="json")}
-    parts = {"checkpoint.json": json.dumps({"classes": [["one"]]}).encode(), "of": name.encode()}
+    parts = {"checkpoint.json": json.dumps({"classes": [[known]]}).encode(), "of": name.encode()}
     return artifacts.publish(
         str(root / "checkpoints" / name), parts, kind="checkpoint", metadata=metadata
     ).uri
@@ -153,6 +154,14 @@ def test_an_extension_begins_from_what_is_in_production(
             models.version(str(root), "street", number).checkpoint.uri,
             kept,
         )
+    one = models.version(str(root), "street", 1)
+    strict = {"judged_by": Gate(miou_all_at_least=60, on_failure="stop"), "licence": "MIT"}
+    models.add(str(root), one.model_copy(update={**strict, "run": "strict"}))
+    models.promote(str(root), "street", 3, by="Ada")
+    settings = {"data.format": "folder", "gate.on_failure": "mark"}
+    made = extended(root, folder, model_name="street", run_name="r3", other_settings=settings)
+    judged = stages.parsed(Path(made.scenario).read_bytes())
+    assert (judged.gate, judged.licence) == (Gate(miou_all_at_least=60), "MIT")
     with pytest.raises(SystemExit):
         extended(root, folder)
     assert capsys.readouterr().err.startswith("dkd: model_name: name the model to extend, as ")
@@ -223,6 +232,16 @@ def test_new_classes_are_names_of_the_data_set(
         extended(tmp_path / "root", folder, teacher=model, add_classes=classes)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.glob("root/runs/*"))
+
+
+def test_a_class_that_the_model_knows_is_not_new(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(SystemExit):
+        extended(root, folder, teacher=teacher(root, "cats", "cat"), add_classes=["dog", "cat"])
+    told = "dkd: new classes: the model knows 'cat' already; leave it out"
+    assert capsys.readouterr().err.splitlines()[-1] == told
 
 
 def test_a_model_is_recorded_by_uri_and_origins(
@@ -325,7 +344,7 @@ def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, fol
     root = tmp_path / "root"
     made = extended(root, folder, teacher=teacher(root, "one"))
     gate = stages.parsed(Path(made.scenario).read_bytes()).gate
-    assert (gate.old_classes_may_lose_at_most, gate.on_failure) == (5, "mark")
+    assert gate == Gate(old_classes_may_lose_at_most=5, new_classes_at_least=5)
     settings = {"data.format": "folder", "gate.new_classes_at_least": 20, "gate.on_failure": "stop"}
     given = {"other_settings": settings, "run_name": "hers"}
     made = extended(root, folder, teacher=teacher(root, "one"), **given)

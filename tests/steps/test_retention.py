@@ -1,5 +1,6 @@
 """What goes with a run and what stays, on the real server and in folders."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,31 @@ def test_uploads_of_killed_writers_go_too(s3_root: str) -> None:
     assert [retention.place_of(s3_root, u.uri) for u in chosen.unfinished] == ["checkpoints/c0"]
     retention.remove(s3_root, retention.removal(found, "one", LATER))
     assert list(storage.unfinished(s3_root)) == []
+
+
+def version(root: str, name: str, number: int, **artifacts_: str) -> None:
+    """What :mod:`dkd.models` writes of a version, as far as it is read here."""
+    named = {kind: {"uri": storage.join(root, at)} for kind, at in artifacts_.items()}
+    document = json.dumps({"version": number, **named}).encode()
+    storage.write_bytes(storage.join(root, f"models/{name}/versions/{number:06d}.json"), document)
+
+
+def test_a_removed_version_frees_what_nothing_else_uses(two_runs: str) -> None:
+    """Its run may be gone long before; the next version's teacher stays."""
+    make(two_runs, "checkpoints/c5", "gone", teacher="checkpoints/c1")
+    make(two_runs, "memories/m5", "gone", checkpoint="checkpoints/c5")
+    make(two_runs, "checkpoints/c6", "gone", teacher="checkpoints/c5")
+    version(two_runs, "street", 1, checkpoint="checkpoints/c5", memory="memories/m5")
+    version(two_runs, "street", 2, checkpoint="checkpoints/c6")
+    found = retention.survey(two_runs)
+    last = retention.removal_of_version(found, "model street version 2", LATER)
+    assert last.places == ("checkpoints/c6",)
+    assert last.kept["checkpoints/c5"] == ("model street version 1",)
+    assert last.kept["checkpoints/c1"] == ("one", "model street version 1")
+    first = retention.removal_of_version(found, "model street version 1", LATER)
+    assert first.places == ("memories/m5",)
+    claim(two_runs, "three")
+    with pytest.raises(UserError, match=r"run 'three': has just begun"):
+        retention.removal_of_version(
+            retention.survey(two_runs), "model street version 1", datetime.now(UTC)
+        )

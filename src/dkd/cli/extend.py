@@ -72,8 +72,9 @@ def command(
     This makes the next checkpoint and memory, and a report of what was gained and forgotten. The
     new step is trained as the teacher's scenario trains its later steps; --set replaces single
     fields (training.epochs.later, memory_size, launch.processes_per_node, ...). The old classes may
-    lose 5 points on average, unless the teacher's scenario has a gate of its own. The report says
-    whether they lost more; with --gate stop the run then fails.
+    lose 5 points on average, and each new one must reach an IoU of 5 %, unless the model's scenario
+    has a gate of its own. The report says whether that was so; with --gate stop the run fails if
+    it was not.
 
     With --model, the result is the model's next version, whatever its gate says; dkd models promote
     puts it into production.
@@ -100,7 +101,8 @@ def command(
     report = report_file or workspace / "extension.html"
     with local_runner.artifact_root(root, workspace, click.echo) as place:
         if model:
-            teacher, memory = catalogue.start_of_extension(place, model, click.echo)
+            start = catalogue.start_of_extension(place, model, click.echo)
+            teacher, memory, values = start.teacher, start.memory, {**start.settings, **values}
         planned = local_runner.plan_extension(
             teacher, names, described, memory, values, run_name, model, registry
         )

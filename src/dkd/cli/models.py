@@ -254,6 +254,47 @@ def rollback(name: str, registry: str, root: str | None, workspace: Path) -> Non
         _tell_registry(place, name, done, registry)
 
 
+@command.command("rm")
+@_name
+@click.argument("version", type=click.IntRange(1))
+@click.option("--yes", is_flag=True, help="Remove it. Without this, only say what would go.")
+@options.model_registry
+@_placed
+def remove(
+    name: str, version: int, yes: bool, registry: str, root: str | None, workspace: Path
+) -> None:
+    """Remove the VERSION of the model NAME, and what no run and no other version uses.
+
+    Refused are the version in production, those that it was made from, and the one that a rollback
+    would put back. Without --yes nothing is removed. The number is not used again. What a run
+    still uses goes with the run (dkd runs rm).
+
+    \b
+    dkd models rm street 2          shows what would go and what would stay
+    dkd models rm street 2 --yes
+    """
+    from datetime import UTC, datetime
+
+    from dkd.cli.runs import show_removal
+    from dkd.models import adding, catalogue
+    from dkd.steps import retention
+
+    with _root(root, workspace) as place:
+        catalogue.require_removable(place, name, version)
+        found = retention.survey(place)
+        called = f"model {name} version {version}"
+        chosen = retention.removal_of_version(found, called, datetime.now(UTC))
+        freed = show_removal(found, chosen)
+        if not yes:
+            click.echo(f"{freed} would go; nothing is removed without --yes")
+            return
+        catalogue.remove(place, name, version, by=catalogue.user())
+        retention.remove(place, chosen)
+        click.echo(f"{called} removed, {freed}")
+        if registry:
+            adding.tell_removal(name, version, registry, partial(click.echo, err=True))
+
+
 @command.command("diff")
 @_name
 @click.argument("one", type=click.IntRange(1), required=False)

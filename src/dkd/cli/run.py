@@ -110,12 +110,16 @@ def command(
     report = report_file or workspace / "report.html"
     with training_progress({each.name: dict(enumerate(each.epochs)) for each in plan}):
         finished = local_runner.run(plan, root, workspace, report, click.echo, jobs)
-    for line in _what_next(chosen, finished, root, workspace):
+    for line in _what_next(chosen, finished, root, workspace, model):
         click.echo(line)
 
 
 def _what_next(
-    scenario: "Scenario", finished: "Sequence[RunResult]", root: str | None, workspace: Path
+    scenario: "Scenario",
+    finished: "Sequence[RunResult]",
+    root: str | None,
+    workspace: Path,
+    model: str,
 ) -> Iterator[str]:
     """What can be done with the best model now, as commands."""
     from dkd.report.comparison import compare
@@ -127,12 +131,16 @@ def _what_next(
     place = f"--workspace {quote(str(workspace))}" + (f" --root {quote(root)}" if root else "")
     data, new = "FOLDER", "NAME"
     yield ""
-    yield f"Add a class to the model of {best.label}:"
+    if model:
+        yield "Put the version into production:"
+        yield f"    dkd models promote {place} {model} VERSION"
+    yield f"Add a class to the model {model or f'of {best.label}'}:"
     if scenario.data.format == "pictograms":
         data, new = quote(str(workspace / "umbrellas")), "umbrella"
         yield f"    dkd data pictograms {data} --new-class {new} --train 200 --validation 100"
     memory = f" --memory {last.chosen.uri}" if last.chosen else ""
+    teacher = f"--model {model}" if model else f"--teacher {last.checkpoint.uri}{memory}"
     yield f"    dkd extend {place} --classes {new} --data {data} \\"
-    yield f"        --teacher {last.checkpoint.uri}{memory}"
+    yield f"        {teacher}"
     yield "Learn from data of your own: docs/reference/data.md"
     yield "Do the same on a cluster: docs/how-to/cluster.md"

@@ -2,10 +2,14 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dkd.cli import options, tables
+
+if TYPE_CHECKING:
+    from dkd.steps.retention import Removal, Survey
 
 
 @click.group("runs", invoke_without_command=True)
@@ -133,19 +137,24 @@ def remove(
     ) as place:
         found = retention.survey(place)
         chosen = retention.removal(found, name, datetime.now(UTC), stopped=stopped)
-        for what, places in (("goes", chosen.places), ("left over", chosen.leftovers)):
-            for each in places:
-                click.echo(f"{what:<9}  {size(found.size([each])):>10}  {each}")
-        for upload in chosen.unfinished:
-            click.echo(f"{'upload':<9}  {'':>10}  {upload.uri}, begun {upload.started:%Y-%m-%d}")
-        for each, names in chosen.kept.items():
-            click.echo(f"{'stays':<9}  {size(found.size([each])):>10}  {each}: {', '.join(names)}")
-        freed = size(found.size((*chosen.places, *chosen.leftovers)))
+        freed = show_removal(found, chosen)
         if not yes:
             click.echo(f"{freed} would go; nothing is removed without --yes")
             return
         retention.remove(place, chosen)
         click.echo(f"removed, {freed}")
+
+
+def show_removal(found: "Survey", chosen: "Removal") -> str:
+    """Prints what goes and what stays; returns how much would be freed."""
+    for what, places in (("goes", chosen.places), ("left over", chosen.leftovers)):
+        for each in places:
+            click.echo(f"{what:<9}  {size(found.size([each])):>10}  {each}")
+    for upload in chosen.unfinished:
+        click.echo(f"{'upload':<9}  {'':>10}  {upload.uri}, begun {upload.started:%Y-%m-%d}")
+    for each, names in chosen.kept.items():
+        click.echo(f"{'stays':<9}  {size(found.size([each])):>10}  {each}: {', '.join(names)}")
+    return size(found.size((*chosen.places, *chosen.leftovers)))
 
 
 def _place(

@@ -156,6 +156,13 @@ def tell_promotion(
     )
 
 
+def tell_removal(name: str, number: int, registry: str, say: Callable[[str], None]) -> None:
+    """Tells a Kubeflow Model Registry that a version was removed."""
+    from dkd.models import registry as kubeflow_registry
+
+    kubeflow_registry.tell_removal(name, number, catalogue.user(), registry, say)
+
+
 def _parent(root: str, name: str, teacher: str) -> int | None:
     """The version whose checkpoint has this digest, the newest if there are several."""
     if not teacher or name not in catalogue.names(root):

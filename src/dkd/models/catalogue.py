@@ -3,12 +3,14 @@
 import getpass
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.models.version import FirstClasses, ModelVersion, Promotion
+from dkd.models.version import FirstClasses, ModelVersion, Promotion, Removed
 from dkd.report.model import ArtifactRef
 from dkd.scenario.names import check_model_name
 from dkd.storage import artifacts
@@ -60,12 +62,13 @@ def version(root: str, name: str, number: int) -> ModelVersion:
     """A version of a model.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it was removed.
     """
     uri = _place(root, name, "versions", number)
     try:
         return ModelVersion.from_json(storage.read_bytes(uri), uri)
     except NotFound:
+        _require_there(root, name, number)
         numbers = ", ".join(str(each.version) for each in versions(root, name))
         raise UserError(f"model {name}: no version {number}; there are: {numbers}") from None
 
@@ -133,7 +136,10 @@ def add(root: str, made: ModelVersion) -> ModelVersion:
         there = [ModelVersion.from_json(storage.read_bytes(uri), uri) for uri in uris]
         if same := next((each for each in there if each.is_same(made)), None):
             return same
-        number = there[-1].version + 1 if there else 1
+        removals = _documents(root, name, "removed")
+        gone = [Removed.from_json(storage.read_bytes(uri), uri) for uri in removals]
+        taken = [each.version for each in there] + [each.version for each in gone]
+        number = 1 + max(taken, default=0)
         numbered = made.model_copy(update={"version": number})
         uri = _place(root, name, "versions", number)
         if storage.write_bytes(uri, numbered.to_json(), if_absent=True):
@@ -176,25 +182,87 @@ def roll_back(root: str, name: str, *, by: str) -> Promotion:
         UserError: there was none before; otherwise as for :func:`promote`.
     """
     promotions = history(root, name)
-    before = before_present(promotions)
+    before = before_present(promotions, {each.version for each in versions(root, name)})
     if before is None:
         present = in_production(root, name).version
         raise UserError(f"model {name}: nothing was in production before version {present}")
     return _move(root, version(root, name, before), promotions, by, "", back=True)
 
 
-def before_present(promotions: Sequence[Promotion]) -> int | None:
+def before_present(promotions: Sequence[Promotion], there: Collection[int]) -> int | None:
     """Number of the version that was in production before the present one was promoted.
 
     Steps back are no promotions: after one, it is what was before the version stepped back to.
+
+    Args:
+        promotions: all of them.
+        there: numbers of the versions that were not removed; the others are passed over.
     """
     stack: list[int] = []
     for each in promotions:
         if each.back:
             stack.pop()
+            while stack[-1] != each.version:
+                stack.pop()
         else:
             stack.append(each.version)
-    return stack[-2] if len(stack) > 1 else None
+    earlier = (number for number in reversed(stack[:-1]) if number in there and number != stack[-1])
+    return next(earlier, None)
+
+
+def require_removable(root: str, name: str, number: int) -> None:
+    """Checks that a version may be removed.
+
+    Raises:
+        UserError: there is none, or it is in production, or what is in production was made from it
+            or would give way to it if it were rolled back.
+    """
+    version(root, name, number)
+    promotions = history(root, name)
+    if not promotions:
+        return
+    known = {each.version: each for each in versions(root, name)}
+    present = promotions[-1].version
+    if number == present:
+        raise UserError(
+            f"model {name}: version {number} is in production; promote another one before you "
+            "remove it"
+        )
+    parent = known[present].extends
+    while parent in known:
+        if parent == number:
+            raise UserError(
+                f"model {name}: version {number} stays: version {present}, in production, was made "
+                "from it"
+            )
+        parent = known[parent].extends
+    if number == before_present(promotions, known.keys()):
+        raise UserError(
+            f"model {name}: version {number} stays: a rollback of version {present} would go back "
+            "to it"
+        )
+
+
+def remove(root: str, name: str, number: int, *, by: str) -> Removed:
+    """Removes a version from its model; its artifacts are left (:mod:`dkd.steps.retention`).
+
+    A promotion at the same time is told, or this is: each leaves its mark before it looks for the
+    other's.
+
+    Raises:
+        UserError: as for :func:`require_removable`.
+    """
+    require_removable(root, name, number)
+    entry = Removed(version=number, created=now(), by=by)
+    mark = _place(root, name, "removed", number)
+    storage.write_bytes(mark, entry.to_json(), if_absent=True)
+    try:
+        require_removable(root, name, number)
+    except UserError:
+        storage.delete([mark])
+        raise
+    storage.delete([_place(root, name, "versions", number)])
+    return entry
 
 
 def _move(
@@ -225,7 +293,26 @@ def _move(
             f"model {chosen.model}: {theirs.by} has just put version {theirs.version} into "
             f"production; look (dkd models show {chosen.model}), then try again"
         )
+    try:
+        _require_there(root, chosen.model, chosen.version)
+    except UserError:
+        storage.delete([uri])
+        raise
     return entry
+
+
+def _require_there(root: str, name: str, number: int) -> None:
+    """Checks that nobody removed a version.
+
+    Raises:
+        UserError: somebody did.
+    """
+    uri = _place(root, name, "removed", number)
+    try:
+        gone = Removed.from_json(storage.read_bytes(uri), uri)
+    except NotFound:
+        return
+    raise UserError(f"model {name}: version {number} was removed, {gone.created} by {gone.by}")
 
 
 def require_whole(chosen: ModelVersion) -> None:
@@ -243,9 +330,24 @@ def require_whole(chosen: ModelVersion) -> None:
         )
 
 
-def start_of_extension(root: str, name: str, say: Callable[[str], None]) -> tuple[str, str]:
-    """What a model's next version is made from: URIs of the checkpoint of the version in
-    production, which holds the method's statistics too, and of its memory, empty if there is none.
+@dataclass(frozen=True)
+class Start:
+    """What a model's next version is made from.
+
+    Attributes:
+        teacher: URI of the checkpoint of the version in production, which holds the method's
+            statistics too.
+        memory: URI of its memory; empty if there is none.
+        settings: values by dotted field that the version hands on: its gate and licence.
+    """
+
+    teacher: str
+    memory: str
+    settings: Mapping[str, Any]
+
+
+def start_of_extension(root: str, name: str, say: Callable[[str], None]) -> Start:
+    """What a model's next version is made from: what is in production.
 
     Args:
         root: artifact root.
@@ -262,7 +364,7 @@ def start_of_extension(root: str, name: str, say: Callable[[str], None]) -> tupl
     say(f"model {name}: from version {chosen.version}, {chosen.checkpoint.uri}")
     if told:
         say(f"note: {told}")
-    return chosen.checkpoint.uri, memory
+    return Start(chosen.checkpoint.uri, memory, chosen.passed_on)
 
 
 def memory_of(chosen: ModelVersion) -> tuple[str, str]:

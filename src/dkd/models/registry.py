@@ -84,6 +84,28 @@ def tell_production(version: ModelVersion, done: Promotion, endpoint: str, say: 
     _tell(endpoint, done.by, move, say)
 
 
+def tell_removal(model: str, number: int, author: str, endpoint: str, say: Say) -> None:
+    """Archives a version there that was removed here: the registry itself deletes none.
+
+    Args:
+        model: the model's name.
+        number: the version's.
+        author: who removed it.
+        endpoint: as for :func:`tell_version`.
+        say: likewise.
+    """
+
+    def archive(client: Any) -> str:
+        found = client.get_model_version(model, str(number))
+        if found is None:
+            return f"has no {model} version {number}"
+        found.state = type(found.state)("ARCHIVED")
+        client.update(found)
+        return f"has {model} version {number} archived"
+
+    _tell(endpoint, author, archive, say)
+
+
 def _metadata(version: ModelVersion) -> dict[str, str | int | float | bool]:
     scores = version.scores
     names = ("miou_all", "miou_old", "miou_new", "hiou", "pixel_accuracy")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,9 @@ from dkd.report.model import (
     fault,
     said_format,
 )
+from dkd.scenario import strict_yaml
+from dkd.scenario.gate import Gate
+from dkd.scenario.strict_model import parse_part
 from dkd.steps.step import read_json
 from dkd.storage.artifacts import Manifest
 
@@ -75,6 +78,8 @@ class ModelVersion(_Document):
         images: training images of the last step.
         scores: on the test images.
         gate: what the run's gate asked of it, and whether it was reached.
+        judged_by: that gate, which judges the next version too.
+        licence: that the run's scenario states.
         software: versions by package.
     """
 
@@ -97,6 +102,8 @@ class ModelVersion(_Document):
     images: int = 0
     scores: Scores
     gate: tuple[GateCheck, ...] = ()
+    judged_by: Gate = Gate()
+    licence: str = ""
     software: Mapping[str, str] = Field(default_factory=dict)
 
     @property
@@ -114,9 +121,18 @@ class ModelVersion(_Document):
         """Likewise, in words."""
         return verdict(self.gate) or "Gate: nothing asked"
 
+    @property
+    def passed_on(self) -> dict[str, Any]:
+        """Values by dotted field of the scenario that the next version takes over from this one's
+        run. Its checkpoint cannot say: it may have been found, made by a run with another gate.
+        """
+        gate = self.judged_by.model_dump(mode="json") if self.judged_by.asks else {}
+        licence = {"licence": self.licence} if self.licence else {}
+        return {f"gate.{name}": value for name, value in gate.items()} | licence
+
     def is_same(self, other: "ModelVersion") -> bool:
         """Whether it is the same result of the same run, and not a new version."""
-        left_out = {"version", "created", "by", "kubeflow_run", "extends"}
+        left_out = {"version", "created", "by", "kubeflow_run", "extends", "judged_by", "licence"}
         return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
 
 
@@ -144,6 +160,15 @@ class Promotion(_Document):
     despite_gate: str = ""
 
 
+class Removed(_Document):
+    """A version that is no more: who removed it, and when (ISO 8601, UTC)."""
+
+    format: Literal[1] = 1
+    version: Number
+    created: str
+    by: str
+
+
 def of_run(
     result: RunResult, *, model: str, run: str, by: str, created: str, kubeflow_run: str = ""
 ) -> ModelVersion:
@@ -157,6 +182,7 @@ def of_run(
         raise UserError(
             f"run {run!r}: its result names no checkpoint; run it again; nothing is trained"
         )
+    said = strict_yaml.load(result.configuration, f"run {run!r}: configuration") or {}
     task = (result.classes,) if result.is_joint else result.task[: last.step + 1]
     return ModelVersion(
         model=model,
@@ -176,6 +202,8 @@ def of_run(
         images=last.images,
         scores=last.scores,
         gate=last.gate,
+        judged_by=parse_part(Gate, said.get("gate", {}), source=f"run {run!r}: configuration"),
+        licence=result.licence,
         software=result.provenance.versions,
     )
 
@@ -227,5 +255,7 @@ def of_checkpoint(
         seed=scenario["seed"],
         images=found.metadata.get("images", 0),
         scores=Scores(iou=(None,) * (1 + sum(map(len, task)))),
+        judged_by=parse_part(Gate, scenario.get("gate", {}), source=found.uri),
+        licence=scenario.get("licence", ""),
         software=found.metadata.get("versions", {}),
     )

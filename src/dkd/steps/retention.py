@@ -9,7 +9,7 @@ results may go only when no other run uses them. A run uses
 * what these were made of: teachers, memories and data sets, and so on.
 
 A version of a named model (``models/<name>/versions/``) uses what it names and what that was made
-of, as a run does; it is no run, so nothing here removes it.
+of, as a run does.
 
 What neither uses (imported models, packed data sets, results of removed runs) is nobody's to
 remove here. Only leftovers of killed writers (saves, leases, parts without a manifest, uploads)
@@ -19,7 +19,7 @@ go with any removal once they are older than a day: a writer that still works ma
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -285,20 +285,20 @@ def with_saves(places: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes with a run.
+    """What goes with a run, or with a version of a model.
 
     Attributes:
         places: whole folders, ``<folder>/<key>``: the run's own results, its documents last.
-        leftovers: folders of killed writers, of whatever run.
-        unfinished: uploads and temporary files of killed writers.
         kept: what the run uses that stays, with the names of the runs and versions of models
             that use it too.
+        leftovers: folders of killed writers, of whatever run.
+        unfinished: uploads and temporary files of killed writers.
     """
 
     places: tuple[str, ...]
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
     unfinished: tuple[Unfinished, ...] = ()
-    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def removal(
@@ -322,16 +322,8 @@ def removal(
         raise UserError(f"{found.root}: no run {name!r}; there are: {known}")
     _require_idle(found, name, now, stopped)
     mine = with_saves(found.uses[name])
-    users: dict[str, list[str]] = {}
-    for other in sorted(found.runs.keys() - {name}):
-        for place in with_saves(found.uses[other]):
-            users.setdefault(place, []).append(other)
-    for version, places in found.held.items():
-        for place in places:
-            users.setdefault(place, []).append(version)
-    here = {place for place in mine if place in found.by_place}
-    kept = {place: tuple(users[place]) for place in sorted(here & users.keys())}
-    going = sorted(here - users.keys())
+    users = _users(found, without=name)
+    going, kept = _split(found, mine, users)
     leftovers = sorted(
         place
         for place in found.by_place.keys() - mine - users.keys()
@@ -343,7 +335,42 @@ def removal(
         for each in found.unfinished
         if place_of(found.root, each.uri) in gone or now - each.started >= old
     )
-    return Removal((*going, f"runs/{name}"), tuple(leftovers), unfinished, kept)
+    return Removal((*going, f"runs/{name}"), kept, tuple(leftovers), unfinished)
+
+
+def removal_of_version(found: Survey, version: str, now: datetime) -> Removal:
+    """What can go when a version of a model goes: what no run and no other version uses.
+
+    Args:
+        found: what lies under the root.
+        version: as :attr:`Survey.versions` calls it.
+        now: the present (aware).
+
+    Raises:
+        UserError: a run that has not noted yet what it uses may need some of it.
+    """
+    _require_noted(found, "", now)
+    return Removal(*_split(found, found.held[version], _users(found, without=version)))
+
+
+def _users(found: Survey, without: str) -> dict[str, list[str]]:
+    """The runs and versions that use a place, but for one of them."""
+    users: dict[str, list[str]] = {}
+    runs = {name: with_saves(found.uses[name]) for name in sorted(found.runs)}
+    for user, places in (*runs.items(), *found.held.items()):
+        if user != without:
+            for place in places:
+                users.setdefault(place, []).append(user)
+    return users
+
+
+def _split(
+    found: Survey, mine: frozenset[str], users: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """What is there of some places: what nobody else uses, and the rest with its users."""
+    here = sorted(mine & found.by_place.keys())
+    going = tuple(place for place in here if place not in users)
+    return going, {place: tuple(users[place]) for place in here if place in users}
 
 
 def is_leftover(found: Survey, place: str) -> bool:
@@ -362,6 +389,11 @@ def _require_idle(found: Survey, name: str, now: datetime, stopped: bool) -> Non
             f"run {name!r}: wrote something {age.total_seconds() / 60:.0f} minutes ago and is not "
             "finished; stop it, or use --stopped if it has stopped"
         )
+    _require_noted(found, name, now)
+
+
+def _require_noted(found: Survey, name: str, now: datetime) -> None:
+    """Checks that every run but this one has noted what it uses."""
     for other in found.runs.values():
         fresh = not other.finished and not other.noted and now - other.written < ACTIVE
         if other.name != name and fresh:

@@ -192,6 +192,9 @@ def prepare_extension(
             quoted = strict_yaml.quoted(name)
             raise UserError(f"new classes: {name!r} is not a name; write {quoted}")
     fresh = Task.of([list(classes)], dataset.classes, source="new classes").classes
+    for name in fresh:
+        if any(name in names for names in known):
+            raise UserError(f"new classes: the model knows {name!r} already; leave it out")
     task = Task((*(tuple(names) for names in known), fresh))
     step = len(known)
     fields = {
