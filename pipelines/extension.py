@@ -4,6 +4,8 @@ A model's name, new class names and new data go in; its next version comes out, 
 was gained and forgotten.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -24,6 +26,7 @@ def build(
     *,
     teacher: str = "",
     memory: str = "",
+    settings: Mapping[str, Any] | None = None,
     on_cluster: bool = False,
 ) -> Any:
     """The pipeline, for KFP's compiler and its local runner.
@@ -33,6 +36,7 @@ def build(
         teacher: checkpoint to extend where that is known already; else it is that of the model's
             version in production when the pipeline runs.
         memory: exemplar memory that goes with this teacher; empty without.
+        settings: values by dotted field of the scenario that go with it.
         on_cluster: else under the local runner: nothing is tried again, no workflow has a name.
     """
 
@@ -43,6 +47,7 @@ def build(
             workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "",
             teacher=teacher,
             memory=memory,
+            settings=json.dumps(dict(settings or {})),
             **given,
         )
         place(prepared, PREPARING, secret, on_cluster=on_cluster).set_display_name("Prepare data")

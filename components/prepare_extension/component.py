@@ -10,6 +10,7 @@ def prepare_extension(
     workflow: str,
     teacher: str,
     memory: str,
+    settings: str,
     add_classes: list,  # type: ignore[type-arg]
     artifact_root: str,
     data_set_uri: str,
@@ -50,9 +51,10 @@ def prepare_extension(
     Args:
         workflow: name of the workflow that runs this.
         teacher: checkpoint that knows the old classes; empty for that of the model's version in
-            production.
-        memory: exemplar memory that goes with a given teacher; empty without. That of the model's
-            version is found.
+            production, whose memory is found, and whose gate and licence are taken over.
+        memory: exemplar memory that goes with a given teacher; empty without.
+        settings: JSON of values by dotted field that go with a given teacher; null is among them,
+            which other_settings cannot hold under KFP's local runner.
         add_classes: names of the new classes.
         artifact_root: where every result lies.
         data_set_uri: the new data, a packed data set unless other_settings say otherwise.
@@ -82,10 +84,9 @@ def prepare_extension(
         by step, the step's number and its teacher's, the run's name.
     """
     values = dict(locals())
+    import json
     import os
     from collections import namedtuple
-    from collections.abc import Mapping
-    from typing import Any
 
     from dkd import methods
     from dkd.log import told
@@ -95,21 +96,22 @@ def prepare_extension(
     from dkd.steps import stages
 
     def settle(teachers: Scenario) -> Scenario:
-        given = {**values, "other_settings": {**handed_on, **other_settings}}
-        filled = form.fill_in(teachers, form.EXTENSION, given)
+        filled = form.fill_in(teachers, form.EXTENSION, {**values, "other_settings": given})
         return methods.check(filled, source="other_settings")
 
     with told(run_name or workflow):
         form.require_secret(s3_secret, os.environ)
-        handed_on: Mapping[str, Any] = {}
-        if not teacher:
+        if teacher:
+            given = {**json.loads(settings), **other_settings}
+        else:
             form.require_model(model_name)
             start = catalogue.start_of_extension(artifact_root, model_name, print)
-            teacher, memory, handed_on = start.teacher, start.memory, start.settings
+            teacher, memory = start.teacher, start.memory
+            given = {**start.settings, **other_settings}
         made = stages.prepare_extension(
             teacher,
             add_classes,
-            form.new_data(data_set_uri, other_settings),
+            form.new_data(data_set_uri, given),
             settle,
             artifact_root,
             memory=memory,

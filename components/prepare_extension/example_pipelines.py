@@ -20,5 +20,6 @@ def example(model_name: str, data_set_uri: str) -> None:
         workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
         teacher="",
         memory="",
+        settings="{}",
         **{**form.defaults(form.EXTENSION, known), **given},
     )

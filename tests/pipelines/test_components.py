@@ -13,10 +13,12 @@ from dkd.components.learn_step.component import learn_step
 from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
+from dkd.kubeflow import local_runner
 from dkd.models import adding
 from dkd.models import catalogue as models
 from dkd.report import cards
 from dkd.scenario import catalogue, form
+from dkd.scenario.data import Data
 from dkd.scenario.gate import Gate
 from dkd.scenario.launch import Launch
 from dkd.steps import stages
@@ -82,6 +84,7 @@ def test_an_extension_needs_a_checkpoint(
         **form.defaults(form.EXTENSION, known),
         "workflow": "w",
         "memory": "",
+        "settings": "{}",
         "artifact_root": str(tmp_path),
         "add_classes": ["nine"],
         "teacher": str(tmp_path / "checkpoints/none"),
@@ -174,6 +177,7 @@ def extended(root: Path, folder: Path, **values: Any) -> Any:
         "workflow": "",
         "teacher": "",
         "memory": "",
+        "settings": "{}",
         "artifact_root": str(root),
         "add_classes": ["cat"],
         "data_set_uri": str(folder),
@@ -350,3 +354,17 @@ def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, fol
     made = extended(root, folder, teacher=teacher(root, "one"), **given)
     gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert (gate.new_classes_at_least, gate.on_failure) == (20, "stop")
+
+
+def test_what_a_command_has_settled_may_be_null(tmp_path: Path, folder: Path) -> None:
+    """KFP's local runner takes no null in a mapping (kfp 2.17)."""
+    root = tmp_path / "root"
+    settled = {"gate.old_classes_may_lose_at_most": None, "gate.miou_all_at_least": 1}
+    given = {"settings": json.dumps(settled), "teacher": teacher(root, "one")}
+    made = extended(root, folder, **given)
+    gate = stages.parsed(Path(made.scenario).read_bytes()).gate
+    assert gate == Gate(miou_all_at_least=1, new_classes_at_least=5)
+    planned = local_runner.plan_extension("t", ["cat"], Data(root="r"), "", settled, "n")
+    (task,) = [t for n, t in planned.build().pipeline_spec.root.dag.tasks.items() if "prep" in n]
+    constant = task.inputs.parameters["settings"].runtime_value.constant.string_value
+    assert json.loads(constant).items() >= settled.items()

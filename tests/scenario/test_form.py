@@ -32,7 +32,7 @@ def filled(**values: Any) -> Scenario:
 def test_the_components_take_the_whole_form() -> None:
     for component, fields, more in (
         (prepare_data, form.INCREMENTAL, {"scenario", "workflow"}),
-        (prepare_extension, form.EXTENSION, {"workflow", "teacher", "memory"}),
+        (prepare_extension, form.EXTENSION, {"workflow", "teacher", "memory", "settings"}),
     ):
         taken = inspect.signature(component.python_func).parameters
         assert taken.keys() - more == {field.name for field in fields}

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
@@ -40,6 +40,7 @@ class Planned:
         epochs: of each step that it trains or finds; empty where its teacher says.
         teacher: checkpoint to which the pipeline without a scenario adds classes.
         memory: exemplar memory that goes with it; empty without.
+        settings: values by dotted field of the scenario that go with it.
     """
 
     name: str
@@ -48,13 +49,14 @@ class Planned:
     epochs: tuple[int, ...] = ()
     teacher: str = ""
     memory: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Any:
         """The pipeline, a KFP graph."""
         from dkd.pipelines import extension, incremental
 
         if self.scenario is None:
-            return extension.build(teacher=self.teacher, memory=self.memory)
+            return extension.build(teacher=self.teacher, memory=self.memory, settings=self.settings)
         return incremental.build(self.scenario)
 
     def order(self, root: str, workspace: Path, environment: Mapping[str, str]) -> str:
@@ -66,6 +68,7 @@ class Planned:
                 "arguments": dict(self.arguments),
                 "teacher": self.teacher,
                 "memory": self.memory,
+                "settings": dict(self.settings),
                 "root": root,
                 "workspace": str(workspace),
                 "environment": dict(environment),
@@ -87,6 +90,7 @@ def obey(order: str) -> None:
             given["arguments"],
             teacher=given["teacher"],
             memory=given["memory"],
+            settings=given["settings"],
         )
         run_pipeline(planned, given["root"], Path(given["workspace"]))
     except UserError as error:

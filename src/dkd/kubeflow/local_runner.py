@@ -108,11 +108,10 @@ def plan_extension(
         "model_name": model,
         "model_registry_url": registry,
         "data_set_uri": data.root,
-        "other_settings": {f"data.{name}": value for name, value in described.items()}
-        | dict(overrides),
     }
+    settings = {f"data.{name}": value for name, value in described.items()} | dict(overrides)
     run = check_run_name(name) if name else of_extension(classes, teacher)
-    return Planned(run, None, arguments, teacher=teacher, memory=memory)
+    return Planned(run, None, arguments, teacher=teacher, memory=memory, settings=settings)
 
 
 def run(
