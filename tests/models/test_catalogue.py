@@ -125,6 +125,8 @@ def test_a_gate_that_was_not_passed_takes_a_reason(root: str, check: GateCheck) 
     assert catalogue.history(root, "street") == []
     done = catalogue.promote(root, "street", 1, by="Ada", despite_gate="sheep are rare here")
     assert (done.despite_gate, done.gate) == ("sheep are rare here", version.state)
+    with pytest.raises(UserError, match="version 1 is in production already"):
+        catalogue.promote(root, "street", 1, by="Ada")
     assert catalogue.history(root, "street") == [done]
 
 

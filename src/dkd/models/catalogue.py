@@ -163,15 +163,14 @@ def promote(root: str, name: str, number: int, *, by: str, despite_gate: str = "
             meanwhile.
     """
     chosen = version(root, name, number)
+    promotions = history(root, name)
+    if promotions and promotions[-1].version == number:
+        raise UserError(f"model {name}: version {number} is in production already")
     if chosen.state in ("failed", "open") and not despite_gate.strip():
         raise UserError(
             f"model {name} version {number}: {chosen.verdict}; to put it into production all the "
             "same, say why: --despite-gate REASON"
         )
-    promotions = history(root, name)
-    was = promotions[-1].version if promotions else None
-    if was == number:
-        raise UserError(f"model {name}: version {number} is in production already")
     return _move(root, chosen, promotions, by, despite_gate.strip())
 
 

@@ -124,7 +124,6 @@ async def _answer_infer(service: Service, request: Request) -> Response:
         output = {"name": "mask", "datatype": "UINT8", "shape": list(masks.shape)}
         outputs = [{**output, "data": masks.reshape(-1).tolist()}] if wanted else []
         answer = {"model_name": service.name, "model_version": service.version}
-        # Written here, on the thread: a large mask's numbers would hold up every other request.
         return JSONResponse({**answer, **own, "outputs": outputs})
 
     return await service.work(work)
