@@ -1,6 +1,8 @@
 """Segmenting folders: what goes in, what comes out, and what happens when it is done again."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,20 @@ def test_a_second_call_does_what_is_missing(tmp_path: Path) -> None:
     assert contents(output)["masks/1.png"] != after["masks/1.png"]
 
 
+def test_halves_that_a_killed_call_left_are_removed(tmp_path: Path) -> None:
+    """Unless they are so young that another call may be writing them."""
+    image(tmp_path / "in" / "deep" / "1.png", 50, 40, 1)
+    masks = tmp_path / "out" / "masks" / "deep"
+    masks.mkdir(parents=True)
+    old, young = masks / ".1.png.77.arriving", masks / ".2.png.78.arriving"
+    for left in (old, young):
+        left.write_bytes(b"half")
+    before = time.time() - 3600
+    os.utime(old, (before, before))
+    Call(predict.sources([tmp_path / "in"]), tmp_path / "out")
+    assert sorted(path.name for path in masks.iterdir()) == [young.name, "1.png"]
+
+
 @pytest.mark.parametrize("output", ["photos/segmented", "photos"])
 def test_its_own_results_are_never_segmented(tmp_path: Path, output: str) -> None:
     """The output inside the input, called again and again."""
@@ -192,7 +208,7 @@ def test_a_folder_of_another_models_classes_is_refused(tmp_path: Path) -> None:
         ),
         (
             lambda d: [image(d / "x.png", 8, 8).parent, image(d / "x.jpg", 8, 8)],
-            "two images differ in their suffix only",
+            "two images differ only in their suffix",
         ),
     ],
 )

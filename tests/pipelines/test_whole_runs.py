@@ -48,7 +48,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(workspace: Path) -> str:
-    done = dkd("run", *DEMO, "--variant", "DKD-M", "--workspace", "w", cwd=workspace)
+    given = ("--variant", "DKD-M", "--model", "street", "--workspace", "w")
+    done = dkd("run", *DEMO, *given, cwd=workspace)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -114,6 +115,23 @@ def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"checkpoint: s3://dkd/checkpoints/\w+", done.stdout)
     assert "extension.html" in done.stdout
+
+
+def test_a_named_model_finds_its_checkpoint_and_memory_itself(first: str, workspace: Path) -> None:
+    """They are those of the extension above, whose step is found. The result is version 2."""
+    (made,) = re.findall(r"^model street version 1: .* (s3://\S+)$", first, re.MULTILINE)
+    settings = ("--set", "launch.processes_per_node=2", "--workspace", "w")
+    extend = ("extend", "--model", "street", "--classes", "umbrella", "--data", "new", *settings)
+    early = dkd(*extend, cwd=workspace)
+    assert "model street: no version is in production; dkd models promote" in early.stderr
+    promoted = dkd("models", "promote", "street", "1", "--workspace", "w", cwd=workspace)
+    assert promoted.returncode == 0, promoted.stderr
+    done = dkd(*extend, cwd=workspace)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"model street: from version 1, {made}\n" in done.stdout
+    assert "step 3 train: done at " in done.stdout
+    (second,) = re.findall(r"^model street version 2: Gate: .* (s3://\S+)$", done.stdout, re.M)
+    assert done.stdout.splitlines()[-1] == f"checkpoint: {second}"
 
 
 def test_a_model_of_an_older_version_is_extended(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ not done again, and is never taken for a photograph.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 LEGEND, MASKS, OVERLAYS = "classes.json", "masks", "overlays"
 _PENDING = 4
 """So many batches of images may wait for others of their size, and so many times as many pixels."""
+_ARRIVES_WITHIN = 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,18 @@ def _claim(output: Path, images: Sequence[ImageFile], legend: bytes) -> None:
                         f"{target}: was not made by dkd predict, and would be replaced; name "
                         "another folder"
                     )
+        _clear(output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from None
     _put(there, legend)
+
+
+def _clear(output: Path) -> None:
+    """Removes halves of files that killed calls left; a call that still works is quicker."""
+    for folder in (MASKS, OVERLAYS):
+        for left in (output / folder).rglob(".*.arriving"):
+            if time.time() - left.stat().st_mtime > _ARRIVES_WITHIN:
+                left.unlink(missing_ok=True)
 
 
 def _made_of(image: Path, model: str, alpha: float) -> str:
