@@ -95,3 +95,21 @@ def test_the_demonstrations_backbone_has_its_own_strides() -> None:
     document = {"backbone": "demo", "output_stride": 16}
     with pytest.raises(UserError, match="output_stride: of demo it is 4 or 8, not 16"):
         parse_part(Network, document, "", within="network")
+
+
+def test_packages_are_asked_only_for_a_backbone_that_is_not_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Finding what is installed takes longer than checking the whole of a scenario."""
+    asked = []
+
+    def entry_points(**group: str) -> tuple[()]:
+        asked.append(group)
+        return ()
+
+    monkeypatch.setattr("dkd.scenario.backbones.entry_points", entry_points)
+    parse(changed("network.backbone", "resnet18"), "my.yaml")
+    assert asked == []
+    with pytest.raises(UserError, match="vgg"):
+        parse(changed("network.backbone", "vgg"), "my.yaml")
+    assert asked

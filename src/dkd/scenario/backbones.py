@@ -39,6 +39,13 @@ def names() -> tuple[str, ...]:
     return (*OUTPUT_STRIDES, *sorted(outside - OUTPUT_STRIDES.keys()))
 
 
+def known(name: str) -> bool:
+    """Whether a scenario can say this name. Packages are asked only for one that is not our own:
+    finding what is installed takes longer than all else that is checked of a scenario.
+    """
+    return name in OUTPUT_STRIDES or name in names()
+
+
 def output_strides(name: str) -> tuple[int, ...]:
     """The output strides that a backbone can be asked for, the usual one first."""
     return OUTPUT_STRIDES.get(name, _ANY)

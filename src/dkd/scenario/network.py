@@ -106,7 +106,7 @@ class Network(StrictModel):
     @field_validator("backbone")
     @classmethod
     def _backbone_known(cls, value: str) -> str:
-        if value not in backbones.names():
+        if not backbones.known(value):
             raise ValueError(
                 f"{value!r} is none of {', '.join(backbones.names())}; one from outside needs its "
                 "package installed"
