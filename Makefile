@@ -28,6 +28,7 @@ $(READY): $(LOCKS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src components pipelines
 	@touch $@
 
 demo: $(READY) ## Learn pictograms step by step; ends with a table and a report

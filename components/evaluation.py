@@ -5,7 +5,7 @@ from pathlib import Path
 from kfp import dsl
 
 from dkd.errors import UserError
-from dkd.report import cards, collect, gate, tracking
+from dkd.report import collect, gate, tracking
 from dkd.steps.step import StepSpec
 from dkd.storage.artifacts import Manifest
 
@@ -47,6 +47,8 @@ def show(
     if is_shown(page):
         Path(page.path).write_text(collect.page([result]), encoding="utf-8")
         if card:
+            from dkd.report import cards
+
             Path(card.path).write_bytes(cards.rendered(cards.card(result))["card.html"])
     tracking.tell(result, run, print, finished=False)
     checks = result.steps[-1].gate

@@ -50,7 +50,6 @@ def report(
 
     from dkd.components import evaluation
     from dkd.log import told
-    from dkd.models import adding
     from dkd.report import cards, collect, gate, tracking
     from dkd.steps import stages
 
@@ -67,6 +66,8 @@ def report(
         verdict = gate.verdict(result.steps[-1].gate) or "Gate: nothing asked"
         print(verdict)
         if model_name:
+            from dkd.models import adding
+
             adding.add_result(
                 artifact_root,
                 model_name,

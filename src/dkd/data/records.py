@@ -155,7 +155,7 @@ class Records(Sequence[Record]):
         own = np.zeros(len(columns.sizes), np.bool_)
         own[self._rows] = True
         of_own = np.repeat(own, np.diff(columns.ends))
-        return set(np.unique(columns.classes[of_own]).tolist())
+        return set(columns.classes[of_own].tolist())
 
     @property
     def sizes(self) -> npt.NDArray[np.int32]:

@@ -15,7 +15,6 @@ from dkd.evaluation import scores as scoring
 from dkd.evaluation.intervals import LossIntervals, intervals, losses
 from dkd.report import model
 from dkd.report.gate import judge
-from dkd.report.page import render
 from dkd.scenario.parsing import dump
 from dkd.scenario.protocols import PROTOCOLS
 from dkd.scenario.schema import Scenario
@@ -352,6 +351,8 @@ def publish(result: model.RunResult, root: str, run: str) -> str:
 
 def page(results: Sequence[model.RunResult]) -> str:
     """The report of one or several runs, as HTML."""
+    from dkd.report.page import render  # templates and charts: most tasks that collect show none
+
     return render(results, title=results[0].scenario)
 
 
