@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from dkd.scenario.schema import Scenario
 from handbook import prose
-from handbook.results import changing_fields
+from handbook.changing_fields import changing_fields
 
 
 @dataclass(frozen=True)

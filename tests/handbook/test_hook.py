@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from handbook import commands, hook, prose, python_interface, results, scenario_fields
+from handbook import changing_fields, commands, hook, prose, python_interface, scenario_fields
 
 import dkd
 from dkd.cli import COMMANDS
@@ -59,7 +59,7 @@ def test_what_changes_no_result_is_what_the_schema_says() -> None:
     text = " ".join((ast.get_docstring(ast.parse(schema_source())) or "").split())
     (listed,) = re.findall(r"Everything but (.*?) can change the result", text)
     parts = set(re.findall(r"``(\w+)``", listed))
-    inert = {field.path for field in scenario_fields.fields()} - results.changing_fields()
+    inert = {field.path for field in scenario_fields.fields()} - changing_fields.changing_fields()
     within = {path for path in inert if path.split(".")[0] not in parts}
     assert within == {"data.pack", "training.loader_workers", "training.save_interval"}
     assert {path.split(".")[0] for path in inert - within} == parts
