@@ -99,8 +99,9 @@ def test_scenes_are_drawn(command: str, more: Sequence[str], classes: int, tmp_p
 def test_check_reads_every_file_and_notes_what_is_not_taken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "images/train/x.tif").write_bytes(b"")
-    note = "note: 1 train images of other kinds than JPEG and PNG, not used: images/train/x.tif"
+    (folder / "images/train/x.bmp").write_bytes(b"")
+    kinds = "JPEG, PNG, TIFF and WebP"
+    note = f"note: 1 train images of other kinds than {kinds}, not used: images/train/x.bmp"
     assert note in dkd("check", folder, "--format", "folder").stderr.splitlines()
     looked: list[Path] = []
     whole = scan.examine
@@ -139,7 +140,8 @@ def test_a_corrupt_image_is_one_line(folder: Path) -> None:
     result = dkd("check", folder, "--format", "folder")
     assert result.exit_code == 2
     assert (
-        last_line(result) == f"dkd: {folder}/images/train/1.png: not a JPEG or PNG file; replace it"
+        last_line(result)
+        == f"dkd: {folder}/images/train/1.png: not a JPEG, PNG, TIFF or WebP file; replace it"
     )
 
 

@@ -51,12 +51,12 @@ def test_nothing_is_told_of_a_clean_folder(folder: Path) -> None:
 
 def test_images_of_other_kinds(folder: Path) -> None:
     image = Image.open(folder / "images/train/0.png")
-    image.save(folder / "images/train/x.tiff")
+    image.save(folder / "images/train/x.gif")
     image.save(folder / "images/train/y.BMP")
     (folder / "images/train/notes.txt").write_text("no image")
     assert told(folder) == [
-        "2 train images of other kinds than JPEG and PNG, not used: "
-        "images/train/x.tiff, images/train/y.BMP"
+        "2 train images of other kinds than JPEG, PNG, TIFF and WebP, not used: "
+        "images/train/x.gif, images/train/y.BMP"
     ]
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from dkd.data import index, labels
 from dkd.data.index import Dataset
 from dkd.data.records import Record
-from dkd.errors import UserError
 from dkd.scenario.class_names import VOC_CLASSES
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
@@ -24,8 +23,8 @@ VOC = dataset(VOC_CLASSES)
 
 def test_training_shows_the_new_classes_alone() -> None:
     table = labels.training_table(VOC, Task.of([[1, 2], [15], [3, 4]], VOC.classes), 2)
-    expected = np.zeros(256, np.uint8)
-    expected[[3, 4, 255]] = [4, 5, 255]
+    expected = np.zeros(65536, np.uint8)
+    expected[[3, 4, 255, 65535]] = [4, 5, 255, 255]
     assert np.array_equal(table, expected)
 
 
@@ -40,7 +39,7 @@ def test_a_test_shows_what_was_seen(future_is_void: bool, rest: int) -> None:
 
 def test_full_table_shows_every_class_of_the_task() -> None:
     table = labels.full_table(VOC, Task.of([[20], [1]], VOC.classes))
-    assert {v: int(c) for v, c in enumerate(table) if c} == {20: 1, 1: 2, 255: 255}
+    assert {v: int(c) for v, c in enumerate(table) if c} == {20: 1, 1: 2, 255: 255, 65535: 255}
 
 
 @given(st.permutations(range(1, 21)), st.integers(0, 3), st.integers(0, 2**32 - 1))
@@ -74,9 +73,24 @@ def test_old_classes_that_the_data_set_lacks_have_channels_all_the_same() -> Non
     assert labels.test_table(VOC, task, 1)[[8, 12]].tolist() == [2, 3]
 
 
-def test_more_classes_than_labels_can_hold() -> None:
-    with pytest.raises(UserError, match="254"):
-        labels.full_table(VOC, Task((tuple(f"c{n}" for n in range(255)),)))
+@pytest.mark.parametrize(
+    ("classes", "kind"), [(254, np.uint8), (255, np.int16), (32766, np.int16), (32767, np.int32)]
+)
+def test_channels_take_the_smallest_type_that_holds_them(classes: int, kind: type) -> None:
+    """Void is the type's largest number, in the data set 255 or 65,535."""
+    names = {value: f"c{value}" for value in range(1, classes + 1)}
+    table = labels.full_table(dataset(names), Task((tuple(names.values()),)))
+    assert table.dtype == kind
+    assert table[: classes + 1].tolist() == list(range(classes + 1))
+    void = np.iinfo(kind).max
+    assert table[65535] == void
+    assert table[255] == (void if classes == 254 else 255)
+
+
+def test_a_data_set_of_few_classes_extends_a_model_of_many() -> None:
+    old = tuple(f"old {n}" for n in range(300))
+    table = labels.training_table(VOC, Task((old, ("cat",))), 1)
+    assert {v: int(c) for v, c in enumerate(table) if c} == {8: 301, 255: 32767, 65535: 32767}
 
 
 def test_covered() -> None:

@@ -39,12 +39,12 @@ class Source:
     def _stamp(self, id_: str) -> Callable[[], str]:
         return lambda: self.stamps[id_]
 
-    def _data(self, id_: str) -> Callable[[bool], bytes]:
-        def data(void: bool) -> bytes:
+    def _data(self, id_: str) -> Callable[[int], bytes]:
+        def data(unlabelled: int) -> bytes:
             if id_ == self.bad:
                 raise UserError(f"{id_}: cannot be drawn")
             self.drawn.append(id_)
-            return f"{self.stamps[id_]} {void}".encode()
+            return f"{self.stamps[id_]} {unlabelled}".encode()
 
         return data
 
@@ -64,10 +64,10 @@ def test_masks_lie_in_the_cache_and_images_where_they_were(source: Source, tmp_p
     pair = layout.splits["train"][0]
     assert layout.image_path(pair) == tmp_path / "images/a.jpg"
     assert layout.mask_path(pair).is_relative_to(tmp_path / "cache")
-    assert layout.mask_path(pair).read_bytes() == b"1 False"
+    assert layout.mask_path(pair).read_bytes() == b"1 0"
     void = write(source, tmp_path, unlabelled="void")
-    assert void.mask_path(pair).read_bytes() == b"1 True"
-    assert layout.mask_path(pair).read_bytes() == b"1 False"
+    assert void.mask_path(pair).read_bytes() == b"1 255"
+    assert layout.mask_path(pair).read_bytes() == b"1 0"
 
 
 def test_what_changed_or_went_is_drawn_again_and_what_is_not_described_goes(
@@ -82,7 +82,7 @@ def test_what_changed_or_went_is_drawn_again_and_what_is_not_described_goes(
     del source.stamps["c"]
     write(source, tmp_path)
     assert sorted(source.drawn) == ["a", "b"]
-    assert paths[0].read_bytes() == b"2 False"
+    assert paths[0].read_bytes() == b"2 0"
     assert not paths[2].exists()
 
 
@@ -93,7 +93,7 @@ def test_all_is_drawn_anew_where_that_is_asked_for(source: Source, tmp_path: Pat
     path.write_bytes(b"")
     data = Data(format="coco", root=str(tmp_path))
     making.write(source.layout(tmp_path), data, tmp_path / "cache", anew=True)
-    assert path.read_bytes() == b"1 False"
+    assert path.read_bytes() == b"1 0"
 
 
 def test_what_was_drawn_before_a_bad_annotation_is_kept(source: Source, tmp_path: Path) -> None:

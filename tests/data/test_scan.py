@@ -79,7 +79,7 @@ def test_truncated_jpeg(voc_maker: Callable[..., Path], tmp_path: Path, refuse) 
 def test_mask_in_colours(folder: Path, refuse) -> None:
     path = folder / "masks/train/0.png"
     Image.open(path).convert("RGB").save(path)
-    refuse(folder, "folder", "masks/train/0.png", "RGB", "one 8-bit channel")
+    refuse(folder, "folder", "masks/train/0.png", "RGB", "one channel of label values")
 
 
 def test_mask_as_jpeg(folder: Path, refuse) -> None:
@@ -98,7 +98,7 @@ def test_absurd_sizes(folder: Path, size: tuple[int, int], refuse) -> None:
 
 def test_other_kinds_of_files(folder: Path, refuse) -> None:
     Image.new("RGB", (20, 20)).save(folder / "images/train/0.png", "GIF")
-    refuse(folder, "folder", "images/train/0.png", "JPEG or PNG")
+    refuse(folder, "folder", "images/train/0.png", "JPEG, PNG, TIFF or WebP")
 
 
 def test_folder_missing(tmp_path: Path, refuse) -> None:

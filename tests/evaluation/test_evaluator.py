@@ -146,6 +146,6 @@ def test_every_image_is_loaded_once_with_others_of_its_size(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_one_line(folder: Path, workers: int) -> None:
     (folder / "3.png").write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"3\.png: not a JPEG or PNG file") as caught:
+    with pytest.raises(UserError, match=r"3\.png: not a JPEG, PNG, TIFF or WebP file") as caught:
         list(load_to_score(images_of(folder, True), 2, workers))
     assert "\n" not in str(caught.value)

@@ -10,10 +10,17 @@ from dkd.evaluation.pictures import PICTURE_SIDE, _within, jpeg, png
 
 
 def test_a_map_of_channels_is_kept_exactly() -> None:
-    channels = np.arange(256, dtype=np.int64).reshape(8, 32)
+    channels = np.arange(256, dtype=np.uint8).reshape(8, 32)
     read = Image.open(io.BytesIO(png(channels)))
     assert (read.format, read.mode) == ("PNG", "L")
     np.testing.assert_array_equal(np.asarray(read), channels)
+
+
+def test_channels_beyond_254_take_16_bits() -> None:
+    channels = np.array([[0, 255, 300, 32766, 32767]], np.int16)
+    read = Image.open(io.BytesIO(png(channels)))
+    assert (read.format, read.mode) == ("PNG", "I;16")
+    assert np.asarray(read).tolist() == [[0, 255, 300, 32766, 65535]]  # the last is void
 
 
 def test_a_photograph_is_nearly_kept() -> None:

@@ -201,7 +201,7 @@ def test_a_folder_of_another_models_classes_is_refused(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda d: [d / "gone.jpg"], "gone.jpg: no such file or folder"),
-        (lambda d: [d], ": no JPEG or PNG image in this folder"),
+        (lambda d: [d], ": no JPEG, PNG, TIFF or WebP image in this folder"),
         (
             lambda d: [image(d / "a" / "x.png", 8, 8), image(d / "b" / "x.jpg", 8, 8)],
             "has the same name; rename one of them",

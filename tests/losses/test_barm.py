@@ -80,7 +80,7 @@ def test_gradients_are_the_derivatives() -> None:
     maps = torch.randn(2, 4, 2, 2, generator=generator, dtype=torch.float64).requires_grad_()
     teacher = torch.randn(2, 4, 2, 2, generator=generator, dtype=torch.float64)
     known = torch.randn(2, 2, 2, 2, generator=generator, dtype=torch.float64)
-    label = torch.tensor([[[0, 4], [5, 255]], [[0, 0], [4, 4]]])
+    label = torch.tensor([[[0, 4], [5, 255]], [[0, 0], [4, 4]]]).byte()
 
     def loss(maps: Tensor) -> Tensor:
         old, new = maps[:, :2], maps[:, 1:]
@@ -96,7 +96,7 @@ def test_gradients_are_the_derivatives() -> None:
 def test_no_background_and_no_labels_give_numbers() -> None:
     residual = torch.randn(1, 2, 2).requires_grad_()
     none = torch.zeros(1, 2, 2, dtype=torch.bool)
-    void = torch.full((1, 2, 2), 255)
+    void = torch.full((1, 2, 2), 255, dtype=torch.uint8)
     total = barm.background_triplet(residual, none) + barm.background_zero(residual, none)
     total = total + barm.cross_entropy(residual[:, None].expand(-1, 3, -1, -1), void)
     assert float(total.detach()) == 0

@@ -67,7 +67,7 @@ def test_gradients_are_the_derivatives(void_counts: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 5, 2, 2, generator=generator, dtype=torch.float64).requires_grad_()
     teacher = torch.randn(2, 3, 2, 2, generator=generator, dtype=torch.float64)
-    label = torch.tensor([[[0, 3], [4, 255]], [[1, 0], [0, 3]]])
+    label = torch.tensor([[[0, 3], [4, 255]], [[1, 0], [0, 3]]]).byte()
 
     def loss(logits: Tensor) -> Tensor:
         ce = mib.cross_entropy(logits, label, 3, void_counts)
@@ -80,7 +80,7 @@ def test_gradients_are_the_derivatives(void_counts: bool) -> None:
 def test_ranks_together_have_the_single_process_loss(void_counts: bool) -> None:
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(4, 4, 3, 3, generator=generator, dtype=torch.float64)
-    label = torch.randint(0, 4, (4, 3, 3), generator=generator)
+    label = torch.randint(0, 4, (4, 3, 3), generator=generator).byte()
     label[0, :2] = 255
     parts = [slice(0, 1), slice(1, 4)]
 

@@ -135,7 +135,7 @@ def test_gradients_are_the_derivatives() -> None:
     logits, feature = made(2, 5, 4, 4).requires_grad_(), made(2, 3, 4, 4).requires_grad_()
     probabilities = made(2, 3, 4, 4).softmax(1)
     unsure = plop.entropy(probabilities, 5, as_program=False)
-    label = torch.randint(0, 5, (2, 4, 4), generator=generator)
+    label = torch.randint(0, 5, (2, 4, 4), generator=generator).byte()
     pseudo = plop.pseudo_labels(probabilities, unsure, label, torch.full((5,), 0.6))
     theirs = [made(2, 3, 4, 4), made(2, 3, 4, 4)]
 

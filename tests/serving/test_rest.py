@@ -89,8 +89,8 @@ HUGE = png(Image.new("1", (9000, 8000)))  # a few kilobytes that would be 216 MB
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("/segment", b"text", 415, "not a JPEG or PNG file"),
-        ("/segment", b"GIF89a" + bytes(20), 415, "not a JPEG or PNG file"),
+        ("/segment", b"text", 415, "not a JPEG, PNG, TIFF or WebP file"),
+        ("/segment", b"GIF89a" + bytes(20), 415, "not a JPEG, PNG, TIFF or WebP file"),
         ("/segment", b"", 400, "an empty body"),
         ("/segment", PHOTOGRAPH[:20000], 400, "corrupt"),
         ("/segment", PHOTOGRAPH[:20], 400, "not a JPEG"),

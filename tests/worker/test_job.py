@@ -19,28 +19,32 @@ from dkd.storage import artifacts
 NUMBERS = {1: 7, 2: 3, 3: 10, 4: 1, 5: 9, 6: 2, 7: 5, 8: 8, 9: 4, 10: 6}
 """New label value by old one."""
 
+WIDE = {1: 700, 2: 3, 3: 65534, 4: 255, 5: 256, 6: 2, 7: 5000, 8: 8, 9: 4, 10: 40000}
+"""Likewise, of 16 bits."""
+
 
 @pytest.fixture
-def numbered_anew(tmp_path: Path) -> tuple[Path, Path]:
-    """The same scenes twice: with digit d labelled d + 1, and labelled as ``NUMBERS`` says."""
-    plain, other = tmp_path / "plain", tmp_path / "other"
-    for folder in (plain, other):
+def numbered_anew(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """The same scenes three times: with digit d labelled d + 1, and as the tables above say."""
+    plain, other, wide = tmp_path / "plain", tmp_path / "other", tmp_path / "wide"
+    for folder in (plain, other, wide):
         few = Data.Made(train=60, validation=12, size=32)
         made.make(folder, Data(format="digits", digits=few))
-    table = np.arange(256, dtype=np.uint8)
-    table[list(NUMBERS)] = list(NUMBERS.values())
-    for path in (other / "masks").rglob("*.png"):
-        with Image.open(path) as mask:
-            changed = table[np.asarray(mask)]
-        Image.fromarray(changed).save(path)
     names = yaml.safe_load((plain / "classes.yaml").read_text())
-    renamed = {NUMBERS[value]: name for value, name in names.items()}
-    (other / "classes.yaml").write_text(yaml.safe_dump(renamed))
-    return plain, other
+    for folder, numbers, void in ((other, NUMBERS, 255), (wide, WIDE, 65535)):
+        table = np.zeros(256, np.uint8 if void == 255 else np.uint16)
+        table[list(numbers)], table[255] = list(numbers.values()), void
+        for path in (folder / "masks").rglob("*.png"):
+            with Image.open(path) as mask:
+                changed = table[np.asarray(mask)]
+            Image.fromarray(changed).save(path)
+        renamed = {numbers[value]: name for value, name in names.items()}
+        (folder / "classes.yaml").write_text(yaml.safe_dump(renamed))
+    return plain, other, wide
 
 
 def test_the_result_is_the_same_in_every_bit(
-    numbered_anew: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    numbered_anew: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
     results = []
@@ -56,4 +60,4 @@ def test_the_result_is_the_same_in_every_bit(
                 read_json(evaluation, "evaluation.json")["confusion"],
             )
         )
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]

@@ -52,9 +52,10 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def command() -> None:
     """Check, view, convert, index, pack, make or remove a data set.
 
-    Images are JPEG or PNG. Masks beside them are PNG files of one 8-bit channel (grey or with
-    a palette) whose values are label values; 0 is background, 255 void. If there are
-    annotations instead (coco, label-studio, yolo), masks are drawn from them into dkd's cache.
+    Images are JPEG, PNG, TIFF or WebP. Masks beside them are PNG or TIFF files of one channel
+    (grey, or a palette) whose values are label values; 0 is background, 255 void. With more than
+    254 classes they have 16 bits, and 65535 is void. If there are annotations instead (coco,
+    label-studio, yolo), masks are drawn from them into dkd's cache.
 
     \b
     voc      JPEGImages/ID.jpg, SegmentationClassAug/ID.png (training),

@@ -45,13 +45,14 @@ def command(
     cpu: bool,
     workspace: Path,
 ) -> None:
-    """Segment IMAGES: JPEG or PNG files, or folders of them, of any size.
+    """Segment IMAGES: JPEG, PNG, TIFF or WebP files, or folders of them, of any size.
 
-    A mask is a PNG of the image's size in the data set's colours; classes.json explains its
-    values. The image's short side is resized to the crop that the model was trained with. Results
-    appear as they are ready. An image that cannot be read is named, the others are segmented, and
-    the exit status is 1. Called again, the command does what is missing: images that are new or
-    have changed, or all of them for another model. Results are never taken for images.
+    A mask is a PNG of the image's size in the data set's colours (beyond 254 classes of 16 bits,
+    without colours); classes.json explains its values. The image's short side is resized to the
+    crop that the model was trained with. Results appear as they are ready. An image that cannot be
+    read is named, the others are segmented, and the exit status is 1. Called again, the command
+    does what is missing: images that are new or have changed, or all of them for another model.
+    Results are never taken for images.
 
     \b
     dkd predict --checkpoint s3://dkd/checkpoints/3f... photos/ --output segmented

@@ -42,7 +42,8 @@ def read(folder: Path, record: Record, verify: bool = True) -> tuple[bytes, byte
 def decode(
     folder: Path, record: Record, image: bytes, mask: bytes
 ) -> tuple[Image.Image, Image.Image]:
-    """The picture, 8-bit RGB and upright, and the mask over it, 8-bit label values.
+    """The picture, 8-bit RGB and upright, and the mask over it, label values of 8 or 16
+    bits.
 
     Args:
         folder: in which the record's paths lie.

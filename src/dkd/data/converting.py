@@ -14,11 +14,11 @@ from dkd.data.palettes import Colour
 from dkd.data.records import Record
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
-from dkd.scenario.tasks import VOID
+from dkd.scenario.tasks import VOID, WIDE_VOID
 from dkd.storage.files import placed, scratch
 from dkd.storage.store import disk_error
 
-_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png"}
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"II": ".tif", b"MM": ".tif"}
 
 
 def to_folder(
@@ -54,7 +54,9 @@ def _write_all(dataset: Dataset, source: Path, folder: Path, progress: Progress 
         for record in records:
             image, mask = contents.read(source, record)
             labels = np.array(contents.decode(source, record, image, mask)[1])
-            labels[np.isin(labels, dataset.void_values)] = VOID
+            void = np.isin(labels, (*dataset.void_values, dataset.void, WIDE_VOID))
+            labels = labels.astype(np.uint8 if dataset.void == VOID else np.uint16)
+            labels[void] = dataset.void
             name = names[record.id]
             suffix = _SUFFIXES[image[:2]]
             _write(folder / "images" / split / f"{name}{suffix}", image)
@@ -69,10 +71,14 @@ def _write_all(dataset: Dataset, source: Path, folder: Path, progress: Progress 
     _write(folder / "classes.yaml", ("\n".join(lines) + "\n").encode())
 
 
-def indexed(labels: npt.NDArray[np.uint8], palette: dict[int, Colour]) -> bytes:
-    """A mask of label values, H x W, as a PNG with a palette of their colours."""
-    mask = Image.fromarray(labels).convert("P")
-    mask.putpalette([level for value in range(256) for level in palette.get(value, (0, 0, 0))])
+def indexed(
+    labels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], palette: dict[int, Colour]
+) -> bytes:
+    """A mask of label values, H x W, as a PNG: with a palette of their colours if of 8 bits."""
+    mask = Image.fromarray(labels)
+    if labels.dtype == np.uint8:
+        mask = mask.convert("P")
+        mask.putpalette([level for value in range(256) for level in palette.get(value, (0, 0, 0))])
     file = io.BytesIO()
     mask.save(file, "PNG", compress_level=6)
     return file.getvalue()

@@ -3,16 +3,16 @@
 Scanning, loading, evaluation, exemplars and prediction read through this module, so what one of
 them sees the others see.
 
-* Images are JPEG or PNG files of at most :data:`MAX_PIXELS` pixels, the long side at most
-  :data:`MAX_ASPECT` times the short one. They become 8-bit RGB: of 16 bits the high byte counts,
-  transparency is dropped (the colours under it count), CMYK is converted without a profile. Of a
-  JPEG with several pictures (as telephones write them) the first counts; an animated PNG is
-  refused.
-* Images are turned upright, as their EXIF orientation says.
-* Masks are PNG files of one 8-bit grey channel, or with a palette of 1 to 8 bits, whose index is
-  the label value; where a data set says so, of 8-bit colours that stand for label values. They are
-  drawn over the upright image, and have no EXIF orientation or one of their own. One that has the
-  size of the image as it is stored, and not of the upright one, is turned with it.
+* Images are JPEG, PNG, TIFF or WebP files of at most :data:`MAX_PIXELS` pixels, the long side at
+  most :data:`MAX_ASPECT` times the short one. They become 8-bit RGB: of 16 bits the high byte
+  counts, transparency is dropped (the colours under it count), CMYK is converted without a profile.
+  Of a JPEG with several pictures (as telephones write them) the first counts, of a TIFF the one
+  whose others are reduced copies; other files of several pictures are refused.
+* Images are turned upright, as their EXIF orientation (in TIFF: the tag) says.
+* Masks are PNG or TIFF files of one grey channel of 8 or 16 bits, or with a palette of 1 to 8 bits,
+  whose index is the label value; where a data set says so, of 8-bit colours that stand for label
+  values. They are drawn over the upright image, and have no orientation or one of their own. One
+  that has the size of the image as it is stored, and not of the upright one, is turned with it.
 """
 
 import io
@@ -22,14 +22,15 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from dkd.data.palettes import MaskColours
 from dkd.errors import UserError
+from dkd.scenario.tasks import VOID
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Images with more pixels are refused before they are decoded."""
@@ -46,8 +47,10 @@ def at_a_time(most: int, width: int, height: int) -> int:
     return max(1, min(most, BATCH_PIXELS // (width * height)))
 
 
-IMAGE_KINDS = ("JPEG", "PNG")
-MASK_KINDS = ("PNG",)
+IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "WEBP")
+MASK_KINDS = ("PNG", "TIFF")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".tif", ".tiff")
 
 # What takes the picture as it is stored to the upright one, by EXIF's orientation.
 _TURNS = {
@@ -61,8 +64,12 @@ _TURNS = {
 }
 _ORIENTATION = 0x0112
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
-_GREY, _PALETTE, _WITH_ALPHA = 0, 3, (4, 6)  # PNG's colour types
-_UNKNOWN = 256  # no label value
+_COLOURFUL = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
+"""Modes of pictures that become RGB by Pillow's own rules."""
+
+_BITS, _PHOTOMETRIC, _SAMPLES, _SUBFILE = 258, 262, 277, 254  # TIFF's tags
+_REDUCED_OR_MASK = 0b101  # of a TIFF's page, in its tag of the kind of sub-file
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def ignore_size_warnings() -> None:
@@ -121,13 +128,13 @@ def open_image(data: bytes, path: Path) -> ImageFile.ImageFile:
         path: for messages.
 
     Raises:
-        UserError: not a JPEG or PNG file, too large or too long, or animated.
+        UserError: another kind of file, too large or too long, or of several pictures.
     """
     return _opened(io.BytesIO(data), path, IMAGE_KINDS)
 
 
 def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
-    """How an opened image (or mask) lies in its file.
+    """How an opened image (or mask) lies in its file; to be asked before it is decoded.
 
     Raises:
         UserError: its EXIF data cannot be read; of a PNG, which may have them at its end, that
@@ -136,6 +143,12 @@ def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
     if image.format == "PNG":
         decode(image, path, what)
     try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Pillow turns it while it decodes, and tells the upright size before.
+            orientation = image.tag_v2.get(_ORIENTATION, 1)
+            turned = orientation in (5, 6, 7, 8)
+            stored = image.size[::-1] if turned else image.size
+            return Frame(path.name, stored, orientation if orientation in _TURNS else 1)
         exif = image.getexif()
         if _ORIENTATION not in exif and (raw := image.info.get("exif")):
             Image.Exif().load(raw)  # what was wrong with it when the file was opened is hidden
@@ -169,13 +182,14 @@ def take_picture(picture: Image.Image, name: str) -> Image.Image:
         UserError: too large or too long, damaged, or of a mode whose values have no known range.
     """
     _require_size(picture, Path(name))
-    if picture.mode in ("I", "F") or (picture.mode.startswith("I;16") and picture.mode != "I;16"):
+    odd = picture.mode.startswith("I;16") and picture.mode != "I;16" and picture.format != "TIFF"
+    if picture.mode in ("I", "F") or odd:
         raise UserError(f"{name}: a Pillow image of mode {picture.mode}; convert it to RGB")
     return _upright(picture, Path(name))[0]
 
 
 def frame_in(path: Path) -> Frame:
-    """How an image lies in its file; of a JPEG only the file's head is read.
+    """How an image lies in its file; only a PNG is read to its end.
 
     Raises:
         UserError: as :func:`read_file`, :func:`open_image` and :func:`frame_of`.
@@ -205,7 +219,7 @@ def decode_image(data: bytes, path: Path) -> Image.Image:
 def decode_mask(
     data: bytes, path: Path, frame: Frame, colours: MaskColours = ()
 ) -> tuple[Image.Image, MaskFit]:
-    """A mask over the upright image: an 8-bit picture of label values, and which size it had.
+    """A mask over the upright image: a picture of label values, and which size it had.
 
     Args:
         data: the file's bytes.
@@ -213,22 +227,26 @@ def decode_mask(
         frame: the image's.
         colours: what the mask's colours stand for; empty if it holds label values.
 
+    Returns:
+        The picture's mode is ``L`` or ``P``, or ``I;16`` where values have 16 bits.
+
     Raises:
-        UserError: not a PNG file of one 8-bit channel (or of 8-bit colours), damaged, of another
-            size, or with a colour that stands for nothing.
+        UserError: not a PNG or TIFF file of one channel of 8 or 16 bits (or of 8-bit colours),
+            damaged, of another size, or with a colour that stands for nothing.
     """
     mask = _opened(io.BytesIO(data), path, MASK_KINDS)
-    depth, colour_type = data[24], data[25]  # of IHDR, which comes first
-    if colours and (depth > 8 or colour_type in _WITH_ALPHA):
-        told = "colours of 16 bits" if depth > 8 else "transparency"
-        raise UserError(f"{path}: {told}; a mask in colours is a PNG of 8-bit RGB")
-    if not colours and colour_type != _PALETTE and (colour_type, depth) != (_GREY, 8):
+    form, depth = _form(mask, data)
+    if colours and (depth > 8 or form == "transparency"):
+        told = "colours of 16 bits" if depth > 8 else form
+        raise UserError(f"{path}: {told}; a mask in colours is a PNG or TIFF of 8-bit RGB")
+    plain = (form == "palette" and depth <= 8) or (form == "grey" and depth in (8, 16))
+    if not colours and not plain:
         # Decoders stretch grey of 1, 2 and 4 bits to 0..255: the values would be others.
         bits = "1 bit" if depth == 1 else f"{depth} bits"
-        told = f"grey of {bits}" if colour_type == _GREY else f"{mask.mode} pixels"
+        told = f"grey of {bits}" if form == "grey" else f"{mask.mode} pixels"
         raise UserError(
-            f"{path}: {told}; a mask is a PNG with one 8-bit channel of label values (grey or "
-            "with a palette)"
+            f"{path}: {told}; a mask is a PNG or TIFF with one channel of label values (grey of 8 "
+            "or 16 bits, or a palette)"
         )
     own = frame_of(mask, path, "mask")
     fit = frame.fit(own.upright)
@@ -241,18 +259,50 @@ def decode_mask(
         if fit == "stored":
             raise UserError(f"{path}: its EXIF orientation is not its image's; write it upright")
         fit = "upright"
-    values = _values(mask, path, colours) if colours else mask
+    decode(mask, path, "mask")
+    if colours:
+        values = _values(mask, path, colours)
+    elif depth == 16:
+        values = _picture(np.asarray(mask))
+    else:
+        values = mask
     if own.orientation != 1:
-        return own.turned(values), fit
+        return _turned(values, own, mask), fit
     return (frame.turned(values) if fit == "stored" else values), fit
+
+
+def _form(mask: ImageFile.ImageFile, data: bytes) -> tuple[str, int]:
+    """What a mask's pixels are (grey, palette, colours, transparency, ...), and bits of each."""
+    if isinstance(mask, TiffImagePlugin.TiffImageFile):
+        bits, samples = mask.tag_v2.get(_BITS, (1,)), mask.tag_v2.get(_SAMPLES, 1)
+        forms = {(1, 1): "grey", (3, 1): "palette", (2, 3): "colours", (2, 4): "transparency"}
+        kind = mask.tag_v2.get(_PHOTOMETRIC, -1)
+        return forms.get((kind, samples), "others"), max(bits)
+    depth, colour_type = data[24], data[25]  # of IHDR, which comes first
+    return {0: "grey", 2: "colours", 3: "palette"}.get(colour_type, "transparency"), depth
+
+
+def _picture(values: npt.NDArray[np.integer[Any]]) -> Image.Image:
+    """Label values as a picture of 8 bits, or of 16 where they have as many."""
+    return Image.fromarray(values.astype(np.uint8 if values.dtype == np.uint8 else "<u2"))
+
+
+def in_colours(mask: Path) -> bool:
+    """Whether a mask's file is of colours, rather than of grey or with a palette."""
+    try:
+        with Image.open(mask, formats=MASK_KINDS) as opened:
+            return opened.mode in ("RGB", "RGBA")
+    except (*_DAMAGE, Image.DecompressionBombError):
+        return False  # the scan says why
 
 
 def _values(mask: Image.Image, path: Path, colours: MaskColours) -> Image.Image:
     """The label values of a mask in colours."""
     levels = np.asarray(mask.convert("RGB")).astype(np.int32)
     codes = levels[..., 0] << 16 | levels[..., 1] << 8 | levels[..., 2]
-    values = _value_by_code(colours)[codes]
-    unknown = codes[values == _UNKNOWN]
+    table = _value_by_code(colours)
+    values = table[codes]
+    unknown = codes[values < 0]
     if unknown.size:
         code = int(unknown[0])
         count = int((unknown == code).sum())
@@ -261,12 +311,14 @@ def _values(mask: Image.Image, path: Path, colours: MaskColours) -> Image.Image:
             f"{path}: {count} pixels have the colour {colour}, which belongs to no class; "
             "correct the mask or name the colour"
         )
-    return Image.fromarray(values.astype(np.uint8))
+    return _picture(values.astype(np.uint8 if table.dtype == np.int16 else np.uint16))
 
 
 @lru_cache(maxsize=2)
-def _value_by_code(colours: MaskColours) -> npt.NDArray[np.uint16]:
-    table = np.full(2**24, _UNKNOWN, np.uint16)
+def _value_by_code(colours: MaskColours) -> npt.NDArray[np.integer[Any]]:
+    """The label value of every colour; -1 is none."""
+    wide = max(value for _, value in colours) > VOID
+    table: npt.NDArray[np.integer[Any]] = np.full(2**24, -1, np.int32 if wide else np.int16)
     for (red, green, blue), value in colours:
         table[red << 16 | green << 8 | blue] = value
     return table
@@ -295,9 +347,13 @@ def decode(image: Image.Image, path: Path, what: str) -> None:
 def verify(data: bytes, path: Path, what: str) -> None:
     """Checks all of a PNG file; decoding stops at the last pixel, whatever comes after.
 
+    Files of other kinds pass: decoding them is all that can be done.
+
     Raises:
         UserError: it is damaged.
     """
+    if not data.startswith(_PNG):
+        return
     try:
         Image.open(io.BytesIO(data), formats=("PNG",)).verify()
     except _DAMAGE as error:
@@ -329,15 +385,32 @@ def _missing(path: Path, what: str) -> UserError:
 def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
     try:
         image = Image.open(file, formats=kinds)
-        animated = image.format == "PNG" and getattr(image, "n_frames", 1) > 1
+        several = _holds_several(image)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
     except _DAMAGE:
-        raise UserError(f"{path}: not a {' or '.join(kinds)} file; replace it") from None
+        *others, last = ("WebP" if kind == "WEBP" else kind for kind in kinds)
+        told = f"{', '.join(others)} or {last}"
+        raise UserError(f"{path}: not a {told} file; replace it") from None
     _require_size(image, path)
-    if animated:
-        raise UserError(f"{path}: an animated PNG; keep one of its pictures")
+    if several:
+        what = "a TIFF of several pages" if image.format == "TIFF" else "an animated picture"
+        raise UserError(f"{path}: {what}; keep one of its pictures")
     return image
+
+
+def _holds_several(image: ImageFile.ImageFile) -> bool:
+    """Whether a file holds other pictures than the first, and not only reduced copies of it."""
+    if image.format in ("JPEG", "MPO") or getattr(image, "n_frames", 1) == 1:
+        return False
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return True
+    for page in range(1, image.n_frames):
+        image.seek(page)
+        if not image.tag_v2.get(_SUBFILE, 0) & _REDUCED_OR_MASK:
+            return True
+    image.seek(0)
+    return False
 
 
 def _require_size(image: Image.Image, path: Path) -> None:
@@ -354,19 +427,41 @@ def _decode_image(data: bytes, path: Path) -> tuple[Image.Image, Frame]:
 
 
 def _upright(image: Image.Image, path: Path) -> tuple[Image.Image, Frame]:
-    decode(image, path, "image")
     frame = frame_of(image, path)
-    return frame.turned(_rgb(image)), frame
+    decode(image, path, "image")
+    return _turned(_rgb(image, path), frame, image), frame
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _turned(picture: Image.Image, frame: Frame, source: Image.Image) -> Image.Image:
+    """The upright picture of one that was made of a decoded file."""
+    # Pillow has turned a TIFF already.
+    return picture if source.format == "TIFF" else frame.turned(picture)
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode == "I;16":  # Pillow itself takes the high byte of 16-bit colours
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if isinstance(image.info.get("transparency"), bytes):  # Pillow would warn that it is dropped
-        image = image.convert("RGBA")
+    if image.mode.startswith("I;16"):  # Pillow itself takes the high byte of 16-bit colours
+        return _picture((_of_16_bits(image, path) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode not in _COLOURFUL:
+        raise UserError(
+            f"{path}: pixels of mode {image.mode}, whose range is not known; convert it to grey or "
+            "RGB of 8 or 16 bits"
+        )
+    if image.mode == "RGBa" or isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # else Pillow warns that transparency is dropped, or refuses
     return image.convert("RGB")
+
+
+def _of_16_bits(image: Image.Image, path: Path) -> npt.NDArray[np.uint16]:
+    """The levels of a grey image of 16 bits."""
+    levels = np.asarray(image).astype(np.uint16)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if (bits := max(image.tag_v2.get(_BITS, (16,)))) != 16:
+            raise UserError(f"{path}: grey of {bits} bits; convert it to 8 or 16 bits")
+        if image.tag_v2.get(_PHOTOMETRIC) == 0:  # white is 0: only of 8 bits Pillow turns it round
+            return 65535 - levels
+    return levels
 
 
 def _corrupt(path: Path, what: str, error: Exception) -> UserError:

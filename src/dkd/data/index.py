@@ -18,7 +18,7 @@ from dkd.data.palettes import Colour, MaskColours
 from dkd.data.records import Record, Records
 from dkd.errors import UserError, require_known_format
 from dkd.scenario.data import MADE, Data
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import BACKGROUND, VOID, WIDE_VOID, void_value
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and of all."""
@@ -35,13 +35,13 @@ class Dataset:
         name: for people.
         format: a folder's (:data:`dkd.data.formats.FORMATS`) or ``packed``.
         root: absolute folder; for a packed data set the URI of its artifact.
-        classes: name by label value (1..254), names being unique.
+        classes: name by label value (from 1 on), names being unique.
         palette: colour by label value, background and void included.
         future_is_void: in a test, classes that are not yet learned are void instead of
             background (ADE20K's custom).
         splits: ``train`` and ``validation``, in the order of their lists; as
             :class:`~dkd.data.records.Records` they take little memory.
-        void_values: label values that are void, besides 255.
+        void_values: label values that are void, besides :attr:`void`.
         mask_colours: what the masks' colours stand for; empty where they hold label values.
         masks: absolute folder of this machine in which the masks lie that were drawn; empty where
             they lie below the root.
@@ -70,6 +70,11 @@ class Dataset:
     def values(self) -> dict[str, int]:
         """Label value by class name."""
         return {name: value for value, name in self.classes.items()}
+
+    @cached_property
+    def void(self) -> int:
+        """Label value of void: 255, or 65,535 where a class has a value beyond 254."""
+        return void_value(self.classes)
 
     @cached_property
     def digest(self) -> str:
@@ -247,11 +252,14 @@ def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Re
     Raises:
         UserError: the mask holds a label value that is none of the classes.
     """
-    if unknown := set(found.values) - {*layout.classes, BACKGROUND, VOID, *layout.void_values}:
+    known = {*layout.classes, BACKGROUND, layout.void, WIDE_VOID, *layout.void_values}
+    if unknown := set(found.values) - known:
+        value = min(unknown)
+        wide = f" (void is {WIDE_VOID} here, as a class is beyond 254)" if value == VOID else ""
         raise UserError(
-            f"{layout.sources(pair)[1]}: label value {min(unknown)} is none of the classes "
-            f"of {layout.name} ({min(layout.classes)}..{max(layout.classes)}); correct the mask or "
-            "name the class"
+            f"{layout.sources(pair)[1]}: label value {value} is none of the classes "
+            f"of {layout.name} ({min(layout.classes)}..{max(layout.classes)}){wide}; correct the "
+            "mask or name the class"
         )
     return Record(
         pair.id,

@@ -1,7 +1,7 @@
 """Look-up tables from a mask's label values to channel numbers.
 
 Channel 0 is background and class k of the task, counted from 1 over all steps, is channel k;
-void stays 255. Tables go by class *name*, so a task may list classes in any order, and a data set
+void stays void. Tables go by class *name*, so a task may list classes in any order, and a data set
 may number them in its own way.
 """
 
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from dkd.data.channels import Channels, type_for, void_of
 from dkd.data.index import Dataset
 from dkd.data.records import Record
-from dkd.errors import UserError
-from dkd.scenario.tasks import BACKGROUND, VOID, Task
+from dkd.scenario.tasks import WIDE_VOID, Task
 
-Table = npt.NDArray[np.uint8]
-"""Channel number by label value, 256 entries."""
+Table = Channels
+"""Channel number by label value, 65,536 entries: masks of 8 bits look up the first 256."""
 
 Covered = npt.NDArray[np.bool_]
 """Which foreground channels an image's labels tell about: images x channels (k - 1 for k)."""
@@ -24,8 +24,8 @@ Covered = npt.NDArray[np.bool_]
 
 def training_table(dataset: Dataset, task: Task, step: int) -> Table:
     """What a step's own images are trained with: its new classes; everything else background."""
-    first = len(task.seen(step)) - len(task.steps[step])
-    return _table(dataset, task, range(first, first + len(task.steps[step])), rest=BACKGROUND)
+    count = len(task.seen(step))
+    return _table(dataset, task, range(count - len(task.steps[step]), count))
 
 
 def test_table(dataset: Dataset, task: Task, step: int) -> Table:
@@ -34,13 +34,12 @@ def test_table(dataset: Dataset, task: Task, step: int) -> Table:
     Other classes of the data set (future ones, and ones that the task never learns) become
     background, or void if ``dataset.future_is_void``.
     """
-    rest = VOID if dataset.future_is_void else BACKGROUND
-    return _table(dataset, task, range(len(task.seen(step))), rest)
+    return _table(dataset, task, range(len(task.seen(step))), dataset.future_is_void)
 
 
 def full_table(dataset: Dataset, task: Task) -> Table:
     """Every class of the task; everything else background."""
-    return _table(dataset, task, range(len(task.classes)), rest=BACKGROUND)
+    return _table(dataset, task, range(len(task.classes)))
 
 
 def channels(dataset: Dataset, task: Task) -> dict[int, int]:
@@ -80,18 +79,25 @@ def covered_with_labelled(covered: Covered, table: Table, records: Sequence[Reco
     result = covered.copy()
     for row, record in enumerate(records):
         channels = table[list(record.classes)]
-        result[row, channels[(channels > 0) & (channels < VOID)].astype(int) - 1] = True
+        labelled = (channels > 0) & (channels < void_of(table))
+        result[row, channels[labelled].astype(int) - 1] = True
     return result
 
 
-def _table(dataset: Dataset, task: Task, positions: range, rest: int) -> Table:
-    if len(task.classes) >= VOID:
-        raise UserError(f"task: {len(task.classes)} classes; at most {VOID - 1} fit 8-bit labels")
-    table = np.zeros(256, np.uint8)
-    for value in dataset.classes:
-        table[value] = rest
+def empty_table(classes: int) -> Table:
+    """A table for channels of so many classes in which all is background, void of 16 bits void."""
+    table = np.zeros(WIDE_VOID + 1, type_for(classes))
+    table[WIDE_VOID] = void_of(table)
+    return table
+
+
+def _table(dataset: Dataset, task: Task, positions: range, others_are_void: bool = False) -> Table:
+    table = empty_table(positions.stop)
+    void = void_of(table)
+    if others_are_void:
+        table[list(dataset.classes)] = void
     for value, channel in channels(dataset, task).items():
         if channel - 1 in positions:
             table[value] = channel
-    table[[*dataset.void_values, VOID]] = VOID
+    table[[*dataset.void_values, dataset.void]] = void
     return table

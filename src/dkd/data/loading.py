@@ -52,7 +52,7 @@ class Source:
     Attributes:
         records: the images.
         folder: in which their paths lie.
-        table: channel number by label value, uint8[256].
+        table: channel number by label value.
         covered: for each image (row) and foreground channel (column k - 1 for channel k),
             whether the image's labels tell about it; see :func:`dkd.data.labels.covered`.
         verify: the records' digests are those of these files (an exemplar's is that of the files
@@ -70,7 +70,7 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
     """Everything a step trains on, as augmented crops.
 
     An item is asked for by a :class:`Draw` and is ``image`` (float32, 3 x crop x crop,
-    normalised), ``label`` (uint8, crop x crop, channel numbers, 255 void), ``covered`` (bool,
+    normalised), ``label`` (crop x crop, :mod:`dkd.data.channels`), ``covered`` (bool,
     one per foreground channel) and ``id``.
 
     Attributes:
@@ -143,14 +143,14 @@ class StepImages(torch_data.Dataset[dict[str, Any]]):
 class EvaluationImages(torch_data.Dataset[dict[str, Any]]):
     """This rank's share of the images to score: every ``world_size``-th, none twice.
 
-    An item is ``image`` (float32, 3 x h x w, normalised, short side ``crop``), ``label`` (uint8,
-    channel numbers), ``id`` and ``index`` in this rank's share. See
+    An item is ``image`` (float32, 3 x h x w, normalised, short side ``crop``), ``label``
+    (:mod:`dkd.data.channels`), ``id`` and ``index`` in this rank's share. See
     :func:`dkd.data.transforms.evaluation_sample`.
 
     Args:
         records: all images, over all ranks.
         folder: in which their paths lie.
-        table: channel number by label value, uint8[256].
+        table: channel number by label value.
         crop: short side of the resized image, in pixels.
         whole: whole images with labels at their original size, instead of centre crops.
         rank: this process.

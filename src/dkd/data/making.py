@@ -19,6 +19,7 @@ from dkd.data.formats import Layout
 from dkd.data.formats.layout import there
 from dkd.errors import UserError
 from dkd.scenario.data import Data
+from dkd.scenario.tasks import BACKGROUND, VOID
 from dkd.storage.files import placed
 
 _VERSION = 1  # of how masks are drawn; another one makes all of them again
@@ -52,7 +53,8 @@ def write(
     if cache is None:
         raise UserError(f"{layout.root}: its masks are drawn into a cache; name a folder for it")
     void = data.unlabelled == "void"
-    about = json.dumps([layout.format, layout.root, data.train, data.validation, void])
+    wide = [layout.void] if layout.void != VOID else []
+    about = json.dumps([layout.format, layout.root, data.train, data.validation, void, *wide])
     folder = cache.absolute() / "made" / hashlib.sha256(about.encode()).hexdigest()[:24]
     known = _read(folder / _LIST)
     stamps = {path: each.stamp() for path, each in layout.made.items()}
@@ -67,7 +69,7 @@ def write(
     def work(path: str) -> None:
         if stop.is_set():
             return
-        content = layout.made[path].data(void)
+        content = layout.made[path].data(layout.void if void else BACKGROUND)
         with placed(folder / path, durable=False) as partial:
             partial.write_bytes(content)
 

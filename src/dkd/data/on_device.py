@@ -23,13 +23,13 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         items: of :meth:`dkd.data.loading.StepImages.region`.
 
     Returns:
-        uint8 ``pixels`` N x 3 x H x W and ``label`` N x H x W, ``size`` (N x 2: h, w), ``flip``
+        uint8 ``pixels`` N x 3 x H x W, ``label`` N x H x W, ``size`` (N x 2: h, w), ``flip``
         and ``covered`` as tensors; ``id`` as a list.
     """
     size = torch.tensor([item["label"].shape for item in items])
     height, width = (int(n) for n in size.amax(0))
     pixels = torch.zeros(len(items), 3, height, width, dtype=torch.uint8)
-    labels = torch.zeros(len(items), height, width, dtype=torch.uint8)
+    labels = items[0]["label"].new_zeros(len(items), height, width)
     for number, item in enumerate(items):
         h, w = item["label"].shape
         pixels[number, :, :h, :w] = item["pixels"]
@@ -58,7 +58,7 @@ class Finisher:
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """``image`` float32 N x 3 x crop x crop, ``label`` uint8, ``covered`` and ``id``."""
+        """``image`` float32 N x 3 x crop x crop, ``label``, ``covered`` and ``id``."""
         moved = move(batch, self.device)
         pixels, labels, size = moved["pixels"], moved["label"], moved["size"]
         outputs = torch.arange(self.crop, device=self.device)

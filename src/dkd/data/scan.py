@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from dkd.data import images
@@ -136,14 +137,13 @@ def examine(
     # All of a JPEG's bytes are read, but its blocks are reconstructed at an eighth.
     image.draft("L", (max(1, width // 8), max(1, height // 8)))
     images.decode(image, image_source, "image")
-    if image.format == "PNG":
-        images.verify(image_bytes, image_source, "image")
+    images.verify(image_bytes, image_source, "image")
     mask, fit = images.decode_mask(mask_bytes, mask_source, frame, colours)
     images.verify(mask_bytes, mask_source, "mask")
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.hexdigest()
     digest.update(mask_bytes)
-    values = tuple(value for value, count in enumerate(mask.histogram()) if count)
+    values = label_values(mask)
     return Found(
         height=frame.upright[1],
         width=frame.upright[0],
@@ -154,6 +154,13 @@ def examine(
         digest=digest.hexdigest(),
         image_digest=image_digest,
     )
+
+
+def label_values(mask: Image.Image) -> tuple[int, ...]:
+    """The label values in a mask, ascending."""
+    if mask.mode == "I;16":
+        return tuple(np.unique(np.asarray(mask)).tolist())
+    return tuple(value for value, count in enumerate(mask.histogram()) if count)
 
 
 def _colours(mask: Image.Image, values: Sequence[int]) -> tuple[Colour, ...]:

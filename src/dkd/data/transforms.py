@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from dkd.data.channels import Channels
 from dkd.data.labels import Table
 from dkd.scenario.imagenet import MEAN, STD
 
@@ -113,8 +114,8 @@ def training_sample(
         crop: which region.
 
     Returns:
-        float32 3 x size x size (bilinear, antialiased where it shrinks) and uint8 size x size
-        (nearest neighbour).
+        float32 3 x size x size (bilinear, antialiased where it shrinks) and labels size x size
+        (nearest neighbour), of the table's type.
     """
     pixels, labels = resized_region(image, mask, table, size, crop)
     return normalise(pixels), labels
@@ -144,7 +145,7 @@ def evaluation_sample(
             size x size of both (the published protocol).
 
     Returns:
-        float32 3 x h x w and uint8 labels, h x w or H x W.
+        float32 3 x h x w and labels of the table's type, h x w or H x W.
     """
     height, width = mask.height, mask.width
     if height <= width:
@@ -171,12 +172,12 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     return resized[0]
 
 
-def nearest(labels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+def nearest(labels: Channels, height: int, width: int) -> Channels:
     """Labels H x W to height x width: the pixel under the centre of each new one."""
     h, w = labels.shape
     rows = (2 * np.arange(height) + 1) * h // (2 * height)
     columns = (2 * np.arange(width) + 1) * w // (2 * width)
-    picked: npt.NDArray[np.uint8] = labels.take(rows, axis=0).take(columns, axis=1)
+    picked: Channels = labels.take(rows, axis=0).take(columns, axis=1)
     return picked
 
 
@@ -191,8 +192,11 @@ def to_tensor(image: Image.Image) -> Tensor:
     return data.view(image.height, image.width, 3).permute(2, 0, 1)
 
 
-def look_up(mask: Image.Image, table: Table) -> npt.NDArray[np.uint8]:
-    """Channel numbers of a mask's label values, uint8 H x W."""
+def look_up(mask: Image.Image, table: Table) -> Channels:
+    """Channel numbers of a mask's label values, H x W, of the table's type."""
+    if mask.mode == "I;16" or table.dtype != np.uint8:
+        found: Channels = table[np.asarray(mask)]
+        return found
     # bytes.translate is several times faster than indexing with an array.
-    data = bytearray(mask.tobytes().translate(table.tobytes()))
+    data = bytearray(mask.tobytes().translate(table[:256].tobytes()))
     return np.frombuffer(data, np.uint8).reshape(mask.height, mask.width)

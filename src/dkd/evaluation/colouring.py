@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, PngImagePlugin
 
+from dkd.data.channels import Channels
 from dkd.data.palettes import Colour, distinct_colours, voc_colour
 from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
 from dkd.scenario.names import BACKGROUND_NAME
 
-Channels = npt.NDArray[np.uint8]
 _MARK = "dkd predict"
 
 
@@ -42,15 +41,18 @@ def palette(classes: Sequence[str], dataset: str) -> tuple[Colour, ...]:
 
 
 def indexed(channels: Channels, colours: Sequence[Colour], made_of: str) -> bytes:
-    """Channel numbers, H x W, as a PNG with a palette.
+    """Channel numbers, H x W, as a PNG: with a palette, or grey of 16 bits beyond 254 classes.
 
     Args:
         channels: H x W.
         colours: by channel.
         made_of: kept in the file, see :func:`made_of`.
     """
-    mask = Image.fromarray(channels).convert("P")
-    mask.putpalette([level for colour in colours for level in colour])
+    if channels.dtype == np.uint8:
+        mask = Image.fromarray(channels).convert("P")
+        mask.putpalette([level for colour in colours for level in colour])
+    else:
+        mask = Image.fromarray(channels.astype(np.uint16))
     text = PngImagePlugin.PngInfo()
     text.add_text(_MARK, made_of)
     buffer = io.BytesIO()

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dkd.data.channels import void_of
 from dkd.evaluation.evaluator import EvaluationBatch
 from dkd.network.deeplab import USUAL, Reading
 from dkd.network.prediction import predict
-from dkd.scenario.tasks import VOID
 
 
 class ConfusionMatrix:
@@ -55,11 +55,11 @@ class ConfusionMatrix:
             self._by_image[batch["places"]] = torch.stack((right, true, matrices.sum(1)), 1)
 
     def add(self, prediction: Tensor, label: Tensor) -> None:
-        """Counts the pixels of predictions and labels of one shape; void (255) labels are not.
+        """Counts the pixels of predictions and labels of one shape; void labels are not.
 
         Args:
             prediction: channel numbers 0..K, any integer type, ``N x H x W``.
-            label: likewise, or 255.
+            label: likewise, or void.
         """
         self.counts += self._matrices(prediction, label).sum(0)
 
@@ -68,7 +68,7 @@ class ConfusionMatrix:
         images, channels = len(label), len(self.counts)
         cells = channels * channels + 1  # the last one takes the void
         cell = label.long() * channels + prediction
-        cell = torch.where(label == VOID, cells - 1, cell).reshape(images, -1)
+        cell = torch.where(label == void_of(label), cells - 1, cell).reshape(images, -1)
         cell = cell + cells * torch.arange(images, device=cell.device)[:, None]
         counts = self.counts.new_zeros(images * cells)
         # Unlike bincount, this need not ask the device for the largest number first.

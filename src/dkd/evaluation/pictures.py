@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 
 from dkd.data import labels
+from dkd.data.channels import Channels, void_of
 from dkd.data.images import read_image
 from dkd.data.loading import EvaluationImages
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.prediction import segment
+from dkd.scenario.tasks import WIDE_VOID
 from dkd.steps.step import Step
 
 PICTURE_SIDE = 256
@@ -41,11 +43,11 @@ def of_step(
         item = images[number]
         size = _within(record.height, record.width)
         prediction = segment(model, item["image"][None].to(device), size)[0].cpu().numpy()
-        truth = np.asarray(Image.fromarray(item["label"].numpy()).resize(size[::-1], 0))
+        truth = _storable(item["label"].numpy()).resize(size[::-1], Image.Resampling.NEAREST)
         photograph = read_image(folder / record.image).resize(size[::-1])
         for name, data in (
             ("prediction.png", png(prediction)),
-            ("truth.png", png(truth)),
+            ("truth.png", _png(truth)),
             ("image.jpg", jpeg(photograph)),
         ):
             part = f"pictures/{number}.{name}"
@@ -54,10 +56,21 @@ def of_step(
     return parts
 
 
-def png(channels: np.ndarray) -> bytes:
-    """A map of channel numbers, H x W uint8, as a grey PNG."""
+def png(channels: Channels) -> bytes:
+    """Channel numbers, H x W, as a grey PNG: of 8 bits, or of 16 whose void is 65,535."""
+    return _png(_storable(channels))
+
+
+def _storable(channels: Channels) -> Image.Image:
+    if channels.dtype != np.uint8:
+        void = channels == void_of(channels)
+        channels = np.where(void, WIDE_VOID, channels).astype(np.uint16)
+    return Image.fromarray(channels)
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(channels.astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

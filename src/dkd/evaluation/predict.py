@@ -1,7 +1,8 @@
 """Segmenting the images of folders, each result written as it is ready.
 
-``masks/NAME.png`` is an indexed PNG of the image's size: its values are channel numbers, its
-palette the classes' colours, ``classes.json`` explains both; ``overlays/NAME.jpg`` is for people.
+``masks/NAME.png`` is a PNG of the image's size: its values are channel numbers, its palette the
+classes' colours (beyond 254 classes it is grey of 16 bits), ``classes.json`` explains both;
+``overlays/NAME.jpg`` is for people.
 Every file appears whole, and says in itself of which image and model it was made: what is done is
 not done again, and is never taken for a photograph.
 """
@@ -15,12 +16,11 @@ from pathlib import Path
 from PIL import Image
 
 from dkd import storage
-from dkd.data.images import BATCH_PIXELS, at_a_time, read_image
+from dkd.data.images import BATCH_PIXELS, IMAGE_SUFFIXES, at_a_time, read_image
 from dkd.errors import UserError
 from dkd.evaluation import colouring
 from dkd.evaluation.segmenter import Segmenter
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 LEGEND, MASKS, OVERLAYS = "classes.json", "masks", "overlays"
 _PENDING = 4
 """So many batches of images may wait for others of their size, and so many times as many pixels."""
@@ -69,8 +69,8 @@ def sources(paths: Sequence[Path]) -> list[ImageFile]:
     """The images of files and folders (searched through), in order of their names.
 
     Args:
-        paths: images, and folders; in a folder, what is no JPEG or PNG file by its suffix is
-            passed over, and so are masks and overlays that were made here.
+        paths: images, and folders; in a folder, what is no image by its suffix is passed over, and
+            so are masks and overlays that were made here.
 
     Raises:
         UserError: nothing is there, or two results would have one name.
@@ -81,11 +81,11 @@ def sources(paths: Sequence[Path]) -> list[ImageFile]:
             inner = [
                 file
                 for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in SUFFIXES and file.is_file() and not _is_result(file)
+                if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not _is_result(file)
             ]
             found = {file.relative_to(path).with_suffix("").as_posix(): file for file in inner}
             if not found:
-                raise UserError(f"{path}: no JPEG or PNG image in this folder")
+                raise UserError(f"{path}: no JPEG, PNG, TIFF or WebP image in this folder")
             if len(found) < len(inner):
                 raise UserError(f"{path}: two images differ only in their suffix; rename one")
         elif path.is_file():

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dkd.data import transforms
+from dkd.data.channels import Channels
 from dkd.data.images import at_a_time, read_image, take_picture
 from dkd.errors import UserError
 from dkd.network.checkpoint import Fetched, fetch
@@ -21,7 +22,7 @@ from dkd.network.prediction import by_class, predict
 from dkd.scenario.names import BACKGROUND_NAME
 
 Photograph = str | Path | Image.Image | npt.NDArray[np.uint8]
-"""A JPEG or PNG file, a Pillow image, or RGB pixels ``H x W x 3`` (grey: ``H x W``), uint8."""
+"""An image file, a Pillow image, or RGB pixels ``H x W x 3`` (grey: ``H x W``), uint8."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Segmentation:
     """What a model sees in an image.
 
     Attributes:
-        mask: channel numbers, uint8 ``H x W`` at the image's own size, upright.
+        mask: channel numbers, ``H x W`` at the image's own size, upright; uint8 up to 254 classes.
         class_names: by channel number: background, then the classes in the order of learning.
         probabilities: float32 ``K x H x W`` in 0..1, of the classes 1..K in the same order; None
             unless asked for. They are independent of each other: where none is over 0.5 the
             pixel is background.
     """
 
-    mask: npt.NDArray[np.uint8]
+    mask: Channels
     class_names: tuple[str, ...]
     probabilities: npt.NDArray[np.float32] | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from dkd.data.channels import type_for
 from dkd.data.palettes import Colour
 from dkd.errors import UserError, require_known_format
 from dkd.evaluation.colouring import palette
@@ -42,9 +43,9 @@ class Description:
 
     Attributes:
         gives: ``mask``: pixels ``N x H x W x 3`` (uint8, RGB) become channel numbers ``N x H x W``
-            (uint8); resizing and enlargement are in the graph. ``logits``: pixels resized
-            beforehand become ``N x K x h x w`` (float32), for the classes 1..K, one for each
-            ``stride`` pixels.
+            (uint8; int16 beyond 254 classes); resizing and enlargement are in the graph.
+            ``logits``: pixels resized beforehand become ``N x K x h x w`` (float32), for the
+            classes 1..K, one for each ``stride`` pixels.
         classes: by channel: background, then the classes in the order of learning.
         dataset: name of the data set that the model learned from.
         checkpoint: digest of the checkpoint it was made of.
@@ -73,6 +74,11 @@ class Description:
         return tuple(each.name for each in self.classes)
 
     @property
+    def mask_type(self) -> str:
+        """Type of the mask's values: uint8, int16 or int32."""
+        return type_for(len(self.classes) - 1).name
+
+    @property
     def colours(self) -> tuple[Colour, ...]:
         """By channel."""
         return tuple(each.colour for each in self.classes)
@@ -89,7 +95,7 @@ class Description:
                 "(bilinear, antialiased)"
             ),
             "output": (
-                "uint8 N x H x W, values of classes"
+                f"{self.mask_type} N x H x W, values of classes"
                 if self.gives == "mask"
                 else "float32 N x K x h/stride x w/stride, logits of the classes 1..K: enlarged "
                 "to the image's size (bilinear, align_corners), the highest one is the pixel's "

@@ -18,6 +18,7 @@ from torch import nn
 
 from dkd import storage
 from dkd.data import transforms
+from dkd.data.channels import Channels
 from dkd.data.images import read_image
 from dkd.errors import UserError
 from dkd.evaluation.segmenter import Segmenter
@@ -243,16 +244,16 @@ def compare(
         torch.set_num_threads(before)
 
 
-def _mask(segmenter: Segmenter, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _mask(segmenter: Segmenter, pixels: npt.NDArray[np.uint8]) -> Channels:
     return segmenter.predict(pixels).mask
 
 
 def mask_of(
     run: files.Running, description: Description, pixels: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
+) -> Channels:
     """The mask H x W of an image H x W x 3, also where the exported model gives logits."""
     if description.gives == "mask":
-        return cast(npt.NDArray[np.uint8], run(pixels[None])[0])
+        return cast(Channels, run(pixels[None])[0])
     height, width = pixels.shape[:2]
     short = min(height, width)
     h, w = (description.short_side * side // short for side in (height, width))
@@ -261,13 +262,13 @@ def mask_of(
     logits = torch.from_numpy(run(resized.numpy()[None]))
     reading = Reading(description.align_corners)
     whole = torch.cat([logits[:, :1], logits], dim=1)  # the first channel takes no part
-    found: npt.NDArray[np.uint8] = predict(whole, (height, width), reading=reading)[0].numpy()
+    found: Channels = predict(whole, (height, width), reading=reading)[0].numpy()
     return found
 
 
 def _timed(
-    work: Callable[[], npt.NDArray[np.uint8]],
-) -> tuple[npt.NDArray[np.uint8], float]:
+    work: Callable[[], Channels],
+) -> tuple[Channels, float]:
     result, least = work(), float("inf")
     for _ in range(_REPEATS):
         started = time.process_time()

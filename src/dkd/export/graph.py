@@ -51,7 +51,7 @@ class Graph(nn.Module):
         self.register_buffer("shift", SHIFT.clone(), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 ``N x H x W x 3`` to uint8 ``N x H x W``, or to float32 ``N x K x h x w``."""
+        """uint8 ``N x H x W x 3`` to channels ``N x H x W``, or to float32 ``N x K x h x w``."""
         height, width = image.shape[1], image.shape[2]
         pixels = image.permute(0, 3, 1, 2)
         if self.mask:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dkd.data.channels import void_of
 from dkd.losses.over_ranks import Average, averaged
-from dkd.scenario.tasks import VOID
 
 PSEUDO_THRESHOLD = 0.7
 
@@ -39,7 +39,7 @@ def learned(heads: Sequence[Tensor]) -> Tensor:
 
 
 def pseudo_label(teacher: Tensor, label: Tensor) -> Tensor:
-    """Labels with what the teacher surely sees in the background, ``N x H x W``, int64.
+    """Labels with what the teacher surely sees in the background, ``N x H x W``, of their type.
 
     Args:
         teacher: its logits at full resolution, ``N x (1 + K) x H x W``.
@@ -47,7 +47,7 @@ def pseudo_label(teacher: Tensor, label: Tensor) -> Tensor:
     """
     highest, channel = teacher.sigmoid().max(1)
     sure = (label == 0) & (channel > 0) & (highest >= PSEUDO_THRESHOLD)
-    return torch.where(sure, channel, label.long())
+    return torch.where(sure, channel.to(label.dtype), label)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, average: Average | None = None) -> Tensor:
@@ -55,10 +55,10 @@ def cross_entropy(logits: Tensor, label: Tensor, average: Average | None = None)
 
     Args:
         logits: ``N x A x H x W``.
-        label: ``N x H x W``, 255 unknown.
+        label: ``N x H x W``; void is unknown.
         average: averages over ranks.
     """
-    known = label != VOID
+    known = label != void_of(label)
     numbers = torch.arange(logits.shape[1], device=label.device)[:, None, None]
     target = (label[:, None] == numbers).to(logits.dtype)
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from dkd.data.channels import void_of
 from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import USUAL, Output, Reading
-from dkd.scenario.tasks import VOID
 
 # Values of a block at full resolution: it stays in a CPU's cache, or fills a GPU.
 _CPU_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 26
@@ -58,7 +58,7 @@ def total(
         student: what the student gave; with ``decomposed`` = number of old classes if the
             weights ask for the decomposed terms.
         teacher: what the teacher gave, likewise; None where nothing is distilled.
-        label: ``N x H x W`` in channel numbers (0 background, 255 void), any integer type.
+        label: ``N x H x W`` in channel numbers (:mod:`dkd.data.channels`).
         weights: weights of the terms.
         covers: channels that the mBCE covers, e.g. those of the new classes.
         pos_weight: weight of the mBCE's positive term; or ``1 + K``, each channel's own.
@@ -99,7 +99,7 @@ class _Targets(NamedTuple):
     """What the full-resolution terms are compared with, and how much each pixel counts.
 
     Attributes:
-        label: ``N x H x W``, channel numbers and :data:`VOID`.
+        label: ``N x H x W``, channel numbers.
         void_counts: whether void pixels count, as of no class.
         image_share: scalar, weight of an image in a mean over images.
         share: scalar, weight of a pixel in a mean over all images' pixels.
@@ -135,7 +135,7 @@ def _targets(
     if void_is_negative:
         pixels = table.new_full((len(label),), label.shape[1] * label.shape[2])
     else:
-        pixels = (label != VOID).sum((1, 2)).to(table.dtype)
+        pixels = (label != void_of(label)).sum((1, 2)).to(table.dtype)
     counts = torch.cat([pixels @ table, table.new_full((1,), len(label))])
     if average is not None:
         counts = average(counts)
@@ -226,7 +226,7 @@ def _by_blocks(
         Ux sigmoid(Ut); and the gradient, ``N x (1 + K) x h x w``.
     """
     covers = targets.covers
-    void = targets.label[:, None] == VOID
+    void = targets.label[:, None] == void_of(targets.label)
     # Comparing floats is what CPUs are fast at; void is -1, no channel.
     label = targets.label[:, None].to(logits.dtype).masked_fill_(void, -1)
     # So little is added to a void pixel's logits that it is gone from softplus and sigmoid alike.

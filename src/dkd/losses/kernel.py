@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dkd.data.channels import void_of
 from dkd.network import triton_support
 
 triton_support.keep()
@@ -52,7 +53,7 @@ def _store(
 @triton.jit
 def _terms(
     logits, teacher, label, rows, columns, weight, hard, kd, positives, sums, values,
-    first, channels, taught, H, W, h, w,
+    first, channels, taught, H, W, h, w, void,
     KD: tl.constexpr, HARD: tl.constexpr, VOID_COUNTS: tl.constexpr,
     CELLS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -105,9 +106,9 @@ def _terms(
         wanted = of_sigmoid * sigmoid
         counts = near
         if HARD or not VOID_COUNTS:
-            number = tl.load(label + (image * H + i) * W + column, mask=near, other=255)
+            number = tl.load(label + (image * H + i) * W + column, mask=near, other=void)
         if not VOID_COUNTS:
-            counts = number != 255
+            counts = number != void
         if KD:
             t = a * old_above + b * old_level + c * old_below
             probability = tl.exp(-tl.abs(t))
@@ -118,7 +119,7 @@ def _terms(
         product *= tl.where(counts, whole, 1.0)
         if HARD:
             positive = number == channel
-            positive = positive & (number != 255)
+            positive = positive & (number != void)
             # softplus(x) becomes pos_weight softplus(-x), whose derivative follows.
             one = tl.maximum(x, 0.0) + tl.log(whole)
             change += tl.where(positive, (pos_weight - 1) * one - pos_weight * x, 0.0)
@@ -174,7 +175,7 @@ def terms(
     Args:
         logits: the student's, float32 ``N x C x h x w``, contiguous.
         teacher: the teacher's for channels 1..D, float32 ``N x D x h x w``, contiguous.
-        label: ``N x H x W``, channel numbers.
+        label: ``N x H x W``, channel numbers (:mod:`dkd.data.channels`).
         grid: weights of the interpolation, ``H x h`` and ``W x w``.
         weight: ``N x C``.
         hard: ``N x C``.
@@ -182,7 +183,7 @@ def terms(
         covers: channels that have hard targets.
         needed: channels that anything is computed for, ascending.
         pos_weight: weight of the target 1; or ``C``, each channel's.
-        void_counts: whether pixels with the label 255 count, as of no class.
+        void_counts: whether void pixels count, as of no class.
 
     Returns:
         ``N x C x 3``: sums of softplus(x), of what the target 1 changes of that, and of
@@ -203,7 +204,7 @@ def terms(
     for some, is_soft, is_hard in _alike(needed, soft, covers):
         _terms[(h * blocks, len(some), images)](
             logits, teacher, label, *grid, weight, hard, kd, positives, sums, values,
-            some.start, channels, taught, height, width, h, w,
+            some.start, channels, taught, height, width, h, w, void_of(label),
             KD=is_soft, HARD=is_hard or not is_soft, VOID_COUNTS=void_counts,
             CELLS=cells, COLUMNS=cells * triton.next_power_of_2(-(-width // w)),
             num_warps=_WARPS, enable_fp_fusion=True,

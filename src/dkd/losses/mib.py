@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dkd.data.channels import void_of
 from dkd.losses.over_ranks import Average, averaged
-from dkd.scenario.tasks import VOID
+
+_IGNORED = -100  # PyTorch's own, no channel
 
 
 def cross_entropy_map(logits: Tensor, label: Tensor, old: int) -> Tensor:
@@ -27,9 +29,8 @@ def cross_entropy_map(logits: Tensor, label: Tensor, old: int) -> Tensor:
     total = logits.logsumexp(1, keepdim=True)
     background = logits[:, :old].logsumexp(1, keepdim=True)
     likelihood = torch.cat([background, logits[:, old:]], 1) - total
-    number = label.long()
-    target = (number - (old - 1)).clamp(min=0).masked_fill(number == VOID, VOID)
-    return F.nll_loss(likelihood, target, ignore_index=VOID, reduction="none")
+    target = (label.long() - (old - 1)).clamp(min=0).masked_fill(label == void_of(label), _IGNORED)
+    return F.nll_loss(likelihood, target, ignore_index=_IGNORED, reduction="none")
 
 
 def cross_entropy(
@@ -79,7 +80,7 @@ def distillation(
 
 def mean(values: Tensor, label: Tensor, void_counts: bool, average: Average | None) -> Tensor:
     """Mean of ``N x H x W`` over pixels, with void ones or without; 0 over nothing."""
-    counts = torch.ones_like(values) if void_counts else (label != VOID).to(values.dtype)
+    counts = torch.ones_like(values) if void_counts else (label != void_of(label)).to(values.dtype)
     total = averaged(counts.sum(), average)
     return (values * counts).sum() * torch.where(total > 0, 1 / total, 0)
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dkd.data.channels import void_of
 from dkd.losses.over_ranks import Average, averaged
-from dkd.scenario.tasks import VOID
 
 BINS = 100
 LOWEST_THRESHOLD = 0.001
@@ -103,8 +103,8 @@ class PseudoLabels(NamedTuple):
     """What a batch is trained with.
 
     Attributes:
-        label: ``N x H x W``, int64: background pixels have the teacher's class where it is sure,
-            void elsewhere.
+        label: ``N x H x W``, of the labels' type: background pixels have the teacher's class where
+            it is sure, void elsewhere.
         factor: ``N``, share of each image's background in which it is sure.
     """
 
@@ -124,17 +124,17 @@ def pseudo_labels(
         limits: from :func:`thresholds`.
     """
     predicted = probabilities.argmax(1)
-    number = label.long()
-    background = number < probabilities.shape[1]
+    background = label < probabilities.shape[1]
     sure = background & (unsure < limits[predicted])
-    found = torch.where(background, torch.where(sure, predicted, VOID), number)
+    teachers = torch.where(sure, predicted, void_of(label)).to(label.dtype)
+    found = torch.where(background, teachers, label)
     of_sure, of_all = (p.sum((1, 2)).to(probabilities.dtype) for p in (sure, background))
     return PseudoLabels(found, of_sure / (of_all + 1e-6))
 
 
 def cross_entropy_map(logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy of every pixel, ``N x H x W``, 0 at void."""
-    return F.cross_entropy(logits, label.long(), ignore_index=VOID, reduction="none")
+    return F.cross_entropy(logits, label.long(), ignore_index=void_of(label), reduction="none")
 
 
 def cross_entropy(logits: Tensor, pseudo: PseudoLabels, average: Average | None = None) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dkd.data.channels import void_of
 from dkd.losses.terms import Losses, LossWeights
 from dkd.network.deeplab import USUAL, Output, Reading, upsample
-from dkd.scenario.tasks import VOID
 
 
 def total(
@@ -40,7 +40,7 @@ def total(
     with torch.autocast(label.device.type, enabled=False):
         x = upsample(student.logits, (label.shape[-2], label.shape[-1]), reading)
         classes = x.shape[1] - 1
-        void = (label == VOID)[:, None]
+        void = (label == void_of(label))[:, None]
         valid = torch.ones_like(void) if void_is_negative else ~void
         if covered is None:
             number = torch.arange(1, 1 + classes, device=label.device)

@@ -51,7 +51,7 @@ def at_cells(label: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def seen_classes(logits: Tensor, size: tuple[int, int], reading: Reading = USUAL) -> Tensor:
-    """What a model sees in training: ``N x H x W``, uint8, background 0.
+    """What a model sees in training: ``N x H x W``, background 0.
 
     Args:
         logits: its, ``N x (1 + K) x h x w``; channel 0 takes no part.

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dkd.data import contents
+from dkd.data.channels import void_of
+from dkd.data.labels import Table
 from dkd.data.records import Record
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class CandidateImage:
     Attributes:
         record: of the image and its mask.
         folder: in which they lie.
-        table: channel number by label value of the mask, uint8[256].
+        table: channel number by label value of the mask.
         step: at which it was trained on.
         classes: names of the classes that are labelled in it.
         dataset: digest of its data set.
@@ -27,7 +27,7 @@ class CandidateImage:
 
     record: Record
     folder: Path
-    table: np.ndarray
+    table: Table
     step: int
     classes: tuple[str, ...]
     dataset: str
@@ -42,7 +42,10 @@ class CandidateImage:
     @property
     def channels(self) -> set[int]:
         """Channel numbers of the classes that are labelled in its mask."""
-        return {int(self.table[value]) for value in self.record.classes} - {BACKGROUND, VOID}
+        return {int(self.table[value]) for value in self.record.classes} - {
+            BACKGROUND,
+            void_of(self.table),
+        }
 
     @property
     def files(self) -> tuple[bytes, bytes]:

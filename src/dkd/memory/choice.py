@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkd.data import labels
+from dkd.data.channels import void_of
 from dkd.data.loading import EvaluationImages
 from dkd.data.records import Record, Records
 from dkd.evaluation.evaluator import evaluated
@@ -16,7 +17,7 @@ from dkd.memory.writer import write
 from dkd.network.deeplab import SegmentationModel
 from dkd.network.preparation import prepare_frozen
 from dkd.network.speed import decided
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import BACKGROUND
 from dkd.steps.step import Step
 from dkd.training.ranks import Ranks
 
@@ -87,13 +88,14 @@ def _candidates(
     own = step.training_records
     folder = fetch(own)
     table = labels.training_table(step.dataset, step.task, step.number)
+    no_class = (BACKGROUND, void_of(table))
     found = [
         CandidateImage(
             r,
             folder,
             table,
             step.number,
-            tuple(step.dataset.classes[v] for v in r.classes if table[v] not in (BACKGROUND, VOID)),
+            tuple(step.dataset.classes[v] for v in r.classes if table[v] not in no_class),
             step.dataset.digest,
             verify=True,
         )
@@ -119,9 +121,9 @@ def _seen_in_background(
     training = step.scenario.training
     speed = decided(step.scenario.speed, gpu=ranks.device.type == "cuda")
     # Candidates that share a folder and a table: the step's own, and the previous memory's.
-    together: dict[tuple[Path, bytes], list[CandidateImage]] = {}
+    together: dict[tuple[Path, int], list[CandidateImage]] = {}
     for candidate in held:
-        together.setdefault((candidate.folder, candidate.table.tobytes()), []).append(candidate)
+        together.setdefault((candidate.folder, id(candidate.table)), []).append(candidate)
     images = [
         EvaluationImages(
             Records(candidate.record for candidate in alike),

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from dkd.data.channels import void_of
+from dkd.data.labels import Table, empty_table
 from dkd.data.records import Record
 from dkd.errors import UserError
+from dkd.scenario.tasks import void_value
 from dkd.steps.step import MEMORY
 
 
@@ -27,7 +28,7 @@ class Exemplar:
         id: of the image in its data set.
         step: at which it was trained on; its labels are that step's.
         image: member of a shard.
-        mask: likewise; PNG of channel numbers, 0 background, 255 void.
+        mask: likewise; PNG of channel numbers, 0 background, void 255 (of 16 bits: 65,535).
         height: of image and mask, in pixels.
         width: likewise.
         classes: names of the classes in its mask.
@@ -121,17 +122,18 @@ class Memory:
             for e in self.exemplars
         )
 
-    def table(self, classes: Sequence[str], keep: bool) -> np.ndarray:
-        """Look-up table of the masks' values to the task's channels, uint8[256].
+    def table(self, classes: Sequence[str], keep: bool) -> Table:
+        """Look-up table of the masks' values to the task's channels.
 
         Args:
             classes: the task's classes in channel order.
             keep: keep the old labels; else they become background.
         """
-        table = np.zeros(256, np.uint8)
-        table[255] = 255
+        own = [name for names in self.classes for name in names]
+        table = empty_table(len(classes))
+        table[void_value([len(own)])] = void_of(table)
         if keep:
-            for value, name in enumerate((n for names in self.classes for n in names), start=1):
+            for value, name in enumerate(own, start=1):
                 table[value] = classes.index(name) + 1
         return table
 

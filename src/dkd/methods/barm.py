@@ -102,6 +102,7 @@ class BARM(Method):
 
     def loss(self, outputs: tuple[Output, Output | None], batch: Batch) -> Losses:
         """The terms of :mod:`dkd.losses.barm`."""
+        from dkd.data.channels import void_of
         from dkd.losses import barm
         from dkd.network.deeplab import upsample
 
@@ -115,7 +116,7 @@ class BARM(Method):
         theirs = self._heads(teacher, self.student.counts[:-1])
         sure = upsample(barm.seen(theirs), size, reading)
         cells = barm.nearest(label, (student.features.shape[-2], student.features.shape[-1]))
-        background, labelled = cells == 0, (cells >= self._old) & (cells < 255)
+        background, labelled = cells == 0, (cells >= self._old) & (cells < void_of(label))
         residual, steps = heads[-1][:, 0], len(heads)
         terms = {
             "bce": barm.cross_entropy(logits, barm.pseudo_label(sure, label), average),

@@ -65,8 +65,8 @@ class Circumstances:
 
 
 Batch = Mapping[str, Any]
-"""``image`` float N x 3 x H x W as prepared models take it, ``label`` uint8 N x H x W in channel
-numbers (0 background, 255 void), ``covered`` bool N x K, ``id`` N names; on the rank's device. In
+"""``image`` float N x 3 x H x W as prepared models take it, ``label`` N x H x W in channel
+numbers (:mod:`dkd.data.channels`), ``covered`` bool N x K, ``id`` N names; on the rank's device. In
 training ``iteration`` too, counted from 0: what is drawn at random follows from it.
 """
 

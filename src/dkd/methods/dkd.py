@@ -93,14 +93,17 @@ class DKD(Method):
         """The weight of each channel's positive term, ``1 + K``, on the device."""
         import torch
 
+        from dkd.data.channels import void_of
+
         channels = 1 + self.student.classes
 
         def each() -> Iterator[tuple[Tensor, Tensor]]:
             for _, batch in walk(None):
                 label, covered = batch["label"].flatten(), batch["covered"][0]
+                known = label != void_of(label)
                 every = self.given.protocol.void_is_negative
-                pixels = label.numel() if every else label.lt(255).sum()
-                shown = label.long().bincount(minlength=256)[1:channels]
+                pixels = label.numel() if every else known.sum()
+                shown = label[known].long().bincount(minlength=channels)[1:]
                 yield shown * covered, pixels * covered.long()
 
         shown, pixels = (counts.double() for counts in summed(each(), self.given.gather))

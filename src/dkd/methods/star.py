@@ -138,6 +138,7 @@ class STAR(DKD):
         super().begin(walk)
         if self.teacher is None:
             return
+        from dkd.data.channels import void_of
         from dkd.losses import star
 
         scenario, old = self.given.scenario, self._old
@@ -151,7 +152,7 @@ class STAR(DKD):
                     output, _seen(output, batch, self.student.reading), batch["label"]
                 )
                 counts = seen[label == 0].long().bincount(minlength=1 + old)
-                labelled = ((label > old) & (label < 255)).sum()
+                labelled = ((label > old) & (label < void_of(label))).sum()
                 directions = star.moments(output.features, seen, range(1, 1 + old)).direction
                 yield counts, labelled, directions[0] if lite else labelled
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dkd.data.channels import type_for
 from dkd.network.deeplab import USUAL, Reading, SegmentationModel, upsample
 
 LOGITS_BYTES = 1 << 28
@@ -21,7 +22,8 @@ class Likeliest(NamedTuple):
 
     Attributes:
         logit: ``N x H x W``, its logit.
-        channel: ``N x H x W``, uint8, its number: its channel's where each class has one.
+        channel: ``N x H x W``, its number: its channel's where each class has one. Of the type that
+            :func:`dkd.data.channels.type_for` gives.
     """
 
     logit: Tensor
@@ -56,15 +58,16 @@ def in_turns(
     """As :func:`likeliest`, with so many classes at a time: nothing here depends on a size."""
     height, width = size or (logits.shape[-2], logits.shape[-1])
     logit = logits.new_full((logits.shape[0], height, width), -torch.inf)
-    channel = torch.zeros(logit.shape, dtype=torch.uint8, device=logits.device)
+    kind = getattr(torch, type_for(max(logits.shape[1] - 1, *reading.classes, 0)).name)
+    channel = torch.zeros(logit.shape, dtype=kind, device=logits.device)
     for first in range(1, logits.shape[1], classes):
         part = logits[:, first : first + classes]
         highest, place = (part if size is None else upsample(part, size, reading)).max(dim=1)
         higher = highest > logit
         logit = torch.where(higher, highest, logit)
-        channel = torch.where(higher, (place + first).to(torch.uint8), channel)
+        channel = torch.where(higher, (place + first).to(kind), channel)
     if reading.classes:
-        table = torch.tensor(reading.classes, dtype=torch.uint8, device=channel.device)
+        table = torch.tensor(reading.classes, dtype=kind, device=channel.device)
         channel = table[channel.long()]
     return Likeliest(logit, channel)
 
@@ -86,7 +89,7 @@ def predict(
     most_bytes: int = LOGITS_BYTES,
     reading: Reading = USUAL,
 ) -> Tensor:
-    """Logits ``N x (1 + K) x h x w`` to channel numbers ``N x H x W``, uint8.
+    """Logits ``N x (1 + K) x h x w`` to channel numbers ``N x H x W``.
 
     The likeliest foreground class where its probability exceeds 0.5, else background (0).
     Classes whose probabilities both round to 1 are told apart by their logits. Arguments as
@@ -96,7 +99,7 @@ def predict(
 
 
 def read(found: Likeliest) -> Tensor:
-    """Channel numbers ``N x H x W``, uint8: the likeliest class where it is likely, else 0."""
+    """Channel numbers ``N x H x W``: the likeliest class where it is likely, else 0."""
     return torch.where(found.logit.sigmoid() > 0.5, found.channel, 0)
 
 
@@ -107,7 +110,7 @@ def segment(
     size: tuple[int, int],
     most_bytes: int = LOGITS_BYTES,
 ) -> Tensor:
-    """Normalised images ``N x 3 x h x w`` to predicted channels ``N x H x W`` at ``size``, uint8.
+    """Normalised images ``N x 3 x h x w`` to predicted channels ``N x H x W`` at ``size``.
 
     Args:
         model: in eval mode, on the images' device.

@@ -19,7 +19,7 @@ from dkd.data import contents
 from dkd.data.index import Dataset
 from dkd.data.palettes import Colour
 from dkd.data.records import Record
-from dkd.scenario.tasks import VOID, Task
+from dkd.scenario.tasks import WIDE_VOID, Task
 
 SIDE = 360
 """Most pixels of a picture's longer side."""
@@ -112,7 +112,7 @@ def render(
 
 
 def overlay(
-    labels: npt.NDArray[np.uint8], palette: dict[int, Colour], void: Sequence[int]
+    labels: npt.NDArray[np.integer[Any]], palette: dict[int, Colour], void: Sequence[int]
 ) -> bytes:
     """A mask to lay over its image, as a PNG: regions tinted and edged, void striped.
 
@@ -151,7 +151,7 @@ def _picture(dataset: Dataset, folder: Path, record: Record) -> dict[str, str]:
     labels = np.asarray(mask.resize(photograph.size, Image.Resampling.NEAREST))
     file = io.BytesIO()
     photograph.save(file, "JPEG", quality=82, optimize=True)
-    over = overlay(labels, dataset.palette, (*dataset.void_values, VOID))
+    over = overlay(labels, dataset.palette, (*dataset.void_values, dataset.void, WIDE_VOID))
     return {"photograph": _uri(file.getvalue(), "jpeg"), "mask": _uri(over, "png")}
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from dkd.data.channels import void_of
 from dkd.errors import UserError
 from dkd.report.model import Colour
-from dkd.scenario.tasks import VOID
 
 VOID_COLOUR: Colour = (224, 224, 192)
 THUMBNAIL_SIDE = 96
 """Pixels of the longer side of an exemplar's picture, kept with the memory and on the page."""
-LABEL_MODES = ("L", "P")
+LABEL_MODES = ("L", "P", "I;16")
 
 
 def photograph(data: bytes, side: int, name: str) -> str:
@@ -41,7 +41,7 @@ def photograph(data: bytes, side: int, name: str) -> str:
 
 
 def label_map(data: bytes, name: str) -> np.ndarray:
-    """The channel numbers of a grey or palette picture, uint8 of shape (height, width).
+    """The channel numbers of a grey or palette picture, uint8 or uint16 of shape (height, width).
 
     Raises:
         UserError: the data are no picture, or a coloured one.
@@ -53,10 +53,11 @@ def label_map(data: bytes, name: str) -> np.ndarray:
 
 
 def coloured(labels: np.ndarray, colours: Sequence[Colour], side: int, name: str) -> str:
-    """A palette PNG data URI of a label map, its longer side at most ``side`` pixels.
+    """A PNG data URI of a label map, its longer side at most ``side`` pixels.
 
     Args:
-        labels: channel numbers, uint8 of shape (height, width); 255 is void.
+        labels: channel numbers, uint8 or uint16 of shape (height, width); the largest number of
+            the type is void.
         colours: by channel.
         side: pixels; a larger map is reduced to the nearest pixels.
         name: of the picture, for messages.
@@ -64,15 +65,19 @@ def coloured(labels: np.ndarray, colours: Sequence[Colour], side: int, name: str
     Raises:
         UserError: a channel has no colour.
     """
-    present = np.unique(labels)
-    if unknown := [int(value) for value in present if len(colours) <= value < VOID]:
+    present, void = np.unique(labels), void_of(labels)
+    if unknown := [int(value) for value in present if len(colours) <= value < void]:
         raise UserError(
             f"report: picture {name}: value {unknown[0]} is no channel of {len(colours)}"
         )
-    # The values are packed to 0..n-1, so that few colours make few bits per pixel.
-    image = Image.fromarray(np.searchsorted(present, labels).astype(np.uint8), mode="P")
-    palette = [VOID_COLOUR if value == VOID else colours[value] for value in present]
-    image.putpalette([level for colour in palette for level in colour])
+    palette = [VOID_COLOUR if value == void else colours[value] for value in present]
+    numbers = np.searchsorted(present, labels)
+    if len(present) <= 256:
+        # The values are packed to 0..n-1, so that few colours make few bits per pixel.
+        image = Image.fromarray(numbers.astype(np.uint8), mode="P")
+        image.putpalette([level for colour in palette for level in colour])
+    else:
+        image = Image.fromarray(np.array(palette, np.uint8)[numbers])
     longest = max(image.size)
     if longest > side:
         size = (

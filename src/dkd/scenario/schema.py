@@ -23,6 +23,7 @@ from dkd.scenario.network import Network
 from dkd.scenario.protocols import ProtocolName
 from dkd.scenario.speed import Speed
 from dkd.scenario.strict_model import Seed, StrictModel, Weight, parse_part, shown
+from dkd.scenario.tasks import MOST_CLASSES
 from dkd.scenario.training import Training
 
 Setting = Literal["overlap", "disjoint", "partitioned"]
@@ -42,8 +43,8 @@ def _class_of(value: object) -> object:
             if isinstance(value, bool | float | None)
             else "a class is a name or a label value; a task is a list of lists of classes"
         )
-    if not 1 <= value <= 254:
-        raise ValueError(f"label values of classes are 1..254, not {shown(value)}")
+    if not 1 <= value <= MOST_CLASSES:
+        raise ValueError(f"label values of classes are 1..{MOST_CLASSES}, not {shown(value)}")
     return value
 
 

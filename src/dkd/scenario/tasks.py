@@ -5,14 +5,25 @@ order, not the data set's: channel 0 is background (in labels and predictions) a
 the task, counted from 1 over all steps, is channel k.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
 
 BACKGROUND, VOID = 0, 255
-"""Channel numbers, and label values, of what is of no class and of what counts as nothing."""
+"""Label values of what is of no class and of what counts as nothing, where 8 bits suffice."""
+
+WIDE_VOID = 65535
+"""Likewise of the latter in masks of 16 bits."""
+
+MOST_CLASSES = WIDE_VOID - 1
+"""That a mask tells apart, besides background and void; also the largest label value of one."""
+
+
+def void_value(values: Iterable[int]) -> int:
+    """The label value of void in a data set whose classes have these: 255, or 65,535 beyond 254."""
+    return VOID if max(values, default=0) < VOID else WIDE_VOID
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import grpc
 import numpy as np
 
 from dkd import __version__
+from dkd.data.channels import Channels
 from dkd.export.description import INPUT
 from dkd.serving import open_inference_pb2
-from dkd.serving.model import Pixels, RequestRefused, tensor_of
+from dkd.serving.model import RequestRefused, tensor_of
 from dkd.serving.service import Service
 
 messages: Any = open_inference_pb2
@@ -90,7 +91,7 @@ async def _model(service: Service, request: Any) -> Any:
         versions=[service.version],
         platform="onnx_onnxv1",
         inputs=[tensor(name=INPUT, datatype="UINT8", shape=[-1, -1, -1, 3])],
-        outputs=[tensor(name="mask", datatype="UINT8", shape=[-1, -1, -1])],
+        outputs=[tensor(name="mask", datatype=service.datatype, shape=[-1, -1, -1])],
     )
 
 
@@ -99,7 +100,7 @@ async def _infer(service: Service, request: Any) -> Any:
     if unknown := [each.name for each in request.outputs if each.name != "mask"]:
         raise RequestRefused(400, f"output {json.dumps(unknown[0])}; there is 'mask' alone")
 
-    def work() -> Pixels:
+    def work() -> Channels:
         if len(request.inputs) != 1:
             raise RequestRefused(400, f"{len(request.inputs)} inputs; give one, {INPUT!r}")
         (tensor,) = request.inputs
@@ -112,7 +113,7 @@ async def _infer(service: Service, request: Any) -> Any:
 
     masks = await service.work(work)
     output = messages.ModelInferResponse.InferOutputTensor(
-        name="mask", datatype="UINT8", shape=list(masks.shape)
+        name="mask", datatype=service.datatype, shape=list(masks.shape)
     )
     return messages.ModelInferResponse(
         model_name=service.name,

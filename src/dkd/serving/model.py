@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from dkd import storage
+from dkd.data.channels import Channels
 from dkd.data.images import MAX_ASPECT, decode_image, open_image
 from dkd.errors import UserError
 from dkd.export.description import INPUT, KEY, from_json
@@ -17,7 +18,7 @@ from dkd.storage.cache import artifact_cache
 from dkd.storage.files import placed
 
 Pixels = npt.NDArray[np.uint8]
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 
 
 class RequestRefused(Exception):  # noqa: N818 - read as a sentence where it is raised
@@ -63,10 +64,10 @@ class ExportedModel:
                 f"{source}: gives {self.description.gives}; export it with --gives mask"
             )
 
-    def masks(self, images: Pixels) -> Pixels:
+    def masks(self, images: Pixels) -> Channels:
         """RGB ``N x H x W x 3`` to channel numbers ``N x H x W``."""
         (found,) = self._session.run(None, {INPUT: np.ascontiguousarray(images)})
-        masks: Pixels = found
+        masks: Channels = found
         return masks
 
 
@@ -98,11 +99,11 @@ def pixels_of(data: bytes, most_pixels: int) -> Pixels:
     """An image file as RGB ``H x W x 3``, upright. Its size is known before it is decoded.
 
     Raises:
-        RequestRefused: it is no JPEG or PNG file (415), too large (413), or damaged (400).
+        RequestRefused: it is no image that is read (415), too large (413), or damaged (400).
     """
     name = Path("image")
-    if not data.startswith(_SIGNATURES):
-        raise RequestRefused(415, "not a JPEG or PNG file; send one")
+    if not data.startswith(_SIGNATURES) and (data[:4], data[8:12]) != (b"RIFF", b"WEBP"):
+        raise RequestRefused(415, "not a JPEG, PNG, TIFF or WebP file; send one")
     try:
         width, height = open_image(data, name).size
     except UserError as error:

@@ -73,7 +73,7 @@ def application(service: Service) -> FastAPI:
             "versions": [service.version],
             "platform": "onnx_onnxv1",
             "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
-            "outputs": [{"name": "mask", "datatype": "UINT8", "shape": [-1, -1, -1]}],
+            "outputs": [{"name": "mask", "datatype": service.datatype, "shape": [-1, -1, -1]}],
             "parameters": json.loads(service.model.description.to_json()),
         }
 
@@ -121,7 +121,7 @@ async def _answer_infer(service: Service, request: Request) -> Response:
     def work() -> Response:
         images, wanted, own = _read_request(body, service.limits.most_pixels)
         masks = service.masks(images)
-        output = {"name": "mask", "datatype": "UINT8", "shape": list(masks.shape)}
+        output = {"name": "mask", "datatype": service.datatype, "shape": list(masks.shape)}
         outputs = [{**output, "data": masks.reshape(-1).tolist()}] if wanted else []
         answer = {"model_name": service.name, "model_version": service.version}
         return JSONResponse({**answer, **own, "outputs": outputs})

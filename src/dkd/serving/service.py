@@ -11,6 +11,7 @@ from typing import TypeVar
 import prometheus_client as prometheus
 
 from dkd import __version__
+from dkd.data.channels import Channels
 from dkd.serving.model import ExportedModel, Pixels, RequestRefused
 
 T = TypeVar("T")
@@ -79,6 +80,11 @@ class Service:
         """The model's: the start of its file's digest."""
         return self.model.sha256[:12]
 
+    @property
+    def datatype(self) -> str:
+        """Of a mask, as the protocol calls it."""
+        return self.model.description.mask_type.upper()
+
     def require(self, name: str, version: str = "") -> None:
         """Checks that it is this model which is asked for.
 
@@ -89,7 +95,7 @@ class Service:
             asked = f"{name} {version}".strip()
             raise RequestRefused(404, f"no model {asked!r} here, only {self.name!r} {self.version}")
 
-    def masks(self, images: Pixels) -> Pixels:
+    def masks(self, images: Pixels) -> Channels:
         """RGB ``N x H x W x 3`` to channel numbers ``N x H x W``.
 
         Raises:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dkd.data.channels import type_for
 from dkd.data.loading import Draw, StepBatches, StepImages, load
 from dkd.losses.terms import Losses
 from dkd.methods import Method
@@ -142,7 +143,7 @@ class Trainer(TrainingState):
         """One iteration.
 
         Args:
-            batch: ``image`` float N x 3 x H x W, ``label`` uint8 N x H x W in channel numbers,
+            batch: ``image`` float N x 3 x H x W, ``label`` N x H x W in channel numbers,
                 ``covered`` bool N x K; on this rank's device.
 
         Returns:
@@ -244,7 +245,8 @@ class Trainer(TrainingState):
         random = torch.get_rng_state()
         count = self.batches.of_a_rank if self.recorded else 2
         images = torch.zeros(count, 3, crop, crop, device=self.ranks.device)
-        labels = torch.zeros(count, crop, crop, dtype=torch.uint8, device=self.ranks.device)
+        kind = getattr(torch, type_for(self.student.classes).name)
+        labels = torch.zeros(count, crop, crop, dtype=kind, device=self.ranks.device)
         for _ in range(2):
             covered = torch.ones(
                 count, self.student.classes, dtype=torch.bool, device=images.device

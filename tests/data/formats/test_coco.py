@@ -266,15 +266,21 @@ def test_bad_annotations(root: Path, refuse, change: Change, words: list[str]) -
     refuse(root, "coco", *words)
 
 
-def test_more_classes_than_a_mask_tells_apart(root: Path, refuse) -> None:
-    """The 255th would be void."""
-    categories = [{"id": n, "name": f"class {n}"} for n in range(1, 256)]
+@pytest.mark.parametrize(("classes", "void", "kind"), [(254, 255, "L"), (300, 65535, "I;16")])
+def test_masks_have_16_bits_where_the_classes_take_them(
+    root: Path, classes: int, void: int, kind: str
+) -> None:
+    categories = [{"id": n, "name": f"class {n}"} for n in range(1, classes + 1)]
+    square = {"id": 1, "image_id": 1000, "category_id": classes}
+    square["segmentation"] = [[2, 2, 8, 2, 8, 8, 2, 8]]
     for split in ("train2017", "val2017"):
-        write(root / f"annotations/instances_{split}.json", [], ["a b.jpg"], categories)
-    refuse(root, "coco", "train2017.json", "255 classes", "254")
-    for split in ("train2017", "val2017"):
-        write(root / f"annotations/instances_{split}.json", [], ["a b.jpg"], categories[:-1])
-    assert len(built(root).classes) == 254
+        file = root / f"annotations/instances_{split}.json"
+        write(file, [square], ["a b.jpg"], categories)
+    found = built(root, unlabelled="void")
+    record = found.train[0]
+    mask = Image.open(Path(found.masks, record.mask))
+    assert (record.classes, mask.mode) == ((classes,), kind)
+    assert (mask.getpixel((5, 5)), mask.getpixel((0, 0))) == (classes, void)
 
 
 def test_a_supercategory_that_is_no_name_is_nothing(root: Path) -> None:

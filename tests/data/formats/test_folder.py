@@ -28,6 +28,7 @@ def test_two_images_for_a_mask(folder: Path, refuse) -> None:
         ("1: [", "not YAML"),
         ("0: background", "0 is not a label value of a class"),
         ("255: void", "255 is not a label value"),
+        ("65535: void", "65535 is not a label value"),
         ("one: cat", "'one' is not a label value"),
         ("true: cat", 'line 1: the key true is no word; as text it is "true"'),
         ("1: true", 'class 1: True is not text; a class of that name is written "true"'),

@@ -10,8 +10,8 @@ from dkd.data.formats.layout import (
     by_colour,
     folder_split,
     full_palette,
-    in_colours,
     left_out,
+    listed_void,
     numbered,
     split_of,
 )
@@ -51,7 +51,7 @@ def test_pairs_stand_in_the_order_of_names(tmp_path: Path) -> None:
 
 def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
     files = (
-        *("images/train/a.png", "images/train/b.tiff", "images/train/more/c.png"),
+        *("images/train/a.png", "images/train/b.gif", "images/train/more/c.png"),
         *("images/d.jpg", "images/rest/e.png", "masks/train/a.png", "masks/train/f.png"),
     )
     for file in files:
@@ -60,7 +60,9 @@ def test_what_is_not_taken_is_told(tmp_path: Path) -> None:
     splits = {"train": folder_split(tmp_path, "masks", "train")}
     told = {finding.what: finding.names for finding in left_out(tmp_path, "masks", splits)}
     assert told == {
-        "train images of other kinds than JPEG and PNG, not used": ("images/train/b.tiff",),
+        "train images of other kinds than JPEG, PNG, TIFF and WebP, not used": (
+            "images/train/b.gif",
+        ),
         "sub-folders of train images, not used": ("images/train/more (1 images)",),
         "train masks without an image that is used": ("masks/train/f.png",),
         "images outside the splits' folders, not used": ("images/d.jpg",),
@@ -86,7 +88,7 @@ def test_classes_are_numbered_in_their_order_and_void_is_none() -> None:
     assert numbered(names, Path("map")) == expected
     for wrong, message in (
         (["void"], "0 classes"),
-        ([f"c{n}" for n in range(255)], "255 classes; a data set has 1 to 254"),
+        ([f"c{n}" for n in range(65535)], "65535 classes; a data set has 1 to 65534"),
         (["Dog", "dog"], "'dog' and 'Dog', which look alike"),
     ):
         with pytest.raises(UserError, match=f"^map: .*{message}"):
@@ -97,7 +99,34 @@ def test_every_class_has_a_colour_of_its_own() -> None:
     palette = full_palette([1, 2, 3], {2: (9, 9, 9)})
     assert (palette[0], palette[2], palette[255]) == ((0, 0, 0), (9, 9, 9), (255, 255, 255))
     assert len(set(palette.values())) == len(palette) == 5
+    many = full_palette(range(1, 1001), {})
+    assert (many[0], many[65535]) == ((0, 0, 0), (255, 255, 255))
+    assert len(set(many.values())) == len(many) == 1002
 
 
-def test_a_mask_that_is_not_there_is_not_in_colours(tmp_path: Path) -> None:
-    assert not in_colours(tmp_path / "gone.png")
+def test_void_of_more_than_254_classes() -> None:
+    names = ["void", *(f"c{n}" for n in range(255))]
+    assert numbered(names, Path("map"))["void"] == 65535
+    assert numbered(names[:-1], Path("map"))["void"] == 255
+
+
+def test_255_is_void_in_a_list_unless_there_are_more_classes() -> None:
+    all_below = {n: f"c{n}" for n in range(1, 255)}
+    for named, void in (
+        ({1: "a", 254: "b"}, 255),
+        ({1: "a", 255: "Void"}, 255),
+        ({1: "a", 256: "b"}, 65535),
+        ({1: "a", 65535: "void"}, 255),
+        (all_below, 255),
+        (all_below | {255: "Ignore"}, 255),
+        (all_below | {255: "zebra"}, 65535),
+    ):
+        assert listed_void(named) == void
+
+
+def test_two_masks_of_one_image(tmp_path: Path) -> None:
+    for name in ("images/train/a.png", "masks/train/a.png", "masks/train/a.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"train: a\.png and a\.tif are masks of one image"):
+        folder_split(tmp_path, "masks", "train")

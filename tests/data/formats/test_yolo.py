@@ -162,10 +162,6 @@ def test_bad_lines(root: Path, refuse, line: str, words: list[str]) -> None:
         ("", ["names"]),
         (ULTRALYTICS.replace("images/train", "a" * 300), ["aaaa", "neither"]),
         (ULTRALYTICS.replace("1: dog", "1: void").replace("0: cat", "0: ignore"), ["0 classes"]),
-        (
-            "train: images/train\nnames: [" + ", ".join(f"c{n}" for n in range(255)) + "]",
-            ["255 classes", "254"],
-        ),
     ],
 )
 def test_bad_data_yaml(root: Path, refuse, text: str, words: list[str]) -> None:
@@ -179,6 +175,6 @@ def test_lists_that_lead_out_and_images_that_are_missing(root: Path, refuse) -> 
     refuse(root, "yolo", "leads outside")
     for line in (".", "images", "images/train/a.bmp"):
         (root / "train.txt").write_text(f"{line}\n")
-        refuse(root, "yolo", "train", "not a JPEG or PNG")
+        refuse(root, "yolo", "train", "not an image")
     (root / "train.txt").write_text("images/train/none.jpg\n")
     refuse(root, "yolo", "images/train/none.jpg", "missing")

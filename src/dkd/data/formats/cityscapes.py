@@ -9,7 +9,8 @@ step makes it so. (In ``labelTrainIds`` masks 0 is a class; they are not read.)
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dkd.data.formats.layout import IMAGE_SUFFIXES, Finding, Format, Layout, Pair, split_of
+from dkd.data.formats.layout import Finding, Format, Layout, Pair, split_of
+from dkd.data.images import IMAGE_SUFFIXES
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 

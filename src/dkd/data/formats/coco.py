@@ -31,7 +31,7 @@ from dkd.data.formats.layout import (
 )
 from dkd.errors import UserError
 from dkd.scenario.names import class_name
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import VOID
 
 _ALONGSIDE = "_annotations.coco.json"
 _OTHER_KINDS = ("captions_", "image_info_", "labels_", "panoptic_", "person_keypoints_", "stuff_")
@@ -283,7 +283,7 @@ def _mask(
                     about.update(points.tobytes() + b"|")
         return about.hexdigest()
 
-    def data(unlabelled_is_void: bool) -> bytes:
+    def data(unlabelled: int) -> bytes:
         frame = images.frame_in(image)
         if frame.fit(size) is None:
             seen, high = frame.upright
@@ -292,7 +292,7 @@ def _mask(
                 "of another picture"
             )
         shapes = [_shape(each, width, height, values) for each in annotations]
-        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
+        return drawing.draw(shapes, width, height, unlabelled)
 
     return Made(place, stamp, data)
 

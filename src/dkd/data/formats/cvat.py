@@ -8,8 +8,6 @@ what is called so, or black where nothing is.
 from pathlib import Path
 
 from dkd.data.formats.layout import (
-    IMAGE_SUFFIXES,
-    MOST_CLASSES,
     NO_CLASSES,
     Finding,
     Format,
@@ -17,13 +15,16 @@ from dkd.data.formats.layout import (
     Pair,
     by_colour,
     full_palette,
+    no_class,
     split_of,
     there,
 )
 from dkd.data.formats.voc import LISTS, list_of
+from dkd.data.images import IMAGE_SUFFIXES
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
+from dkd.scenario.tasks import MOST_CLASSES, void_value
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -63,11 +64,14 @@ def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
         raise UserError(f"{file}: cannot be read as text: {error}") from None
     classes: dict[int, str] = {}
     colours: dict[int, Colour] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, colour = _label(file, number, line)
-        value = NO_CLASSES.get(name, len(classes) + 1)
+    labels = [
+        (number, *_label(file, number, line))
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.startswith("#")
+    ]
+    void = void_value([sum(name not in NO_CLASSES for _, name, _ in labels)])
+    for number, name, colour in labels:
+        value = no_class(name, void) if name in NO_CLASSES else len(classes) + 1
         if name not in NO_CLASSES:
             if value > MOST_CLASSES:
                 raise UserError(f"{file}: line {number}: more than {MOST_CLASSES} labels")

@@ -49,10 +49,12 @@ def draw(shapes: Iterable[Shape], width: int, height: int, unlabelled: int) -> b
         unlabelled: label value of pixels that no shape covers.
 
     Returns:
-        PNG of one channel of 8 bits.
+        PNG of one channel of 8 bits, or of 16 where a value takes as many.
     """
     ordered = sorted(shapes, key=lambda shape: (not shape.crowd, -shape.area))
-    column_wise = np.full(width * height, unlabelled, np.uint8)
+    largest = max(unlabelled, *(shape.value for shape in ordered), 0)
+    kind = np.min_scalar_type(largest)
+    column_wise = np.full(width * height, unlabelled, kind)
     for shape in ordered:
         ends = np.cumsum(shape.counts).tolist()
         for start, end in zip(ends[0::2], ends[1::2], strict=False):

@@ -10,16 +10,16 @@ from dkd.data.formats.layout import (
     by_colour,
     folder_split,
     full_palette,
-    in_colours,
     left_out,
+    listed_void,
     refuse_alike,
 )
+from dkd.data.images import in_colours
 from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import class_name
-
-_NO_CLASS = {0: (0, 0, 0), 255: (255, 255, 255)}
+from dkd.scenario.tasks import BACKGROUND, MOST_CLASSES, VOID, void_value
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
@@ -34,7 +34,8 @@ def read(root: Path, train: str, validation: str) -> Layout:
     mask_colours: MaskColours = ()
     if classes.keys() == colours.keys() and in_colours(root / splits["train"][0].mask):
         # Black is background and white void, unless a class has that colour.
-        others = {v: c for v, c in _NO_CLASS.items() if c not in colours.values()}
+        no_class = {v: palette[v] for v in (BACKGROUND, void_value(classes))}
+        others = {v: c for v, c in no_class.items() if c not in colours.values()}
         mask_colours = by_colour(colours | others, root / "classes.yaml")
         masks = tuple(pair.mask for pairs in splits.values() for pair in pairs)
         note = Finding("masks are read by their colours, as classes.yaml has them", masks)
@@ -71,15 +72,20 @@ def read_classes(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
     classes: dict[int, str] = {}
     colours: dict[int, Colour] = {}
     for value, entry in document.items():
-        if type(value) is not int or not 1 <= value <= 254:
+        if type(value) is not int or not 1 <= value <= MOST_CLASSES:
             raise UserError(
-                f"{file}: {value!r} is not a label value of a class; use 1..254 "
-                "(0 is background, 255 void, and neither is listed)"
+                f"{file}: {value!r} is not a label value of a class; use 1..{MOST_CLASSES} "
+                "(0 is background and not listed)"
             )
         name, colour = _read_class(file, value, entry)
         classes[value] = name
         if colour is not None:
             colours[value] = colour
+    if VOID in classes and listed_void(classes) == VOID:
+        raise UserError(
+            f"{file}: {VOID} is not a label value of a class but void, which is not listed, unless "
+            "there are more than 254 classes"
+        )
     refuse_alike(classes.values(), file)
     return dict(sorted(classes.items())), colours
 

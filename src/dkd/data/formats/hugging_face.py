@@ -17,12 +17,12 @@ from dkd.data import images
 from dkd.data.formats import documents
 from dkd.data.formats.folder import read_classes
 from dkd.data.formats.layout import (
-    MOST_CLASSES,
     NO_CLASSES,
     Format,
     Layout,
     Made,
     Pair,
+    listed_void,
     made_layout,
     refuse_alike,
     split_of,
@@ -30,7 +30,7 @@ from dkd.data.formats.layout import (
 from dkd.data.palettes import Colour
 from dkd.errors import UserError
 from dkd.scenario.names import class_name
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import BACKGROUND, MOST_CLASSES, WIDE_VOID
 
 _SPLITS, _STATE, _NAMES, _CLASSES = (
     *("dataset_dict.json", "state.json"),
@@ -39,7 +39,6 @@ _SPLITS, _STATE, _NAMES, _CLASSES = (
 _ALIKE = {"validation": ("validation", "val", "valid")}
 _IMAGES = ("image", "pixel_values", "img")
 _MASKS = ("annotation", "label", "mask", "labels", "segmentation", "annotations", "semantic_mask")
-_VALUES = {str(value) for value in range(VOID + 1)}
 _NOTHING = {*NO_CLASSES, "unlabeled", "unlabelled", "other", "none"}
 
 
@@ -211,7 +210,7 @@ def _file(root: Path, table: _Table, column: str, row: int) -> Made:
         at = table.file.stat()
         return f"{at.st_size} {at.st_mtime_ns} {row} {column}"
 
-    def data(_unlabelled_is_void: bool) -> bytes:
+    def data(_unlabelled: int) -> bytes:
         try:
             value = table.value(column, row)
         except (OSError, ValueError) as error:  # those of pyarrow are
@@ -249,16 +248,21 @@ def _classes(root: Path) -> tuple[dict[int, str], dict[int, Colour]]:
 
 
 def _named(file: Path) -> Iterator[tuple[int, str]]:
+    named: dict[int, str] = {}
     for key, name in documents.table(documents.load(file), str(file)).items():
-        place = f"{file}: {key!r}"
-        if key not in _VALUES or not isinstance(name, str):
+        value = int(key) if key.isascii() and key.isdigit() and len(key) <= 5 else -1
+        if str(value) != key or value > WIDE_VOID or not isinstance(name, str):
             raise UserError(
                 f"{file}: {documents.told(key)}: {documents.told(name)}; a line is "
-                f'"VALUE": "name", with values from 0 to {MOST_CLASSES}, and {VOID} for void'
+                f'"VALUE": "name", with values from 0 to {MOST_CLASSES}'
             )
-        if int(key) in (BACKGROUND, VOID):
+        named[value] = name
+    void = listed_void(named)
+    for value, name in named.items():
+        place = f"{file}: '{value}'"
+        if value in (BACKGROUND, void):
             if name.casefold() not in _NOTHING:
-                taken = "void" if int(key) else "background"
+                taken = "void" if value else "background"
                 raise UserError(
                     f"{place}: {name!r} has the label value of {taken}; number the classes "
                     f"of the masks from 1, and name them in {_CLASSES}"
@@ -268,7 +272,7 @@ def _named(file: Path) -> Iterator[tuple[int, str]]:
             name = class_name(name)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
-        yield int(key), name
+        yield value, name
 
 
 def _why(error: Exception) -> str:

@@ -22,7 +22,6 @@ from dkd.data import images
 from dkd.data.formats import coco, documents, drawing
 from dkd.data.formats.drawing import Shape
 from dkd.data.formats.layout import (
-    IMAGE_SUFFIXES,
     NO_CLASSES,
     Finding,
     Format,
@@ -36,7 +35,7 @@ from dkd.data.formats.layout import (
 )
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import VOID
 
 _COCO = "result.json"
 _BRUSHED = "task-*-annotation-*-by-*.png"
@@ -113,7 +112,7 @@ def _image_field(row: Mapping[str, Any], place: str) -> str:
     """The image of a task as its data have it: a path or URL."""
     data = documents.table(row.get("data"), f"{place}: data")
     paths = [value for value in data.values() if isinstance(value, str) and "/" in value]
-    images_ = [p for p in paths if Path(_file_name(p)).suffix.lower() in IMAGE_SUFFIXES]
+    images_ = [p for p in paths if Path(_file_name(p)).suffix.lower() in images.IMAGE_SUFFIXES]
     if len(images_) != 1:
         raise UserError(f"{place}: data names {len(images_)} images; one is needed")
     return images_[0]
@@ -203,7 +202,7 @@ def _mask(
         about.update(f"{at.st_size} {at.st_mtime_ns}".encode())
         return about.hexdigest()
 
-    def data(unlabelled_is_void: bool) -> bytes:
+    def data(unlabelled: int) -> bytes:
         frame = images.frame_in(image)
         shapes, sizes = [], set()
         for path, label in brushed:
@@ -220,7 +219,7 @@ def _mask(
         if len(sizes) > 1:
             raise UserError(f"{place}: its brushed labels differ in size; export it again")
         width, height = sizes.pop() if sizes else frame.upright
-        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
+        return drawing.draw(shapes, width, height, unlabelled)
 
     return Made(place, stamp, data)
 

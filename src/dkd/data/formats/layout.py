@@ -6,26 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dkd.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES
 from dkd.data.palettes import Colour, MaskColours, distinct_colours
 from dkd.errors import UserError
 from dkd.scenario.names import alike
-from dkd.scenario.tasks import BACKGROUND, VOID
+from dkd.scenario.tasks import BACKGROUND, MOST_CLASSES, VOID, WIDE_VOID, void_value
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _OTHER_IMAGES = (
     *(".avif", ".bmp", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl"),
-    *(".pgm", ".pnm", ".ppm", ".raw", ".tga", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".pnm", ".ppm", ".raw", ".tga"),
 )
 _NAMED = 5  # how many names a finding says
 
-NO_CLASSES = {
-    **dict.fromkeys(("background", "_background_"), BACKGROUND),
-    **dict.fromkeys(("__ignore__", "ignore", "ignored", "void"), VOID),
-}
-"""Label values of what labelling tools call background and void."""
-
-MOST_CLASSES = VOID - 1
-"""That a mask of 8 bits tells apart, besides background and void."""
+_BACKGROUND = ("background", "_background_")
+NO_CLASSES = (*_BACKGROUND, "__ignore__", "ignore", "ignored", "void")
+"""What labelling tools call background and void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +59,13 @@ class Made:
     Attributes:
         source: what it is made from, for messages.
         stamp: what the bytes follow from, in short: they are made again where it changed.
-        data: the bytes of the file, given whether pixels that nothing labels are void. It raises
+        data: the bytes of the file, given the label value of pixels that nothing labels. It raises
             :class:`~dkd.errors.UserError` for what is wrong in the source.
     """
 
     source: str
     stamp: Callable[[], str]
-    data: Callable[[bool], bytes]
+    data: Callable[[int], bytes]
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Layout:
         palette: likewise.
         future_is_void: likewise.
         splits: images and masks by split.
-        void_values: label values that are void, besides 255.
+        void_values: likewise.
         mask_colours: what the masks' colours stand for; empty where they hold label values.
         colours: of label values that masks with a palette should show them in.
         findings: of the format's own, e.g. what lies in the folder and is not taken.
@@ -106,6 +101,11 @@ class Layout:
     findings: tuple[Finding, ...] = ()
     made: Mapping[str, Made] = field(default_factory=dict)
     masks: str = ""
+
+    @property
+    def void(self) -> int:
+        """Likewise."""
+        return void_value(self.classes)
 
     def image_path(self, pair: Pair) -> Path:
         return Path(self.root, pair.image)
@@ -149,6 +149,8 @@ class Format:
 def folder_split(root: Path, masks: str, name: str) -> tuple[Pair, ...]:
     """The pairs ``images/NAME/ID.jpg`` and ``MASKS/NAME/ID.png``, in the order of file names.
 
+    Images and masks may be of any kind that is read.
+
     Args:
         root: the data set's folder.
         masks: name of the folder of masks.
@@ -162,11 +164,22 @@ def folder_split(root: Path, masks: str, name: str) -> tuple[Pair, ...]:
         raise UserError(f"{folder}: no such folder; images of the {name} split lie there")
     if not (root / masks / name).is_dir():
         raise UserError(f"{root / masks / name}: no such folder; masks of the split lie there")
+    found: dict[str, str] = {}
+    for file in _names(root / masks / name):
+        stem, suffix = _split_suffix(file)
+        if suffix in MASK_SUFFIXES:
+            if stem in found:
+                raise UserError(
+                    f"{root / masks / name}: {found[stem]} and {file} are masks of one image; keep "
+                    "one"
+                )
+            found[stem] = file
     pairs = []
     for file in _names(folder):
         stem, suffix = _split_suffix(file)
         if suffix in IMAGE_SUFFIXES:
-            pairs.append(Pair(stem, f"images/{name}/{file}", f"{masks}/{name}/{stem}.png"))
+            mask = found.get(stem, f"{stem}.png")
+            pairs.append(Pair(stem, f"images/{name}/{file}", f"{masks}/{name}/{mask}"))
     return split_of(pairs, str(folder))
 
 
@@ -284,7 +297,25 @@ def numbered(names: Sequence[str], source: Path) -> dict[str, int]:
             "background and void"
         )
     values = {name: value for value, name in enumerate(named, start=1)}
-    return values | {name: NO_CLASSES[name] for name in names if name in NO_CLASSES}
+    void = void_value(values.values())
+    return values | {name: no_class(name, void) for name in names if name in NO_CLASSES}
+
+
+def listed_void(named: Mapping[int, str]) -> int:
+    """The label value of void where label values are listed with their names: 255 or 65,535.
+
+    A list may name void, so 255 is a class only if one lies beyond it, or if it is the last of 255
+    and is not called void.
+    """
+    values = named.keys() - {BACKGROUND, VOID, WIDE_VOID}
+    beyond = max(values, default=0) > VOID
+    last = VOID in named and len(values) == VOID - 1 and named[VOID].casefold() not in NO_CLASSES
+    return WIDE_VOID if beyond or last else VOID
+
+
+def no_class(name: str, void: int) -> int:
+    """The label value of a name among :data:`NO_CLASSES`: background's or void's."""
+    return BACKGROUND if name in _BACKGROUND else void
 
 
 def refuse_alike(names: Iterable[str], source: Path) -> None:
@@ -319,7 +350,7 @@ def left_out(root: Path, masks: str, splits: Mapping[str, Sequence[Pair]]) -> tu
         ids = {pair.id for pair in pairs}
         others, folders = _besides(root, root / "images" / name)
         findings.append(
-            Finding(f"{name} images of other kinds than JPEG and PNG, not used", others)
+            Finding(f"{name} images of other kinds than JPEG, PNG, TIFF and WebP, not used", others)
         )
         findings.append(Finding(f"sub-folders of {name} images, not used", folders))
         lonely = [
@@ -397,16 +428,6 @@ def there(path: Path) -> bool:
         return False
 
 
-def in_colours(mask: Path) -> bool:
-    """Whether a file is a PNG of colours, rather than of grey or with a palette."""
-    try:
-        with mask.open("rb") as file:
-            head = file.read(26)
-    except OSError:
-        return False  # the scan says why
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[25:] in (b"\x02", b"\x06")
-
-
 def by_colour(palette: Mapping[int, Colour], source: Path) -> MaskColours:
     """What a mask's colours stand for.
 
@@ -431,6 +452,7 @@ def by_colour(palette: Mapping[int, Colour], source: Path) -> MaskColours:
 
 def full_palette(classes: Iterable[int], given: Mapping[int, Colour]) -> dict[int, Colour]:
     """A colour for background, void and every class: the given ones, others made up."""
-    made = distinct_colours((v for v in classes if v not in given), taken=given.values())
-    palette = {0: (0, 0, 0), **made, **given, 255: (255, 255, 255)}
+    values = list(classes)
+    made = distinct_colours((v for v in values if v not in given), taken=given.values())
+    palette = {0: (0, 0, 0), **made, **given, void_value(values): (255, 255, 255)}
     return dict(sorted(palette.items()))

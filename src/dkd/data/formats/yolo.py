@@ -17,7 +17,6 @@ from dkd.data import images
 from dkd.data.formats import documents, drawing
 from dkd.data.formats.drawing import Shape
 from dkd.data.formats.layout import (
-    IMAGE_SUFFIXES,
     NO_CLASSES,
     Finding,
     Format,
@@ -32,7 +31,6 @@ from dkd.data.formats.layout import (
 from dkd.errors import UserError
 from dkd.scenario import strict_yaml
 from dkd.scenario.names import class_name
-from dkd.scenario.tasks import BACKGROUND, VOID
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml")
 
@@ -115,15 +113,17 @@ def _images(root: Path, document: Mapping[str, Any], field: str, file: Path) -> 
             found = [
                 path
                 for path in sorted(place.rglob("*"))
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+                if path.suffix.lower() in images.IMAGE_SUFFIXES and not path.name.startswith(".")
             ]
         else:
             found = _listed(place)
         for path in found:
             if not path.is_relative_to(root) or ".." in path.parts:
                 raise UserError(f"{file}: {field}: {path} leads outside {root}; correct it")
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                raise UserError(f"{file}: {field}: {path} is not a JPEG or PNG file; remove it")
+            if path.suffix.lower() not in images.IMAGE_SUFFIXES:
+                raise UserError(
+                    f"{file}: {field}: {path} is not an image (JPEG, PNG, TIFF, WebP); remove it"
+                )
             paths.append(path.relative_to(root).as_posix())
     return paths
 
@@ -168,13 +168,13 @@ def _mask(image: Path, label: Path, values: Mapping[int, int]) -> Made:
         about.update(f"{values} {size and (size.st_size, size.st_mtime_ns)}".encode())
         return about.hexdigest()
 
-    def data(unlabelled_is_void: bool) -> bytes:
+    def data(unlabelled: int) -> bytes:
         width, height = images.frame_in(image).upright
         shapes = []
         for number, line in enumerate(_lines(label), start=1):
             if line.strip():
                 shapes.append(_shape(line, width, height, values, f"{label}: line {number}"))
-        return drawing.draw(shapes, width, height, VOID if unlabelled_is_void else BACKGROUND)
+        return drawing.draw(shapes, width, height, unlabelled)
 
     return Made(str(label), stamp, data)
 
