@@ -69,6 +69,17 @@ def test_a_pipeline_whose_content_is_refused_is_not_left_empty(dkd: Command, kfp
     assert [len(versions) for versions in kfp.versions.values()] == [1]
 
 
+def test_variables_for_other_commands_do_not_keep_a_compiled_file_from_being_submitted(
+    dkd: Command, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert dkd("compile", *VOC, "-o", "voc.yaml").exit_code == 0
+    monkeypatch.setenv("DKD_ROOT", "s3://b/dkd")
+    monkeypatch.setenv("DKD_TRAINING_IMAGE", "r/t@sha256:1")
+    done = dkd("submit", "voc.yaml")
+    assert done.exit_code == 0, done.output
+    assert "already compiled" in refused(dkd, "submit", "voc.yaml", "--root", "s3://b/other")
+
+
 def test_a_compiled_file_is_submitted_as_it_is(dkd: Command, kfp: FakeKfp) -> None:
     assert dkd("compile", "add-classes", "-o", "a.yaml").exit_code == 0
     line = refused(dkd, "submit", "a.yaml")

@@ -19,11 +19,14 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from fake_kfp import FakeKfp
 from fixtures.data_sets import make_voc
+from fixtures.web import Web, named
 from PIL import Image
 from shown import ROOT, SHELL, blocks, lines
 
 from dkd.cli import main
+from dkd.scenario import imagenet
 
 TUTORIALS = ROOT / "docs/tutorials"
 
@@ -147,12 +150,24 @@ def test_add_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_reproduce_a_row(folder: Path) -> None:
-    """What needs neither VOC nor a GPU; the rest is checked against its definition alone."""
+def test_reproduce_a_row(
+    folder: Path, kfp: FakeKfp, web: Web, mobilenet: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the training, which needs VOC and a GPU: ``test_commands.py`` checks its commands."""
     make_voc(folder / "VOCdevkit/VOC2012")
-    smaller = {"VOC2012 --format voc --published": "VOC2012 --format voc"}
-    real = ("dkd run", "dkd runs", "dkd weights", "dkd report", "dkd data pack", "dkd submit")
-    reader = Reader("reproduce-a-row.md", smaller, real)
+    file = named("mobilenet_v2", mobilenet)
+    web.files[f"/{file}"] = mobilenet
+    monkeypatch.setitem(imagenet.FILES, "mobilenet_v2", file)
+    monkeypatch.setenv("DKD_WEIGHTS_URL", web.address)
+    monkeypatch.setenv("DKD_ROOT", "kept")  # instead of a store in the workspace
+    smaller = {
+        "VOC2012 --format voc --published": "VOC2012 --format voc",
+        "fetch resnet101 --root s3://bucket/dkd": "fetch mobilenet_v2 --root kept",
+        "fetch resnet101": "fetch mobilenet_v2",
+        "VOC2012 s3://bucket/datasets/voc": "VOC2012 packed",
+        "-o voc-15-1.yaml": "--training-image R/training@sha256:2 -o voc-15-1.yaml",
+    }
+    reader = Reader("reproduce-a-row.md", smaller, ("dkd run voc", "dkd report"))
     reader.follow()
     page = (TUTORIALS / "reproduce-a-row.md").read_text()
     (row,) = re.findall(r"^DKD-M .*$", reader.said("dkd scenarios voc-15-1"), re.M)
@@ -160,25 +175,36 @@ def test_reproduce_a_row(folder: Path) -> None:
     assert said
     assert row.split()[-2:] == list(said.groups())
     assert "This is not the data set of the published tables" in reader.said("dkd data check")
-    assert (folder / "voc-15-1.yaml").exists()
+    assert web.asked == [f"/{file}"]  # the page's second command finds what the first one kept
+    assert "60 train, 25 validation" in reader.said("dkd data pack")
+    assert re.search(r"succeeded +voc-15-1 ", reader.said("dkd submit").splitlines()[-1])
+    (run,) = kfp.runs
+    given = run["runtime_config"]["parameters"]
+    assert [given[f"training_{name}"] for name in ("nodes", "gpus_per_node")] == [2, 8]
 
 
-def test_first_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data, the scenario and its pipeline; the cluster's commands are those of its workflow."""
-    outside = ("docker", "kind ", "kubectl", "echo ", "export ", "dkd submit", "dkd status")
-    others = ("dkd logs", "dkd runs")
+def test_first_cluster(folder: Path, kfp: FakeKfp) -> None:
+    """The data, the scenario, its pipeline and the run, with a stand-in for Kubeflow Pipelines;
+    the cluster's own commands are those of its workflow.
+    """
+    outside = ("docker", "kind ", "kubectl", "echo ", "export ")
     smaller = {
         "s3://mlpipeline/datasets/scenes --format": "packed --format",
         "--launcher-image $(cat build/images/launcher)": "--launcher-image R/launcher@sha256:1",
         "--training-image $(cat build/images/training)": "--training-image R/training@sha256:2",
+        " --endpoint http://127.0.0.1:8080": "",
+        "runs --root s3://mlpipeline/first": "runs --root first",
     }
-    reader = Reader("first-cluster.md", smaller, (*outside, *others))
+    reader = Reader("first-cluster.md", smaller, outside)
     reader.follow()
     assert "160 train, 40 validation" in reader.said("dkd data pack")
     documents = list(yaml.safe_load_all((folder / "first-run-pipeline.yaml").read_text()))
     fields = documents[0]["root"]["inputDefinitions"]["parameters"]
     assert fields["data_set_uri"]["defaultValue"] == "s3://mlpipeline/datasets/scenes"
     assert fields["training_nodes"]["defaultValue"] == 2
+    assert reader.said("dkd submit").splitlines()[-1].endswith("succeeded  first")
+    assert "first" in reader.said("dkd status")
+    assert "=== Step 1: + four, five" in reader.said("dkd logs first")
 
 
 def test_the_cluster_is_made_as_its_workflow_makes_it() -> None:

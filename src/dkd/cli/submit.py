@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from dkd.cli import compile as compiling
 from dkd.cli import kubeflow
@@ -128,7 +129,7 @@ def _compiled(
     from dkd.kubeflow import uploads
 
     if scenario.endswith((".yaml", ".yml")) and uploads.is_compiled(scenario):
-        _refuse_compile_options(data, assignments, variant, root, training_image)
+        _refuse_compile_options()
         return uploads.read_compiled(scenario), False
     if scenario == "add-classes":
         compiling.require_no_data(data, variant)
@@ -137,8 +138,11 @@ def _compiled(
     return compiling.compiled(chosen, root, launcher_image), True
 
 
-def _refuse_compile_options(*given: Any) -> None:
-    if any(given):
+def _refuse_compile_options() -> None:
+    """Of the command line alone: a variable such as DKD_ROOT is there for other commands."""
+    source = click.get_current_context().get_parameter_source
+    for_compiling = ("data", "assignments", "variant", "root", "training_image")
+    if any(source(name) is ParameterSource.COMMANDLINE for name in for_compiling):
         raise UserError(
             "SCENARIO: is already compiled; --data, --set, --variant, --root and --training-image "
             "are set in the form now (-p)"
