@@ -42,7 +42,7 @@ lint: $(READY) ## Style, format, types and layers
 	@if command -v actionlint >/dev/null; then actionlint; else echo "workflows not checked: no actionlint"; fi
 
 test: lint ## Style, format, types, layers and the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(READY) ## The handbook as a site in build/site; links that lead nowhere are errors
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --quiet --strict

@@ -5,6 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# One thread a process, as each rank of a job has it, before anything imports torch: sums in another
+# order are other bits, and threads that wait for each other on busy cores take many times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Triton's kernels run in its interpreter where there is no GPU. It looks when it is imported.
 if not any(Path("/dev").glob("nvidia*")):
@@ -13,6 +18,10 @@ if not any(Path("/dev").glob("nvidia*")):
 # A shell that starts the suite in the background has SIGINT ignored, and programs inherit that:
 # those which the tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes to make says how busy the machine is, not whether the code is right.
+settings.register_profile("dkd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dkd")
 
 pytest_plugins = [
     "fixtures.cluster_api",

@@ -179,7 +179,7 @@ def small_dataset(draw: st.DrawFn) -> tuple[Dataset, Task]:
 
 
 @given(small_dataset(), st.sampled_from(SETTINGS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_settings_keep_their_promises(case: tuple[Dataset, Task], setting: Setting) -> None:
     dataset, task = case
     used: list[str] = []

@@ -61,7 +61,6 @@ def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**40))
-@settings(deadline=None)
 def test_crops_lie_in_the_image(height: int, width: int, position: int) -> None:
     crop = transforms.draw_crop(height, width, transforms.stream(1, 2, position))
     assert crop.height >= 1
@@ -95,7 +94,7 @@ def test_streams_depend_on_seed_epoch_and_position_alone() -> None:
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_labels_take_the_pixel_under_each_centre(
     size: tuple[int, int], result: tuple[int, int]
 ) -> None:

@@ -114,7 +114,7 @@ def launching(token: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )
     wait_until(lambda: all((tmp_path / f"ready-{rank}").exists() for rank in (0, 1)))
     # Launching process and its caretaker, torchrun, two ranks with a child each.
-    assert len(living(token)) == 7
+    wait_until(lambda: len(living(token)) == 7)
     yield process
     process.kill()
     process.communicate()

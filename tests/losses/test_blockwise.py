@@ -134,7 +134,7 @@ def agree(
             )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_case_is_as_defined(data: st.DataObject) -> None:
     draw = data.draw

@@ -36,7 +36,6 @@ def train(model: nn.Module, share: torch.Tensor) -> None:
 
 
 def rank(number: int, ranks: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=ranks
     )

@@ -1,6 +1,5 @@
 """Every fast way beside the plain one: the same results within rounding, and none waits."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,8 @@ ON_A_GPU = {"triton_losses": True, "triton_pooling": True, "recorded": True}
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---- a whole step

@@ -21,10 +21,7 @@ from dkd.training.resume import Preempted
 def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DKD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 def tensors(manifest: artifacts.Manifest) -> dict[str, torch.Tensor]:
