@@ -46,6 +46,7 @@ OTHER: dict[str, Any] = {
     "network.mean": [0.5, 0.5, 0.5],
     "network.std": [0.5, 0.5, 0.5],
     "training.rates": {"new_head": 30},
+    "training.pos_weight.later": 2,
     "training.memory_share": 0.5,
     "training.schedule": "warmup_poly",
     "training.precision": "fp32",

@@ -12,7 +12,7 @@ from handbook.scenario_fields import fields
 
 
 def method_table() -> str:
-    """What each method is, its loss terms and parameter groups with their factors."""
+    """What each method is, its loss terms, parameter groups with their factors, positive weight."""
     rows = [
         [
             f"`{name}`",
@@ -20,11 +20,12 @@ def method_table() -> str:
             numbers(method.weights),
             numbers(method.first_weights),
             numbers(method.rates) or "one group",
+            f"{method.pos_weight:g}",
         ]
         for name, method in methods.METHODS.items()
     ]
     head = ["Method", "Summary", "Terms at later steps", "Terms at step 0", "Rates at later steps"]
-    return prose.table(head, rows)
+    return prose.table([*head, "`pos_weight` at later steps"], rows)
 
 
 def method_options() -> str:

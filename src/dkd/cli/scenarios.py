@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dkd import methods
 from dkd.cli import options, tables
 from dkd.errors import UserError
 from dkd.scenario.data import MADE
@@ -147,6 +148,7 @@ def _data_set(scenario: "Scenario") -> str:
 
 def _hyper_parameters(scenario: "Scenario") -> tuple[str, str]:
     training, network = scenario.training, scenario.network
+    weights, own = training.pos_weight, methods.get(scenario.method).pos_weight
     known = {"imagenet": "ImageNet weights", "none": "random weights"}
     start = known.get(network.initial_weights, network.initial_weights)
     later = "" if training.epochs.first == training.epochs.later else f", {training.epochs.later}"
@@ -155,7 +157,7 @@ def _hyper_parameters(scenario: "Scenario") -> tuple[str, str]:
         f"batches of {training.batch_size} crops of {training.crop}; {training.schedule} rate "
         f"{training.lr.first:g}, later {training.lr.later:g}",
         f"momentum {training.momentum:g}; weight decay {training.weight_decay:g}; pos_weight "
-        f"{_weight(training.pos_weight.first)}, later {_weight(training.pos_weight.later)}; "
+        f"{_weight(weights.at(0, own))}, later {_weight(weights.at(1, own))}; "
         f"memory of DKD-M "
         f"{scenario.variants.get('DKD-M', {}).get('memory_size', 0)}; protocol {scenario.protocol}",
     )

@@ -107,6 +107,8 @@ class Method(ABC):
         own_maps: every head reads a map of its own.
         remembers: :meth:`finish` gives statistics, and a later step cannot begin without them.
         options: what ``method_options`` of a scenario may say; fields that change the result.
+        pos_weight: weight of the mBCE's positive term at steps > 0 where
+            ``training.pos_weight.later`` of a scenario is null.
         rates: how many times the backbone's rate a part learns at steps > 0, by the name of its
             group; ``training.rates`` of a scenario replaces them.
         student: model of this step, on its device and prepared when training begins.
@@ -125,6 +127,7 @@ class Method(ABC):
     own_maps: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
+    pos_weight: ClassVar[float] = 1
     rates: ClassVar[Mapping[str, float]] = {}
 
     # ---- what is known before anything is trained: no torch

@@ -52,7 +52,7 @@ class DKD(Method):
         self._old = 0 if teacher is None else teacher.classes
         first = 1 if given.step == 0 or self.covers_seen_classes else 1 + self._old
         self._covers = range(first, 1 + student.classes)
-        weight = given.scenario.training.pos_weight.at(given.step)
+        weight = given.scenario.training.pos_weight.at(given.step, self.pos_weight)
         self._pos_weight: float | Tensor | None = None if weight == "auto" else weight
 
     @property
@@ -86,7 +86,7 @@ class DKD(Method):
 
     def begin(self, walk: Walk) -> None:
         """Counts the labels' pixels where ``pos_weight`` is to follow from them."""
-        if self.given.scenario.training.pos_weight.at(self.given.step) == "auto":
+        if self._pos_weight is None:
             self._pos_weight = self._balance(walk)
 
     def _balance(self, walk: Walk) -> Tensor:

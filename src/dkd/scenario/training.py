@@ -36,14 +36,22 @@ class FirstLaterPositive(StrictModel):
 
     Attributes:
         first: at step 0: a number, or ``auto``.
-        later: at every later step: a number, or ``auto``.
+        later: at every later step: a number, or ``auto``. With null, the method's own.
     """
 
     first: PositiveWeight = 1
-    later: PositiveWeight = 1
+    later: PositiveWeight | None = None
 
-    def at(self, step: int) -> float | Literal["auto"]:
-        return self.first if step == 0 else self.later
+    def at(self, step: int, own: float) -> float | Literal["auto"]:
+        """The weight of a step.
+
+        Args:
+            step: counted from 0.
+            own: the method's.
+        """
+        if step == 0:
+            return self.first
+        return own if self.later is None else self.later
 
 
 class Training(StrictModel):
@@ -100,7 +108,7 @@ class Training(StrictModel):
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
     save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
 
-    def at(self, step: int, *, memory: bool = False) -> dict[str, Any]:
+    def at(self, step: int, *, memory: bool = False, pos_weight: float = 1) -> dict[str, Any]:
         """What a model is trained with at a step, as keys and checkpoints say it; the precision is
         another matter.
 
@@ -110,6 +118,7 @@ class Training(StrictModel):
         Args:
             step: counted from 0.
             memory: whether the step has an exemplar memory.
+            pos_weight: the method's own, where ``pos_weight.later`` is null.
         """
         later = {
             "rates": self.rates if step else {},
@@ -123,6 +132,6 @@ class Training(StrictModel):
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
             "schedule": self.schedule,
-            "pos_weight": self.pos_weight.at(step),
+            "pos_weight": self.pos_weight.at(step, pos_weight),
             **{field: value for field, value in later.items() if value},
         }

@@ -222,7 +222,9 @@ class Step:
                 "weights": self.start.digest if self.start else None,
             },
             "training": {
-                **training.at(number, memory=self.memory is not None),
+                **training.at(
+                    number, memory=self.memory is not None, pos_weight=self.method.pos_weight
+                ),
                 "precision": training.precision,
             },
         }
