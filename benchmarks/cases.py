@@ -144,6 +144,7 @@ def trainer(
             "name": "benchmark",
             "data": {"format": "folder", "root": "none"},
             "task": [names[: case.old], names[case.old :]],
+            "method": "dkd",
             "protocol": "paper",
             "network": {"backbone": size.backbone, "aspp_channels": size.aspp_channels},
             "training": {

@@ -19,6 +19,7 @@ BASE = {
     "name": "keys",
     "data": {"format": "folder", "root": "data"},
     "task": [["cat"], ["dog"]],
+    "method": "dkd",
     "memory_size": 4,
     "training": {
         "epochs": {"first": 2, "later": 2},

@@ -28,7 +28,7 @@ from dkd.storage import artifacts
 RECORD = Path(__file__).with_suffix(".json")
 CASES: dict[str, dict[str, object]] = {
     "dkd, corrected": {"method": "dkd", "protocol": "corrected"},
-    "star, paper": {"method": "star", "protocol": "paper"},
+    "star, paper": {"method": "star", "protocol": "paper", "training.pos_weight.later": 1},
     "mib, corrected, fused": {"method": "mib", "method_options": {"fuse": True}},
     "plop, paper": {"method": "plop", "protocol": "paper"},
 }

@@ -20,6 +20,7 @@ def scenario(**values: object) -> Scenario:
         "data": {"format": "digits", "digits": {"train": 60, "validation": 12, "size": 32}},
         "task": [["zero", "one", "two", "three"], ["four", "five"], ["six"]],
         "network": {"backbone": "demo", "aspp_channels": 16},
+        "method": "dkd",
         "memory_size": 8,
         "training": {
             "epochs": {"first": 2, "later": 2},

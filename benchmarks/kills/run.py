@@ -31,6 +31,7 @@ SCENARIO = f"""\
 name: kills
 data: {{{{format: digits, pack: true, digits: {{{{train: 60, validation: 12, size: 32}}}}}}}}
 task: {{task}}
+method: dkd
 network: {{{{backbone: demo, aspp_channels: 128}}}}
 memory_size: 8
 training:

@@ -19,6 +19,7 @@ SCENARIO = {
     "name": "squares",
     "data": {"format": "folder", "root": "data"},
     "task": [["red", "green"], ["blue"]],
+    "method": "dkd",
     "memory_size": 4,
     "network": {"backbone": "demo", "aspp_channels": 16},
     "training": {

@@ -19,6 +19,7 @@ def digits_scenario(name: str, data: str, training_image: str, *, ranks: int) ->
         "name": name,
         "data": {"format": "packed", "root": data},
         "task": [["zero", "one", "two", "three"], ["four", "five"], ["six", "seven"]],
+        "method": "dkd",
         "memory_size": 12,
         "network": {"backbone": "demo", "aspp_channels": 16},
         "training": {

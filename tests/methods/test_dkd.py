@@ -148,6 +148,21 @@ def test_positive_weights_follow_from_the_labels(protocol: str) -> None:
         assert made._pos_weight[channel] == pytest.approx(expected), channel
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("star", {}, 8),
+        ("dkd", {}, 1),
+        ("star", {"training.pos_weight.later": 3}, 3),
+    ],
+)
+def test_a_method_has_a_positive_weight_of_its_own_at_later_steps(
+    name: str, values: dict[str, object], expected: float
+) -> None:
+    assert method(name, later(), 1, **values)._pos_weight == expected
+    assert method(name, first(), 0, **values)._pos_weight == 1
+
+
 @pytest.mark.parametrize("block_losses", [True, False])
 def test_positive_weights_by_themselves_train(tmp_path: Path, block_losses: bool) -> None:
     learned = learn(

@@ -52,6 +52,7 @@ def scenario(**speed: Any) -> Scenario:
         "name": "speed",
         "data": {"format": "folder", "root": "nowhere"},
         "task": [["a", "b"], ["c", "d"]],
+        "method": "dkd",
         "network": {"backbone": "demo", "aspp_channels": 16},
         "training": {
             "epochs": {"first": 1, "later": 1},

@@ -21,7 +21,7 @@ def scenario() -> Scenario:
 def test_defaults_and_values() -> None:
     made = scenario()
     assert made.task == (("cat", 2), ("sheep",))
-    assert (made.setting, made.protocol, made.method) == ("overlap", "corrected", "dkd")
+    assert (made.setting, made.protocol, made.method) == ("overlap", "corrected", "star")
     assert made.training.epochs.at(0) == 3
     assert made.training.epochs.at(5) == 2
     assert made.training.lr.at(1) == 0.001

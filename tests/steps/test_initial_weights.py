@@ -24,6 +24,7 @@ def scenario(weights: str | None, backbone: str = "mobilenet_v2") -> Scenario:
             "name": "start",
             "data": {"format": "digits"},
             "task": [["zero"], ["one"]],
+            "method": "dkd",
             "network": {"backbone": backbone, "weights": weights},
             "training": {
                 "epochs": {"first": 1, "later": 1},

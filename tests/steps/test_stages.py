@@ -51,6 +51,15 @@ def test_the_teachers_method_goes_on(
     assert Step.open(spec).teacher is not None
 
 
+@pytest.mark.parametrize(("method", "expected"), [("star", 8), ("dkd", 1)])
+def test_what_is_kept_of_a_scenario_says_what_the_method_does(method: str, expected: int) -> None:
+    """So a model goes on alike after the program's defaults change."""
+    kept = stages.result_fields(scenario(method=method))
+    assert kept["training"]["pos_weight"] == {"first": 1, "later": expected}
+    again = stages.result_fields(parse({**kept, "method": "dkd"}, "x"))
+    assert again["training"]["pos_weight"] == kept["training"]["pos_weight"]
+
+
 # ---- whose a run's name is
 
 
@@ -59,8 +68,11 @@ def test_a_run_that_an_older_program_began_goes_on(tmp_path: Path) -> None:
     claim = tmp_path / "runs" / "mine" / "scenario.json"
     claim.parent.mkdir(parents=True)
     claim.write_text(Path(__file__).with_name("claim_of_0.1.json").read_text())
-    same = parse(DOCUMENT, "x")
+    same = parse({**DOCUMENT, "method": "dkd"}, "x")
     assert not stages.claim_run(str(tmp_path), "mine", same)
+    unnamed = 'method: "dkd" before, "star" now; training.pos_weight.later: 1.0 before, 8.0 now'
+    with pytest.raises(UserError, match=unnamed):
+        stages.claim_run(str(tmp_path), "mine", parse(DOCUMENT, "x"))
     for field, value, message in (
         ("data.unlabelled", "void", 'data.unlabelled: "background" before, "void" now'),
         ("training.rates.new_head", 3.0, r"training.rates.new_head: null before, 3.0 now"),

@@ -18,6 +18,7 @@ def scenario(**changes: object) -> Scenario:
         "name": "keys",
         "data": {"format": "digits", "digits": DIGITS},
         "task": [["zero", "one", "two"], ["three", "four"], ["five"]],
+        "method": "dkd",
         "network": {"backbone": "demo", "aspp_channels": 16},
         "training": {
             "epochs": {"first": 1, "later": 1},
@@ -137,6 +138,20 @@ def test_later_steps_settings_are_not_part_of_step_0(root: Path) -> None:
         }
     )
     assert first_step(root, changed).checkpoint_uri == first_step(root, scenario()).checkpoint_uri
+
+
+@pytest.mark.parametrize(("method", "own"), [("star", 8), ("dkd", 1)])
+def test_a_methods_own_positive_weight_has_the_key_of_the_same_written_out(
+    root: Path, method: str, own: int
+) -> None:
+    def later_step(weight: int | None) -> str:
+        given = scenario(method=method).override({"training.pos_weight.later": weight})
+        step = first_step(root, given)
+        made = artifacts.Manifest("made", "checkpoint", {})
+        later = step.spec.model_copy(update={"step": 1})
+        return Step(later, step.dataset, teacher=made, memory=None).checkpoint_uri
+
+    assert later_step(None) == later_step(own) != later_step(5)
 
 
 def test_a_later_step_needs_its_teacher(root: Path) -> None:

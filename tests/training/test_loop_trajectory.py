@@ -55,6 +55,7 @@ def scenario(speed: dict[str, bool]) -> Scenario:
         "name": "trajectory",
         "data": {"format": "voc", "root": "made"},
         "task": [list(names) for names in names_by_step()],
+        "method": "dkd",
         "protocol": "paper",
         "network": {"backbone": "resnet101"},
         "training": {

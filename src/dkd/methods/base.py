@@ -127,7 +127,7 @@ class Method(ABC):
     own_maps: ClassVar[bool] = False
     remembers: ClassVar[bool] = False
     options: ClassVar[type[Options]] = Options
-    pos_weight: ClassVar[float] = 1
+    pos_weight: ClassVar[float] = 1.0
     rates: ClassVar[Mapping[str, float]] = {}
 
     # ---- what is known before anything is trained: no torch

@@ -75,6 +75,7 @@ class STAR(DKD):
     }
     remembers = True
     options = Options
+    pos_weight = 8.0
     rates: ClassVar[Mapping[str, float]] = {**DKD.rates, "new_head": 100.0}
 
     @classmethod

@@ -61,6 +61,7 @@ def _barm(epochs: tuple[int, int], batch_size: int, new_head: float) -> dict[str
 
 _VOC = {
     "data": {"format": "voc"},
+    "method": "dkd",
     "protocol": "paper",
     "network": {"backbone": "resnet101", "weights": "imagenet"},
     "training": {
@@ -85,6 +86,7 @@ _VOC = {
 }
 _ADE = {
     "data": {"format": "ade20k"},
+    "method": "dkd",
     "protocol": "paper",
     "network": {"backbone": "resnet101", "weights": "imagenet"},
     "training": {

@@ -63,7 +63,7 @@ class Scenario(StrictModel):
         licence: of the models that it trains, for their cards; best an SPDX identifier.
         task: classes by step, as names or label values of the data set.
         setting: which images belong to a step.
-        method: how a step is learned: ``dkd``, ``star``, ``mib``, ``plop``, ``barm``, ``finetune``,
+        method: how a step is learned: ``star``, ``dkd``, ``mib``, ``plop``, ``barm``, ``finetune``,
             ``joint``, or a method of another installed package.
         losses: weights of loss terms, in place of the method's own, such as ``{kd: 0}``.
         method_options: the method's other options.
@@ -87,7 +87,7 @@ class Scenario(StrictModel):
     data: Data
     task: Annotated[tuple[Classes, ...], Field(strict=False, min_length=1)]
     setting: Setting = "overlap"
-    method: str = "dkd"
+    method: str = "star"
     losses: dict[str, Weight] = {}
     method_options: dict[str, Any] = {}
     memory_size: Annotated[int, Field(ge=0, le=10_000_000)] = 0

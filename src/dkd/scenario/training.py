@@ -108,7 +108,7 @@ class Training(StrictModel):
     loader_workers: Annotated[int, Field(ge=0, le=256)] = 4
     save_interval: Annotated[float, Field(gt=0, le=31_536_000)] = 300
 
-    def at(self, step: int, *, memory: bool = False, pos_weight: float = 1) -> dict[str, Any]:
+    def at(self, step: int, *, memory: bool = False, pos_weight: float = 1.0) -> dict[str, Any]:
         """What a model is trained with at a step, as keys and checkpoints say it; the precision is
         another matter.
 

@@ -438,9 +438,14 @@ def _claim(root: str, run: str) -> str:
 
 
 def result_fields(scenario: Scenario) -> dict[str, Any]:
-    """The scenario without what changes no result."""
+    """The scenario without what changes no result, and with what the method says in its place:
+    how a model goes on does not change with the program's defaults.
+    """
     left_out = {"description", "licence", "gate", "speed", "launch", "variants"}
-    return scenario.model_dump(mode="json", exclude=left_out)
+    document = scenario.model_dump(mode="json", exclude=left_out)
+    own = methods.get(scenario.method).pos_weight
+    document["training"]["pos_weight"]["later"] = scenario.training.pos_weight.at(1, own)
+    return document
 
 
 def as_today(document: Mapping[str, Any]) -> Mapping[str, Any]:
