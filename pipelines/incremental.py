@@ -2,7 +2,8 @@
 
 The DAG is built from a scenario when it is compiled, because a run-time loop carries nothing
 from one step to the next. A task costs two pods and some 20 seconds on a cluster, and a sub-DAG
-another pod, so a step is one task, which does and shows all of it.
+another pod, so a step is one task, which does and shows all of it; and the first begins with what
+is to be checked before anything is trained.
 """
 
 import copy
@@ -11,10 +12,10 @@ from typing import Any
 from kfp import dsl
 
 from dkd import methods
+from dkd.components.learn_first_step.component import learn_first_step
 from dkd.components.learn_step.component import learn_step
-from dkd.components.prepare_data.component import prepare_data
 from dkd.components.report.component import report
-from dkd.pipelines.policy import LAUNCHING, PREPARING, REPORTING, place
+from dkd.pipelines.policy import LAUNCHING, REPORTING, place
 from dkd.scenario import catalogue, form
 from dkd.scenario.schema import Scenario
 
@@ -42,37 +43,33 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
     def incremental(*values: Any) -> None:
         given = dict(zip(parameters, values, strict=True))
         secret = given["s3_secret"]
-        prepared = prepare_data(
+        first = named(learn_first_step, "step-0")(
             scenario=alone.model_dump_json(),
             workflow=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER if on_cluster else "",
             **given,
         )
-        place(prepared, PREPARING, secret, on_cluster=on_cluster).set_display_name("Prepare data")
         common = {
-            "scenario": prepared.outputs["scenario"],
-            "task": prepared.outputs["task"],
-            "dataset": prepared.outputs["dataset"],
+            "scenario": first.outputs["scenario"],
+            "task": first.outputs["task"],
+            "dataset": first.outputs["dataset"],
             "artifact_root": given["artifact_root"],
-            "run_name": prepared.outputs["run_name"],
+            "run_name": first.outputs["run_name"],
         }
-        teacher: Any = ""
-        memory: Any = ""
-        checkpoints, evaluations, memories = [], [], []
-        for number in range(methods.steps(scenario)):
+        steps = [first]
+        for number in range(1, methods.steps(scenario)):
+            before = steps[-1].outputs
             step = named(learn_step, f"step-{number}")(
-                step=number, teacher=teacher, memory=memory, **common
+                step=number, teacher=before["checkpoint"], memory=before["memory"], **common
             )
+            steps.append(step)
+        for number, step in enumerate(steps):
             place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
                 step_title(scenario, number)
             )
-            teacher, memory = step.outputs["checkpoint"], step.outputs["memory"]
-            checkpoints.append(teacher)
-            evaluations.append(step.outputs["evaluation"])
-            memories.append(memory)
         reported = report(
-            checkpoints=checkpoints,
-            evaluations=evaluations,
-            memories=memories,
+            checkpoints=[step.outputs["checkpoint"] for step in steps],
+            evaluations=[step.outputs["evaluation"] for step in steps],
+            memories=[step.outputs["memory"] for step in steps],
             model_name=given["model_name"],
             model_registry_url=given["model_registry_url"],
             kubeflow_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER if on_cluster else "",

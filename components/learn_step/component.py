@@ -1,4 +1,4 @@
-"""Learns one step: trains, evaluates and chooses exemplars, as one torchrun job."""
+"""Learns a later step: trains, evaluates and chooses exemplars, as one torchrun job."""
 
 from typing import NamedTuple
 
@@ -50,24 +50,12 @@ def learn_step(
         URIs of the checkpoint, of its evaluation (empty if the data set shows no class that the
         model knows), and of the memory for the next step (empty if the scenario keeps none).
     """
-    from collections import namedtuple
-    from pathlib import Path
-
-    from dkd.components import evaluation
+    from dkd.components import learning
     from dkd.log import told
     from dkd.steps import stages
-    from dkd.steps.step import STAGES
 
     with told(run_name, step):
         spec = stages.step_spec(scenario, task, step, dataset, artifact_root, teacher, memory)
-        made = stages.ensure(spec, run_name)
-        lineage = stages.lineage(made["train"])
-        Path(model.path).write_text(
-            "".join(f"{key}: {lineage[key]}\n" for key in lineage), encoding="utf-8"
+        return learning.learn(
+            spec, run_name, model, metrics, confusion_matrix, step_page, model_card
         )
-        model.metadata.update(lineage)
-        scored = made.get("evaluate")
-        shown = (metrics, confusion_matrix, step_page, model_card)
-        evaluation.show(spec, scored, run_name, *shown)
-    Learned = namedtuple("Learned", ["checkpoint", "evaluation", "memory"])
-    return Learned(*(made[stage].uri if stage in made else "" for stage in STAGES))

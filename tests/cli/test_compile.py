@@ -13,7 +13,7 @@ def read(path: Path) -> tuple[dict, str]:
     """The compiled pipeline, and the scenario inside."""
     document = next(iter(yaml.safe_load_all(path.read_text())))
     tasks = document["root"]["dag"]["tasks"]
-    scenario = tasks["prepare-data"]["inputs"]["parameters"]["scenario"]
+    scenario = tasks["step-0"]["inputs"]["parameters"]["scenario"]
     return document, scenario["runtimeValue"]["constant"]
 
 

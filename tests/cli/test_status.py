@@ -13,7 +13,7 @@ def test_runs_and_their_tasks_are_shown(dkd: Command, kfp: FakeKfp) -> None:
     identity = kfp.runs[0]["run_id"]
     assert f"{identity[:8]}  pending    2026-11-24 10:00  mine" in dkd("status").stdout
     shown = dkd("status", identity[:6])
-    assert "running    Prepare data" in shown.stdout, shown.output
+    assert "running    Step 0: 15 classes" in shown.stdout, shown.output
     assert "10:00:00" in shown.stdout
 
 

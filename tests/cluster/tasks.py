@@ -50,8 +50,11 @@ class Compiled:
 
 
 def _kind(label: str) -> str:
-    """A component's name without its step's number: ``exec-step-1``, ``step``."""
-    return re.sub(r"^(exec|comp)-|(?<=step)-\d+$", "", label)
+    """A component's name without its step's number: of ``exec-step-1``, ``step``; the first step's
+    is another component, ``first-step``.
+    """
+    name = re.sub(r"^(exec|comp)-", "", label)
+    return re.sub(r"^step-\d+$", "step", name.replace("step-0", "first-step"))
 
 
 def compiled(scenario: Scenario, image: str) -> Compiled:

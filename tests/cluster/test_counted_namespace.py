@@ -12,6 +12,7 @@ from tasks import Tasks
 
 from dkd import storage
 from dkd.scenario.schema import Scenario
+from dkd.steps import stages
 from dkd.storage import artifacts
 
 NAMESPACE = "dkd-counted"
@@ -31,7 +32,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def arguments(scenario: Scenario, root: str) -> dict[str, object]:
     return {
-        "scenario": scenario.model_dump_json(),
+        "scenario": stages.write_resolved(root, "counted", scenario),
         "task": [list(names) for names in scenario.task],
         "step": 0.0,
         "dataset": scenario.data.root,

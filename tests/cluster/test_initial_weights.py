@@ -9,7 +9,7 @@ from tasks import Task, Tasks
 
 from dkd import storage
 from dkd.scenario.schema import Scenario
-from dkd.steps import initial_weights
+from dkd.steps import initial_weights, stages
 from dkd.storage import artifacts
 
 BACKBONE = "mobilenet_v2"
@@ -23,11 +23,11 @@ def weights() -> bytes:
     return saved(mobilenet_v2().state_dict())
 
 
-def prepare(tasks: Tasks, scenario: Scenario, root: str, weights: str) -> Task:
+def first_step(tasks: Tasks, scenario: Scenario, root: str, weights: str) -> Task:
     """Starts a run's first task."""
     network = {"network.backbone": BACKBONE, "network.weights": weights}
     return tasks.start(
-        "prepare-data",
+        "first-step",
         scenario=scenario.override(network).model_dump_json(),
         workflow="weights-workflow",
         **{**tasks.pipeline.form, "initial_weights": "", "artifact_root": root, "run_name": ""},
@@ -38,7 +38,7 @@ def test_imagenet_weights_are_put_there_from_outside(
     tasks: Tasks, scenario: Scenario, store: str, web: Web, weights: bytes
 ) -> None:
     root = f"{store}/no-way-out"
-    said = prepare(tasks, scenario, root, "imagenet").failure()
+    said = first_step(tasks, scenario, root, "imagenet").failure()
     assert said.startswith("dkd: network.weights: https://download.pytorch.org/models/mobilenet_v2")
     assert "\n" not in said.strip()
     assert f"dkd weights add FILE --backbone {BACKBONE} --root {root}; " in said
@@ -48,17 +48,13 @@ def test_imagenet_weights_are_put_there_from_outside(
     web.files[f"/{name}"] = weights
     dkd("weights", "add", f"{web.address}/{name}", "--backbone", BACKBONE, "--root", root)
 
-    ready = prepare(tasks, scenario, root, "imagenet")
-    prepared = ready.result()
+    trained = first_step(tasks, scenario, root, "imagenet")
+    checkpoint = artifacts.load(trained.result(600)["checkpoint"])
     found = initial_weights.kept(root, BACKBONE)
     assert found is not None
-    assert f"initial weights: {initial_weights.describe(found)}" in ready.log
-    keys = ("scenario", "task", "dataset", "run_name")
-    place = {**{key: prepared[key] for key in keys}, "artifact_root": root, "step": 0.0}
-    trained = tasks.start("step", **place, teacher="", memory="")
-    checkpoint = artifacts.load(trained.result(600)["checkpoint"])
+    assert f"initial weights: {initial_weights.describe(found)}" in trained.log
     assert checkpoint.metadata["initial_weights"] == initial_weights.reference(found)
-    assert initial_weights.describe(found) in trained.log
+    assert f"step 0 starts from {initial_weights.describe(found)}" in trained.log
 
 
 def test_a_file_in_s3_is_converted_by_a_job(
@@ -68,9 +64,9 @@ def test_a_file_in_s3_is_converted_by_a_job(
     path = tmp_path / "mine.pth"
     path.write_bytes(weights)
     storage.upload(path, given)
-    ready = prepare(tasks, scenario, root, given)
-    kept = ready.result()["scenario"]
-    assert "initial weights: converting mine.pth" in ready.log
+    trained = first_step(tasks, scenario, root, given)
+    resolved = stages.parsed(storage.read_bytes(trained.result(600)["scenario"]))
+    assert "initial weights: converting mine.pth" in trained.log
     uri = initial_weights.given_uri(root, BACKBONE, storage.file_sha256(path))
-    assert f'"weights":"{uri}"' in kept
+    assert resolved.network.weights == uri
     assert artifacts.load(uri).metadata["backbone"] == BACKBONE

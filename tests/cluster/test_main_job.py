@@ -40,30 +40,29 @@ def one_machine(scenario: Scenario, store: str, tmp_path_factory: pytest.TempPat
 def on_cluster(tasks: Tasks, scenario: Scenario, store: str) -> dict[str, Any]:
     """The pipeline's components one after the other, each in a pod of its own."""
     root, run = f"{store}/cluster", "smoke"
-    prepared = tasks.start(
-        "prepare-data",
+    first = tasks.start(
+        "first-step",
         scenario=scenario.model_dump_json(),
         workflow="smoke-workflow",
         **{**tasks.pipeline.form, "artifact_root": root, "run_name": run},
-    ).result()
+    )
+    results = [first.result(600)]
     common = {
-        "scenario": prepared["scenario"],
-        "task": prepared["task"],
-        "dataset": prepared["dataset"],
+        "scenario": results[0]["scenario"],
+        "task": results[0]["task"],
+        "dataset": results[0]["dataset"],
         "artifact_root": root,
-        "run_name": prepared["run_name"],
+        "run_name": results[0]["run_name"],
     }
-    teacher = memory = ""
-    checkpoints, evaluations, memories, logs = [], [], [], []
-    for step in range(3):
-        place = {**common, "step": float(step)}
-        learned = tasks.start("step", **place, teacher=teacher, memory=memory)
-        results = learned.result(600)
-        teacher, memory = results["checkpoint"], results["memory"]
-        checkpoints.append(teacher)
-        memories.append(memory)
-        evaluations.append(results["evaluation"])
+    logs = [first.log]
+    for step in (1.0, 2.0):
+        before = {"teacher": results[-1]["checkpoint"], "memory": results[-1]["memory"]}
+        learned = tasks.start("step", **common, step=step, **before)
+        results.append(learned.result(600))
         logs.append(learned.log)
+    checkpoints, evaluations, memories = (
+        [each[key] for each in results] for key in ("checkpoint", "evaluation", "memory")
+    )
     report = tasks.start(
         "report",
         **common,

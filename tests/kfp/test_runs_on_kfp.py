@@ -12,7 +12,6 @@ from dkd.kubeflow.client import Endpoint
 from dkd.kubeflow.graph import graph, pipeline_spec
 
 TITLES = [
-    "Prepare data",
     "Step 0: 4 classes",
     "Step 1: + four, five",
     "Step 2: + six, seven",
@@ -64,7 +63,7 @@ def test_its_logs_are_the_jobs(new_run: str) -> None:
     assert "[KFP Executor" not in printed
 
 
-def test_a_run_that_finds_everything_trains_nothing_and_is_eleven_pods(
+def test_a_run_that_finds_everything_trains_nothing_and_is_nine_pods(
     new_run: str, pipeline: Path, prefix: str, endpoint: Endpoint
 ) -> None:
     name, started = f"{prefix}-found", time.monotonic()
@@ -74,8 +73,8 @@ def test_a_run_that_finds_everything_trains_nothing_and_is_eleven_pods(
     for step in range(3):
         assert f"step {step} train: found, made by run {new_run}" in printed
     assert "TrainJob of" not in printed
-    assert pods(endpoint, name) == pods(endpoint, new_run) == 11
-    print(f"found: {seconds:.0f} s, 11 pods")
+    assert pods(endpoint, name) == pods(endpoint, new_run) == 9
+    print(f"found: {seconds:.0f} s, 9 pods")
 
 
 def test_cancel_tells_the_training_to_save_and_the_next_run_goes_on(
@@ -111,5 +110,5 @@ def test_the_form_is_the_servers(pipeline: Path, new_run: str, endpoint: Endpoin
 def test_what_the_first_task_refuses_is_told_in_its_line(pipeline: Path, prefix: str) -> None:
     name = f"{prefix}-refused"
     printed = submit(pipeline, name, "--watch", "-p", "data_set_uri=s3://none/there", check=False)
-    assert f"run {name} failed at Prepare data: s3://none/there" in printed
-    assert f"run {name} failed at Prepare data: s3://none/there" in dkd("status", name, check=False)
+    assert f"run {name} failed at {TITLES[0]}: s3://none/there" in printed
+    assert f"run {name} failed at {TITLES[0]}: s3://none/there" in dkd("status", name, check=False)

@@ -180,9 +180,9 @@ class FakeKfp:
         return f"{BEFORE}{own}{AFTER}"
 
     def _workflow(self, run: Object) -> Object:
-        """Prepare data, then two steps, each of which ends when the next begins."""
+        """Two steps and the report, each of which ends when the next begins."""
         asked = self.asked[run["run_id"]] = self.asked.get(run["run_id"], 0) + 1
-        places = ["prepare-data", "step-0", "step-1"][:asked]
+        places = ["step-0", "step-1", "report"][:asked]
         nodes: list[Object] = []
         for number, place in enumerate(places):
             last = number == 2

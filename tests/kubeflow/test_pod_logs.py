@@ -15,7 +15,7 @@ def test_what_a_running_task_has_printed_is_read_from_the_cluster(
     """The API server looks for a running pod in no namespace, unless every user has one."""
     dkd("submit", *VOC, "--run-name", "mine")
     api.write_log("w-1-system-container-impl-90", "made by a test", "  epoch 1/2")
-    assert dkd("logs", "mine").stdout == "=== Prepare data\nmade by a test\n  epoch 1/2\n"
+    assert dkd("logs", "mine").stdout == "=== Step 0: 15 classes\nmade by a test\n  epoch 1/2\n"
     kfp.asked.clear()
     assert dkd("logs", "mine", "--follow").stdout.count("made by a test") == 3
 
@@ -23,7 +23,9 @@ def test_what_a_running_task_has_printed_is_read_from_the_cluster(
 def test_where_a_running_tasks_log_is_to_be_had_is_told(dkd: Command, kfp: FakeKfp) -> None:
     dkd("submit", *VOC, "--run-name", "mine")
     printed = dkd("logs", "mine", "--follow").stdout
-    told = "=== Prepare data: no log of it here until it has ended; meanwhile: kubectl logs -f "
+    told = (
+        "=== Step 0: 15 classes: no log of it here until it has ended; meanwhile: kubectl logs -f "
+    )
     assert printed.startswith(f"{told}-n kubeflow w-1-system-container-impl-90 -c main\n")
     assert printed.count(told) == 1
     assert printed.count("made by a test") == 3
@@ -35,4 +37,4 @@ def test_what_a_running_task_has_printed_where_users_have_namespaces(
     kfp.health["multi_user"] = True
     dkd("submit", *VOC, "--run-name", "mine", "--namespace", "team")
     printed = dkd("logs", "mine", "--namespace", "team").stdout
-    assert printed == "=== Prepare data\nmade by a test\n  epoch 1/2\n"
+    assert printed == "=== Step 0: 15 classes\nmade by a test\n  epoch 1/2\n"

@@ -86,9 +86,8 @@ def test_why_a_run_failed_is_told(dkd: Command, kfp: FakeKfp, form: str) -> None
     kfp.fails, kfp.form = True, form
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
     assert done.exit_code == 2
-    assert "run mine failed at Step 1: " in done.stderr
-    assert "+ 5 classes: it is broken; mend it (http" in done.stderr
-    assert "+ 5 classes: it is broken; mend it (http" in dkd("status", "mine").stdout
+    assert "run mine failed at Report: it is broken; mend it (http" in done.stderr
+    assert "Report: it is broken; mend it (http" in dkd("status", "mine").stdout
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_what_a_component_printed_last_is_told(
 ) -> None:
     kfp.fails, kfp.last = True, f"{last}\nError: exit status 1\n"
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
-    assert f"+ 5 classes: {told}" in done.stderr
+    assert f"at Report: {told}" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["plain", "retried", "stock"])
@@ -124,10 +123,10 @@ def test_what_a_task_waits_for_is_told(dkd: Command, kfp: FakeKfp, form: str) ->
     kfp.form = form
     kfp.stuck = 'ImagePullBackOff: Back-off pulling image "r/launcher:1"'
     done = dkd("submit", *VOC, "--run-name", "mine", "--watch")
-    assert f"  pending    Prepare data: {kfp.stuck}\n" in done.stdout
+    assert f"  pending    Step 0: 15 classes: {kfp.stuck}\n" in done.stdout
     kfp.asked.clear()
     assert (
-        f"  10:00:00             pending    Prepare data: {kfp.stuck}"
+        f"  10:00:00             pending    Step 0: 15 classes: {kfp.stuck}"
         in dkd("status", "mine").stdout
     )
 
@@ -137,9 +136,11 @@ def test_a_run_whose_workflow_is_kept_elsewhere(dkd: Command, kfp: FakeKfp) -> N
     dkd("submit", *VOC, "--run-name", "mine")
     dkd("status", "mine")  # from now on the API's list of tasks is there
     shown = dkd("status", "mine").stdout
-    assert "running    Prepare data" in shown or "succeeded  Prepare data" in shown, shown
+    assert "running    Step 0: 15 classes" in shown or "succeeded  Step 0: 15 classes" in shown, (
+        shown
+    )
     done = dkd("submit", *VOC, "--run-name", "other", "--watch")
     assert done.exit_code == 0, done.output
     assert "succeeded  Step 0: 15 classes" in done.stdout
     printed = dkd("logs", "other").stdout
-    assert "=== Prepare data: its pods are not known here, see http" in printed
+    assert "=== Step 0: 15 classes: its pods are not known here, see http" in printed

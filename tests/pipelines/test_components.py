@@ -8,9 +8,10 @@ import pytest
 import step_runs
 from kfp import dsl
 
+from dkd.components import preparation
 from dkd.components.evaluate.component import evaluate
+from dkd.components.learn_first_step.component import learn_first_step
 from dkd.components.learn_step.component import learn_step
-from dkd.components.prepare_data.component import prepare_data
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.components.report.component import report
 from dkd.kubeflow import local_runner
@@ -22,6 +23,7 @@ from dkd.scenario.data import Data
 from dkd.scenario.gate import Gate
 from dkd.scenario.launch import Launch
 from dkd.steps import stages
+from dkd.steps.step import StepSpec
 from dkd.storage import artifacts
 
 
@@ -39,6 +41,17 @@ def arguments(root: Path, **values: Any) -> dict[str, Any]:
     }
 
 
+def shown(folder: Path) -> dict[str, dsl.Artifact]:
+    """What a step shows, with its record of the model in a folder."""
+    return {
+        "model": dsl.Model(uri=str(folder / "model")),
+        "metrics": dsl.Metrics(),
+        "confusion_matrix": dsl.ClassificationMetrics(),
+        "step_page": dsl.HTML(),
+        "model_card": dsl.HTML(),
+    }
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
@@ -46,13 +59,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_run_is_called_as_its_workflow_unless_named(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    prepared = prepare_data.python_func(**arguments(root, seed=5))
+    prepared = preparation.of_form(arguments(root, seed=5))
     assert prepared.run_name == "dkd-demo-x7k2p"
     assert (root / "runs/dkd-demo-x7k2p/scenario.json").is_file()
     made = stages.parsed(Path(prepared.scenario).read_bytes())
     assert (made.seed, made.launch.backend) == (5, "local")
     assert prepared.task[-1] == ["plane", "boat"]
-    named = prepare_data.python_func(**arguments(root, run_name="mine"))
+    named = preparation.of_form(arguments(root, run_name="mine"))
     assert named.run_name == "mine"
 
 
@@ -69,11 +82,33 @@ def test_bad_values_end_the_first_task(
     values: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        prepare_data.python_func(**arguments(tmp_path / "root", **values))
+        learn_first_step.python_func(**arguments(tmp_path / "root", **values), **shown(tmp_path))
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(message)
     assert not list(tmp_path.glob("root/datasets/*"))
+
+
+def test_the_first_task_hands_on_what_it_prepared_and_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ensure(spec: StepSpec, run: str) -> dict[str, artifacts.Manifest]:
+        asked.append((spec, run))
+        uri = str(tmp_path / "checkpoints/k")
+        return {"train": artifacts.publish(uri, {"x": b"1"}, kind="test", metadata={})}
+
+    monkeypatch.setattr(stages, "ensure", ensure)
+    given = arguments(tmp_path / "root", epochs_first_step=3.0)
+    first = learn_first_step.python_func(**given, **shown(tmp_path))
+    ((spec, run),) = asked
+    scenario, dataset, task, named, *made = first
+    assert run == named == "dkd-demo-x7k2p"
+    assert (spec.step, spec.teacher, spec.memory) == (0, "", "")
+    assert spec.scenario.training.epochs.first == 3
+    assert spec == stages.step_spec(scenario, task, 0.0, dataset, given["artifact_root"])
+    assert made == [str(tmp_path / "checkpoints/k"), "", ""]
 
 
 def test_an_extension_needs_a_checkpoint(
@@ -258,16 +293,16 @@ def test_a_model_is_recorded_by_uri_and_origins(
     made = artifacts.publish(
         str(tmp_path / "checkpoints/k"), {"x": b"1"}, kind="test", metadata={"teacher": teacher}
     )
-    model = dsl.Model(uri=str(tmp_path / "model"))
-    shown = (dsl.Metrics(), dsl.ClassificationMetrics(), dsl.HTML(), dsl.HTML())
     given = stages.parsed(arguments(tmp_path)["scenario"])
     scenario = stages.write_resolved(str(tmp_path), "r", given)
+    places = shown(tmp_path)
     for results, memory in (({"train": made}, ""), ({"train": made, "memory": made}, made.uri)):
         monkeypatch.setattr(stages, "ensure", lambda *_, results=results: results)
         step = (scenario, [["one"]], 0, "d", "r", "mine", "", "")
-        learned = learn_step.python_func(*step, model, *shown)
+        learned = learn_step.python_func(*step, **places)
         assert learned == (made.uri, "", memory)
         assert "no test image shows a class of this model" in capsys.readouterr().out
+    model = places["model"]
     assert model.metadata["teacher_uri"] == teacher["uri"]
     lines = (tmp_path / "model").read_text().splitlines()
     assert lines[:2] == [f"uri: {made.uri}", f"digest: {made.digest}"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dkd.components.prepare_data.component import prepare_data
+from dkd.components.learn_first_step.component import learn_first_step
 from dkd.components.prepare_extension.component import prepare_extension
 from dkd.errors import UserError
 from dkd.scenario import catalogue, form
@@ -29,9 +29,13 @@ def filled(**values: Any) -> Scenario:
     return form.fill_in(given, form.INCREMENTAL, {**shown, **values})
 
 
+SHOWN = {"model", "metrics", "confusion_matrix", "step_page", "model_card"}
+"""Outputs, which KFP hands over as parameters."""
+
+
 def test_the_components_take_the_whole_form() -> None:
     for component, fields, more in (
-        (prepare_data, form.INCREMENTAL, {"scenario", "workflow"}),
+        (learn_first_step, form.INCREMENTAL, {"scenario", "workflow", *SHOWN}),
         (prepare_extension, form.EXTENSION, {"workflow", "teacher", "memory", "settings"}),
     ):
         taken = inspect.signature(component.python_func).parameters

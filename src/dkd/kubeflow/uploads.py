@@ -231,13 +231,22 @@ def check(content: bytes, values: Mapping[str, Any]) -> None:
             "credentials otherwise"
         )
     spec = _spec(content)
-    prepared = spec["root"]["dag"]["tasks"].get("prepare-data")
-    if prepared is None:  # adds classes to a model whose scenario is not known here
+    document = _embedded_scenario(spec)
+    if document is None:  # adds classes to a model whose scenario is not known here
         for name in ("add_classes", "model_name", "data_set_uri"):
             if not values.get(name):
                 raise UserError(f"-p {name}=...: add-classes needs it")
         return
-    document = prepared["inputs"]["parameters"]["scenario"]["runtimeValue"]["constant"]
     scenario = parse(json.loads(document), source="scenario")
     filled = form.fill_in(scenario, form.INCREMENTAL, values)
     methods.check(filled, source="other_settings")
+
+
+def _embedded_scenario(spec: Json) -> str | None:
+    """The scenario that a pipeline was compiled from, as JSON: its first task is given it."""
+    for task in spec["root"]["dag"]["tasks"].values():
+        given = task["inputs"]["parameters"].get("scenario", {})
+        if "runtimeValue" in given:
+            document: str = given["runtimeValue"]["constant"]
+            return document
+    return None

@@ -1,12 +1,14 @@
-"""Checks the run's form, the scenario and its data set before anything is trained."""
+"""Checks the run's form, the scenario and its data set, and learns the first step."""
 
 from typing import NamedTuple
+
+from kfp import dsl
 
 from dkd.components import component
 
 
 @component
-def prepare_data(
+def learn_first_step(
     scenario: str,
     workflow: str,
     artifact_root: str,
@@ -34,11 +36,25 @@ def prepare_data(
     training_processes_per_node: int,
     training_queue: str,
     training_tolerations: list,  # type: ignore[type-arg]
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
+    step_page: dsl.Output[dsl.HTML],
+    model_card: dsl.Output[dsl.HTML],
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Prepared", [("scenario", str), ("dataset", str), ("task", list), ("run_name", str)]
+    "LearnedFirst",
+    [
+        ("scenario", str),
+        ("dataset", str),
+        ("task", list),
+        ("run_name", str),
+        ("checkpoint", str),
+        ("evaluation", str),
+        ("memory", str),
+    ],
 ):
-    """Applies the form to the scenario, checks data set, task and initial weights, publishes the
-    index.
+    """Applies the form to the scenario, checks data set, task and initial weights, and publishes
+    the data set's index; then trains, scores and judges step 0 and chooses its exemplars.
 
     Args:
         scenario: the compiled scenario, as JSON.
@@ -68,31 +84,29 @@ def prepare_data(
         training_processes_per_node: ranks per machine on CPU; with GPUs there is one for each.
         training_queue: Kueue's local queue.
         training_tolerations: as in a pod.
+        model: KFP's record of the checkpoint: where it lies and what it was made of. The same
+            is its content, because the UI previews that and shows no metadata beside a graph.
+        metrics: the same keys at every step, so that runs compare.
+        confusion_matrix: drawn where it is readable.
+        step_page: this step.
+        model_card: what the model is, how good, and where it ends; as it lies beside the checkpoint
+            once the run is over.
 
     Returns:
         URIs of the scenario with the run's values and of the data set, class names by step, the
-        run's name.
+        run's name; and of the first step what the component learn_step returns of each.
     """
     values = dict(locals())
-    import os
-    from collections import namedtuple
-
-    from dkd import methods
+    from dkd.components import learning, preparation
     from dkd.log import told
-    from dkd.models import catalogue
-    from dkd.scenario import form
     from dkd.steps import stages
 
-    with told(run_name or workflow):
-        form.require_secret(s3_secret, os.environ)
-        filled = form.fill_in(stages.parsed(scenario), form.INCREMENTAL, values)
-        resolved = methods.check(filled, source="other_settings")
-        run = run_name or workflow
-        with stages.claimed(artifact_root, run, resolved):
-            prepared = stages.prepare(resolved, artifact_root)
-            if model_name:
-                catalogue.require_task(artifact_root, model_name, prepared.task.classes)
-        uri = stages.write_resolved(artifact_root, run, prepared.scenario)
-    Prepared = namedtuple("Prepared", ["scenario", "dataset", "task", "run_name"])
-    task = [list(names) for names in prepared.task.steps]
-    return Prepared(uri, prepared.dataset, task, run)
+    with told(run_name or workflow, 0):
+        prepared = preparation.of_form(values)
+        spec = stages.step_spec(
+            prepared.scenario, prepared.task, 0, prepared.dataset, artifact_root
+        )
+        learned = learning.learn(
+            spec, prepared.run_name, model, metrics, confusion_matrix, step_page, model_card
+        )
+        return (*prepared, *learned)
