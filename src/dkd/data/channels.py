@@ -24,6 +24,11 @@ def type_for(classes: int) -> np.dtype[Any]:
     return np.dtype(next(each for each in _TYPES if classes < np.iinfo(each).max))
 
 
+def predicted_type(classes: int) -> np.dtype[Any]:
+    """The type of a prediction, which has no void: uint8 or int32 (ONNX Runtime lacks int16)."""
+    return np.dtype(np.uint8 if type_for(classes) == np.uint8 else np.int32)
+
+
 def void_of(labels: "Tensor | npt.NDArray[Any]") -> int:
     """The number that is void among labels of this type: the largest.
 

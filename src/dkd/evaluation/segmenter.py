@@ -30,7 +30,8 @@ class Segmentation:
     """What a model sees in an image.
 
     Attributes:
-        mask: channel numbers, ``H x W`` at the image's own size, upright; uint8 up to 254 classes.
+        mask: channel numbers, ``H x W`` at the image's own size, upright; uint8, or int32 beyond
+            254 classes.
         class_names: by channel number: background, then the classes in the order of learning.
         probabilities: float32 ``K x H x W`` in 0..1, of the classes 1..K in the same order; None
             unless asked for. They are independent of each other: where none is over 0.5 the

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dkd.data.channels import type_for
+from dkd.data.channels import predicted_type
 from dkd.data.palettes import Colour
 from dkd.errors import UserError, require_known_format
 from dkd.evaluation.colouring import palette
@@ -43,7 +43,7 @@ class Description:
 
     Attributes:
         gives: ``mask``: pixels ``N x H x W x 3`` (uint8, RGB) become channel numbers ``N x H x W``
-            (uint8; int16 beyond 254 classes); resizing and enlargement are in the graph.
+            (uint8; int32 beyond 254 classes); resizing and enlargement are in the graph.
             ``logits``: pixels resized beforehand become ``N x K x h x w`` (float32), for the
             classes 1..K, one for each ``stride`` pixels.
         classes: by channel: background, then the classes in the order of learning.
@@ -75,8 +75,8 @@ class Description:
 
     @property
     def mask_type(self) -> str:
-        """Type of the mask's values: uint8, int16 or int32."""
-        return type_for(len(self.classes) - 1).name
+        """Type of the mask's values: uint8, or int32 beyond 254 classes."""
+        return predicted_type(len(self.classes) - 1).name
 
     @property
     def colours(self) -> tuple[Colour, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dkd.data.channels import type_for
+from dkd.data.channels import predicted_type
 from dkd.network.deeplab import USUAL, Reading, SegmentationModel, upsample
 
 LOGITS_BYTES = 1 << 28
@@ -22,8 +22,8 @@ class Likeliest(NamedTuple):
 
     Attributes:
         logit: ``N x H x W``, its logit.
-        channel: ``N x H x W``, its number: its channel's where each class has one. Of the type that
-            :func:`dkd.data.channels.type_for` gives.
+        channel: ``N x H x W``, its number: its channel's where each class has one; uint8, or int32
+            (:func:`dkd.data.channels.predicted_type`).
     """
 
     logit: Tensor
@@ -58,7 +58,7 @@ def in_turns(
     """As :func:`likeliest`, with so many classes at a time: nothing here depends on a size."""
     height, width = size or (logits.shape[-2], logits.shape[-1])
     logit = logits.new_full((logits.shape[0], height, width), -torch.inf)
-    kind = getattr(torch, type_for(max(logits.shape[1] - 1, *reading.classes, 0)).name)
+    kind = getattr(torch, predicted_type(max(logits.shape[1] - 1, *reading.classes, 0)).name)
     channel = torch.zeros(logit.shape, dtype=kind, device=logits.device)
     for first in range(1, logits.shape[1], classes):
         part = logits[:, first : first + classes]

@@ -2,7 +2,8 @@
 
 A :class:`RunResult` stands alone: pictures are inside (as base64), artifacts are named by URI
 and digest. Two equal results give the same bytes of JSON. Scores are percent, labels and
-matrices are in channel numbers (0 background, 1..K the task's classes in order, 255 void).
+matrices are in channel numbers (0 background, 1..K the task's classes in order; void is 255,
+in pictures of 16 bits 65,535).
 """
 
 import itertools
@@ -166,7 +167,7 @@ class Reference(_Part):
     Attributes:
         id: of the image in the data set.
         image: PNG or JPEG.
-        truth: grey or palette PNG of channel numbers of the whole task, 255 void.
+        truth: grey or palette PNG of channel numbers of the whole task, with void.
     """
 
     id: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from dkd.data.channels import void_of
 from dkd.report.charts import Point, Series, ceiling, score_chart, small_chart
 from dkd.report.comparison import (
     ALL,
@@ -20,7 +21,6 @@ from dkd.report.comparison import (
 )
 from dkd.report.model import Interval
 from dkd.report.pictures import coloured, label_map, photograph
-from dkd.scenario.tasks import VOID
 
 GALLERY_IMAGES = 8
 LARGE_SIDE, SMALL_SIDE = 256, 160
@@ -240,10 +240,14 @@ def gallery(comparison: Comparison) -> Gallery:
     side = LARGE_SIDE if total <= LARGE_PICTURES else SMALL_SIDE
     colours = comparison.run.colours
     present: set[int] = set()
+    with_void = False
 
     def map_uri(data: bytes, name: str) -> str:
+        nonlocal with_void
         labels = label_map(data, name)
-        present.update(np.unique(labels).tolist())
+        values, void = set(np.unique(labels).tolist()), void_of(labels)
+        present.update(values - {void})
+        with_void |= void in values
         return coloured(labels, colours, side, name)
 
     images = []
@@ -267,4 +271,4 @@ def gallery(comparison: Comparison) -> Gallery:
                 tuple(strips),
             )
         )
-    return Gallery(tuple(images), tuple(sorted(present - {VOID})), VOID in present)
+    return Gallery(tuple(images), tuple(sorted(present)), with_void)
