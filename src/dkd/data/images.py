@@ -386,8 +386,10 @@ def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.Im
     try:
         image = Image.open(file, formats=kinds)
         several = _holds_several(image)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: {error}; images up to 64 megapixels are read") from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f"{path}: far too many pixels; images up to 64 megapixels are read"
+        ) from None
     except _DAMAGE:
         *others, last = ("WebP" if kind == "WEBP" else kind for kind in kinds)
         told = f"{', '.join(others)} or {last}"

@@ -16,6 +16,7 @@ from dkd.errors import UserError
 from dkd.export.description import INPUT, KEY, from_json
 from dkd.storage.cache import artifact_cache
 from dkd.storage.files import placed
+from dkd.storage.store import Damaged
 
 Pixels = npt.NDArray[np.uint8]
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
@@ -87,7 +88,12 @@ def load(uri: str, sha256: str | None, threads: int) -> ExportedModel:
         return ExportedModel(kept.read_bytes(), uri, threads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        storage.download(uri, path, sha256=sha256)
+        try:
+            storage.download(uri, path, sha256=sha256)
+        except Damaged:
+            raise UserError(
+                f"{uri}: its sha256 is not {sha256}; give the one that `dkd export` printed of it"
+            ) from None
         data = path.read_bytes()
     if kept is not None:
         with placed(kept, durable=False) as partial:
