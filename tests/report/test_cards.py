@@ -54,7 +54,9 @@ def test_names_from_outside_are_only_text(tmp_path: Path) -> None:
     result = finished(str(tmp_path), "one", nasty)
     reference = result.steps[-1].checkpoint
     assert reference is not None
-    assert "<script" not in cards.read(reference.uri, ".html").decode()
+    page = cards.read(reference.uri, ".html").decode()
+    assert "<script" not in page
+    assert page.count('class="scroll" tabindex="0"') == 2  # wide tables, reached by keyboard
     markdown = cards.read(reference.uri, ".md").decode()
     assert "| 0 | &lt;script>\\|\\*x\\* | 60.0 |" in markdown
 

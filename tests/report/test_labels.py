@@ -44,6 +44,7 @@ def test_the_page_is_whole_in_itself_and_counts(dataset: Dataset) -> None:
     page = labels.render(dataset, lambda _: Path(dataset.root), 4, task)
     assert page == labels.render(dataset, lambda _: Path(dataset.root), 4, task)
     assert page.count("<figure>") == 4
+    assert page.count('class="scroll" tabindex="0"') == 2  # wide tables, reached by keyboard
     assert "&lt;cat&gt;" in page
     assert "<cat>" not in page
     assert not re.search(r"<script|https?://|src=\"(?!data:)", page)

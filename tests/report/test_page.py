@@ -191,6 +191,13 @@ def test_digests_are_short_with_the_whole_at_hand(runs: list[RunResult], text: s
     assert f'title="{checkpoint.uri}"' in text
 
 
+def test_what_is_scrolled_can_be_reached_by_keyboard(text: str) -> None:
+    """On a narrow window wide tables scroll by themselves (WCAG 2.1.1)."""
+    scrolled = [told for _, told in Page(text).elements if told.get("class") == "scroll"]
+    assert len(scrolled) > 5
+    assert {told.get("tabindex") for told in scrolled} == {"0"}
+
+
 def test_provenance_stands_in_the_page(text: str) -> None:
     texts = " ".join(" ".join(Page(text).texts).split())
     for piece in ("found demo, variant finetune", "2.15.0", "3.11.7", "name: demo", "Seed 1"):
