@@ -29,7 +29,9 @@ _train = click.option(
     "field of data.yaml. Default: train_aug, training or train.",
 )
 _validation = click.option(
-    "--validation", metavar="NAME", help="Likewise. Default: val or validation."
+    "--validation",
+    metavar="NAME",
+    help="Validation split, named in the same way. Default: val or validation.",
 )
 
 _unlabelled = click.option(

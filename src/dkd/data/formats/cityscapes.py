@@ -68,9 +68,11 @@ def read(root: Path, train: str, validation: str) -> Layout:
 def _split(root: Path, name: str) -> tuple[Pair, ...]:
     folder = root / "leftImg8bit" / name
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; the cities of the {name} split lie there")
+        raise UserError(f"{folder}: no such folder; the cities of the {name} split belong there")
     if not (root / "gtFine" / name).is_dir():
-        raise UserError(f"{root / 'gtFine' / name}: no such folder; masks of the split lie there")
+        raise UserError(
+            f"{root / 'gtFine' / name}: no such folder; masks of the split belong there"
+        )
     pairs = []
     for path in sorted(folder.glob(f"*/*{_IMAGE}")):
         id_, city = path.name.removesuffix(_IMAGE), path.parent.name

@@ -161,9 +161,9 @@ def folder_split(root: Path, masks: str, name: str) -> tuple[Pair, ...]:
     """
     folder = root / "images" / name
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; images of the {name} split lie there")
+        raise UserError(f"{folder}: no such folder; images of the {name} split belong there")
     if not (root / masks / name).is_dir():
-        raise UserError(f"{root / masks / name}: no such folder; masks of the split lie there")
+        raise UserError(f"{root / masks / name}: no such folder; masks of the split belong there")
     found: dict[str, str] = {}
     for file in _names(root / masks / name):
         stem, suffix = _split_suffix(file)
