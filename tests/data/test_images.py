@@ -345,6 +345,28 @@ def test_truncated_files_of_these_kinds(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", [5, 255])
+def test_a_tiff_with_a_wrong_byte_is_read_or_refused_in_one_line(
+    tmp_path: Path, value: int
+) -> None:
+    """Any byte of its directories: sizes, compression, types and counts of tags, a reduced copy."""
+    first, reduced = picture(7, 6).convert("L"), picture(5, 4).convert("L")
+    reduced.encoderinfo = {"tiffinfo": {254: 1}}
+    first.save(tmp_path / "x.tif", save_all=True, append_images=[reduced])
+    whole, path, frame = (tmp_path / "x.tif").read_bytes(), Path("x.tif"), Frame("x", (7, 6), 1)
+    read = 0
+    for place in range(len(whole)):
+        content = whole[:place] + bytes([value]) + whole[place + 1 :]
+        try:
+            images.decode_image(content, path)
+            decode_mask(content, path, frame)
+            read += 1
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+    assert read > len(whole) / 3
+
+
 def test_colours_of_more_than_254_classes() -> None:
     colours = tuple(((n % 256, n // 256, 7), n) for n in range(1, 1001))
     labels = np.random.default_rng(0).integers(1, 1001, (4, 8)).astype(np.uint16)

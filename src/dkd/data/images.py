@@ -63,7 +63,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error)
+_DAMAGE = (
+    *(OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error),
+    *(TypeError, LookupError, ArithmeticError),  # of TIFF's tags, which may hold anything
+)
 _COLOURFUL = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 """Modes of pictures that become RGB by Pillow's own rules."""
 
@@ -153,7 +156,7 @@ def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
         if _ORIENTATION not in exif and (raw := image.info.get("exif")):
             Image.Exif().load(raw)  # what was wrong with it when the file was opened is hidden
         orientation = exif.get(_ORIENTATION, 1)
-    except (*_DAMAGE, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path}: its EXIF data cannot be read ({_why(error)}), so it is unknown which way is "
             "up; save the file again without them"
@@ -385,7 +388,6 @@ def _missing(path: Path, what: str) -> UserError:
 def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
     try:
         image = Image.open(file, formats=kinds)
-        several = _holds_several(image)
     except Image.DecompressionBombError:
         raise UserError(
             f"{path}: far too many pixels; images up to 64 megapixels are read"
@@ -395,6 +397,10 @@ def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.Im
         told = f"{', '.join(others)} or {last}"
         raise UserError(f"{path}: not a {told} file; replace it") from None
     _require_size(image, path)
+    try:
+        several = _holds_several(image)
+    except _DAMAGE as error:
+        raise _corrupt(path, "picture", error) from None
     if several:
         what = "a TIFF of several pages" if image.format == "TIFF" else "an animated picture"
         raise UserError(f"{path}: {what}; keep one of its pictures")
