@@ -4,7 +4,7 @@ A batch normalisation in eval mode is an affine map per channel: ``scale * x + s
 the convolution's weights instead of its output, it costs next to nothing, and the output before
 normalisation need not be kept for the backward pass: in a ResNet that is half the activations. On
 a GPU the same kernel adds the shift and a residual and takes the ReLU, where PyTorch's own
-functions would read and write the output once for each. Results differ in rounding alone. Names
+functions would read and write the output once for each. Results differ only in rounding. Names
 of parameters and buffers stay as they are.
 """
 

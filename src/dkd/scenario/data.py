@@ -32,9 +32,9 @@ class Data(StrictModel):
 
     Attributes:
         format: layout of the data set, as ``dkd data --help`` lists them. ``pictograms``, which
-            are the demonstration's, and ``digits`` are made on the spot; ``packed`` is what
+            are the demonstration's, and ``digits`` are generated when needed; ``packed`` is what
             ``dkd data pack`` wrote.
-        root: folder, or URI of a packed data set; what is made on the spot needs none.
+        root: folder, or URI of a packed data set; digits and pictograms need none.
         train: list or sub-folder of the training images; null is the format's own.
         validation: list or sub-folder of the test images; null is the format's own.
         unlabelled: what pixels without an annotation are (``coco``, ``yolo``, ``label-studio``):
@@ -51,8 +51,8 @@ class Data(StrictModel):
         Attributes:
             train: number of training images.
             validation: number of test images.
-            size: of an image, in pixels.
-            seed: of everything that is drawn for it.
+            size: width and height of an image, in pixels.
+            seed: seed of everything that is random in it.
         """
 
         train: Annotated[int, Field(ge=10, le=1_000_000)] = 1200
@@ -64,7 +64,7 @@ class Data(StrictModel):
         """The demonstration's scenes.
 
         Attributes:
-            size: of an image, in pixels.
+            size: width and height of an image, in pixels.
             new_class: one more pictogram, for a model that knows the others: every scene shows
                 it, and the training scenes label nothing else.
         """

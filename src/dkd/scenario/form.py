@@ -72,7 +72,7 @@ RUN = (
         "model_registry_url",
         "",
         str,
-        meaning="Kubeflow Model Registry that is told of a model's new version; empty tells none",
+        meaning="Kubeflow Model Registry that is informed of a model's new version; empty for none",
     ),
     Field(
         "run_name",

@@ -18,7 +18,7 @@ class Gate(StrictModel):
             background included, in percentage points.
         any_class_may_lose_at_most: loss of any single one of these classes, in percentage points.
         new_classes_at_least: IoU of each class that the step added, in percent.
-        on_failure: ``mark`` reports a failure and goes on; ``stop`` ends the run.
+        on_failure: ``mark`` reports a failure and continues; ``stop`` ends the run.
     """
 
     miou_all_at_least: Percent | None = None

@@ -92,7 +92,7 @@ ResourceName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")]
 class Launch(StrictModel):
     """Where and on how much a step's job runs. Changes no result beyond its rounding.
 
-    All fields after ``threads`` are for clusters alone.
+    All fields after ``threads`` are only for clusters.
 
     Attributes:
         backend: ``local`` runs torchrun on this machine, ``trainjob`` uses Kubeflow Trainer v2 and
@@ -116,9 +116,9 @@ class Launch(StrictModel):
         scratch: size of /tmp on each node: images, teacher and memory of the step, compiled
             kernels. Requested as ephemeral storage; a pod that writes more is evicted. If empty
             there is no limit.
-        environment: variables of the workers. Never a secret: scenarios lie beside results.
-        volumes: mounted into the workers' pods beside those that every job has, each with ``path``
-            and one of ``claim``, ``secret`` and ``config_map``; ``writable`` for a claim.
+        environment: variables of the workers. Never a secret: many can read scenarios.
+        volumes: mounted into the workers' pods, in addition to those of every job. Each has
+            ``path`` and one of ``claim``, ``secret`` and ``config_map``; ``writable`` for a claim.
         runtime: TrainingRuntime that jobs are made from (``trainjob``).
         secret: secret with the S3 keys ``accesskey`` and ``secretkey``; ``none`` if pods get
             credentials in another way (IRSA). If empty, ``trainjob`` uses the runtime's.

@@ -26,15 +26,17 @@ class Network(StrictModel):
         aspp_channels: width of ASPP's branches and of the features.
         output_stride: pixels of the image per feature, in each direction; null is 16, and 4 for
             ``demo``. A smaller stride keeps more detail and costs more.
-        aspp_dilations: of ASPP's three 3x3 branches; null is 6, 12, 18, and 2, 4, 6 for ``demo``.
+        aspp_dilations: dilations of ASPP's three 3x3 branches; null is 6, 12, 18, and for ``demo``
+            2, 4, 6.
         aspp_dropout: share of ASPP's features that step 0 drops; null is 0.1.
-        whole_stage_dilation: in a ResNet, dilate every convolution of a stage alike, as
+        whole_stage_dilation: in a ResNet, dilate every convolution of a stage equally, as
             segmentation_models_pytorch does. Null and false leave the convolution whose stride
             was removed as the ones before it, as torchvision does.
         align_corners: enlarge logits corner to corner, as segmentation_models_pytorch does. With
             null and false each feature stands for a square of pixels, as in torchvision.
-        mean: of red, green and blue in [0, 1], subtracted from every image; null is ImageNet's.
-        std: of red, green and blue, by which every image is divided; null is ImageNet's.
+        mean: mean of red, green and blue in [0, 1], subtracted from every image; null is
+            ImageNet's.
+        std: deviation of red, green and blue, by which every image is divided; null is ImageNet's.
     """
 
     backbone: str = "resnet101"

@@ -57,10 +57,10 @@ class Scenario(StrictModel):
     """A whole scenario. See the module's text.
 
     Attributes:
-        name: of the scenario, in lower case; runs are named after it.
-        label: its name in tables beside others; the method's name if empty.
-        description: for people.
-        licence: of the models that it trains, for their cards; best an SPDX identifier.
+        name: name of the scenario, in lower case; runs are named after it.
+        label: name in tables that compare several; the method's name if empty.
+        description: a sentence for people.
+        licence: licence of the trained models, for their cards; best an SPDX identifier.
         task: classes by step, as names or label values of the data set.
         setting: which images belong to a step.
         method: how a step is learned: ``star``, ``dkd``, ``mib``, ``plop``, ``barm``, ``finetune``,
@@ -68,8 +68,9 @@ class Scenario(StrictModel):
         losses: weights of loss terms, in place of the method's own, such as ``{kd: 0}``.
         method_options: the method's other options.
         memory_size: number of exemplars that are kept for later steps; 0 keeps none.
-        protocol: ``paper`` keeps what the published tables depend on, ``corrected`` mends it.
-        seed: of everything that is drawn at random.
+        protocol: ``paper`` keeps the faults that the published tables depend on, ``corrected``
+            mends them.
+        seed: seed of everything that is random.
         network: the network.
         training: how a step is trained.
         gate: what every step must reach.

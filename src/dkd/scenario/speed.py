@@ -8,9 +8,9 @@ from dkd.scenario.strict_model import StrictModel
 
 
 class Speed(StrictModel):
-    """Switches that make a step faster and change its result in rounding alone.
+    """Switches that make a step faster and change its result only in rounding.
 
-    They are no part of any key. Each can be turned off, and the plain way is taken then. Null
+    They are not part of any key. Without a switch, the step is computed in the plain way. Null
     leaves the decision to the device: true on a GPU, false on a CPU, where the defaults give
     exactly the bits of the plain way. Triton's kernels are also off where they cannot be compiled.
 

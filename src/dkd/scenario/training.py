@@ -11,11 +11,11 @@ Schedule = Literal["poly", "warmup_poly"]
 
 
 class FirstLater(StrictModel):
-    """A value for step 0 and one for every later step.
+    """A learning rate for step 0 and one for every later step.
 
     Attributes:
-        first: at step 0.
-        later: at every later step.
+        first: learning rate at step 0.
+        later: learning rate at every later step.
     """
 
     first: Weight
@@ -35,8 +35,8 @@ class FirstLaterPositive(StrictModel):
     """A weight for step 0 and one for every later step.
 
     Attributes:
-        first: at step 0: a number, or ``auto``.
-        later: at every later step: a number, or ``auto``. With null, the method's own.
+        first: weight of the positive term at step 0: a number, or ``auto``.
+        later: the same at every later step: a number, or ``auto``. With null, the method's own.
     """
 
     first: PositiveWeight = 1
@@ -63,10 +63,10 @@ class Training(StrictModel):
         crop: side of the square training crop, and short side of test images, in pixels.
         lr: learning rate of the backbone at the start of a step. ASPP and heads learn at ten times
             this rate, unless the method or ``rates`` says otherwise.
-        rates: by parameter group, how many times the backbone's rate it learns at later steps, in
-            place of the method's own, such as ``{new_head: 30}``.
-        momentum: of stochastic gradient descent (Nesterov).
-        weight_decay: of stochastic gradient descent.
+        rates: multiples of the backbone's rate by parameter group, at later steps, such as
+            ``{new_head: 30}``. They replace the method's own.
+        momentum: momentum of stochastic gradient descent (Nesterov).
+        weight_decay: weight decay of stochastic gradient descent.
         schedule: how the rate falls over the iterations of a step; ``warmup_poly`` raises it first.
         pos_weight: weight of the positive term of the mBCE (multiple binary cross-entropy).
             ``auto`` gives each class its own, from 1 to 100: the square root of the ratio of
