@@ -150,14 +150,38 @@ def test_the_first_picture_of_a_telephones_jpeg_counts(tmp_path: Path) -> None:
     assert np.array_equal(*both)
 
 
+def said_to_be(size: tuple[int, int]) -> bytes:
+    """A PNG of another size than it says."""
+    data = png(np.zeros((1, 1), np.uint8), 8, 0)
+    ihdr = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    return data[:16] + ihdr + struct.pack(">I", zlib.crc32(b"IHDR" + ihdr)) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("size", "word"), [((9000, 8000), "corrupt"), ((30_000, 20_000), "512 megapixels")]
+)
+def test_images_to_predict_may_be_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], word: str
+) -> None:
+    """What passes is decoded."""
+    (tmp_path / "x.png").write_bytes(said_to_be(size))
+    decoded: list[Path] = []
+
+    def decode(image: Image.Image, path: Path, what: str) -> None:
+        decoded.append(path)
+        raise UserError("corrupt")
+
+    monkeypatch.setattr(images, "decode", decode)
+    with pytest.raises(UserError, match=word):
+        read_image(tmp_path / "x.png", images.LARGEST_TO_PREDICT)
+    assert bool(decoded) == (word == "corrupt")
+
+
 @pytest.mark.parametrize("size", [(1, 300_000), (9000, 8000), (5000, 9), (60_000, 60_000)])
 def test_absurd_sizes_are_refused_before_they_are_decoded(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    header = png(np.zeros((1, 1), np.uint8), 8, 0)
-    ihdr = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
-    header = header[:16] + ihdr + struct.pack(">I", zlib.crc32(b"IHDR" + ihdr)) + header[33:]
-    (tmp_path / "x.png").write_bytes(header)
+    (tmp_path / "x.png").write_bytes(said_to_be(size))
     with warnings.catch_warnings(record=True) as caught:
         images.ignore_size_warnings()
         with pytest.raises(UserError, match=r"x\.png: .*64 megapixels"):

@@ -90,9 +90,9 @@ def test_images_of_many_sizes_do_not_pile_up(
     waiting: set[int] = set()
     read, segmented = predict.read_image, model.predict
 
-    def counted(path: Path) -> Image.Image:
+    def counted(path: Path, most_pixels: int) -> Image.Image:
         nonlocal most
-        opened = read(path)
+        opened = read(path, most_pixels)
         waiting.add(id(opened))
         most = max(most, len(waiting))
         return opened

@@ -12,6 +12,7 @@ from small_segmenter import image, model, noise, published, segmenter
 
 import dkd
 from dkd import storage
+from dkd.evaluation import segmenter as segmenting
 from dkd.evaluation.segmenter import Segmentation
 from dkd.network.prediction import segment
 from dkd.storage import artifacts
@@ -47,6 +48,17 @@ def test_a_damaged_model_is_refused(cache: Path, tmp_path: Path) -> None:
         dkd.load(uri)
     with pytest.raises(dkd.UserError, match="device 'tpu'"):
         dkd.load(uri, device="tpu")
+
+
+def test_a_large_image_is_segmented_by_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model = image(tmp_path / "a.png", 500, 400), segmenter()
+    whole = model.predict(path).mask
+    monkeypatch.setattr(segmenting, "BATCH_PIXELS", 500 * 400 - 1)
+    monkeypatch.setattr(segmenting, "ROWS_PIXELS", 500 * 33 + 1)  # the last rows are fewer
+    assert len(np.unique(whole)) > 1
+    assert np.array_equal(model.predict(path).mask, whole)
 
 
 def test_importing_needs_no_torch() -> None:

@@ -35,6 +35,9 @@ from dkd.scenario.tasks import VOID
 MAX_PIXELS = 64 * 1024 * 1024
 """Images with more pixels are refused before they are decoded."""
 
+LARGEST_TO_PREDICT = 512 * 1024 * 1024
+"""Likewise of images that are only predicted, one at a time."""
+
 MAX_ASPECT = 100
 """Nor are longer ones: with the short side resized for evaluation they would be huge."""
 
@@ -76,7 +79,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def ignore_size_warnings() -> None:
-    """Pillow warns above 89 megapixels; what is above 64 is refused here, in a line of its own."""
+    """Pillow warns where sizes are limited here, in a line of their own."""
+    Image.MAX_IMAGE_PIXELS = LARGEST_TO_PREDICT // 2  # it refuses what has twice as many
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -165,26 +169,32 @@ def frame_of(image: Image.Image, path: Path, what: str = "image") -> Frame:
     return Frame(path.name, image.size, orientation if orientation in _TURNS else 1)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """A file as 8-bit RGB, upright.
+
+    Args:
+        path: the file.
+        most_pixels: larger ones are refused.
 
     Raises:
         UserError: as :func:`read_file` and :func:`decode_image`.
     """
-    return decode_image(read_file(path, "image"), path)
+    data = io.BytesIO(read_file(path, "image"))
+    return _upright(_opened(data, path, IMAGE_KINDS, most_pixels), path)[0]
 
 
-def take_picture(picture: Image.Image, name: str) -> Image.Image:
+def take_picture(picture: Image.Image, name: str, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """A Pillow image of whatever origin as 8-bit RGB, upright, under the same rules as a file.
 
     Args:
         picture: opened from a file, or made.
         name: for messages.
+        most_pixels: larger ones are refused.
 
     Raises:
         UserError: too large or too long, damaged, or of a mode whose values have no known range.
     """
-    _require_size(picture, Path(name))
+    _require_size(picture, Path(name), most_pixels)
     odd = picture.mode.startswith("I;16") and picture.mode != "I;16" and picture.format != "TIFF"
     if picture.mode in ("I", "F") or odd:
         raise UserError(f"{name}: a Pillow image of mode {picture.mode}; convert it to RGB")
@@ -385,18 +395,20 @@ def _missing(path: Path, what: str) -> UserError:
     return UserError(f"{path}: the {what} is missing; add it or take it off the list")
 
 
-def _opened(file: IO[bytes], path: Path, kinds: tuple[str, ...]) -> ImageFile.ImageFile:
+def _opened(
+    file: IO[bytes], path: Path, kinds: tuple[str, ...], most_pixels: int = MAX_PIXELS
+) -> ImageFile.ImageFile:
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError:
         raise UserError(
-            f"{path}: far too many pixels; images up to 64 megapixels are read"
+            f"{path}: far too many pixels; images up to {most_pixels >> 20} megapixels are read"
         ) from None
     except _DAMAGE:
         *others, last = ("WebP" if kind == "WEBP" else kind for kind in kinds)
         told = f"{', '.join(others)} or {last}"
         raise UserError(f"{path}: not a {told} file; replace it") from None
-    _require_size(image, path)
+    _require_size(image, path, most_pixels)
     try:
         several = _holds_several(image)
     except _DAMAGE as error:
@@ -421,12 +433,12 @@ def _holds_several(image: ImageFile.ImageFile) -> bool:
     return False
 
 
-def _require_size(image: Image.Image, path: Path) -> None:
+def _require_size(image: Image.Image, path: Path, most_pixels: int) -> None:
     long, short = max(image.size), min(image.size)
-    if short == 0 or long * short > MAX_PIXELS or long > MAX_ASPECT * short:
+    if short == 0 or long * short > most_pixels or long > MAX_ASPECT * short:
         raise UserError(
-            f"{path}: {image.width}x{image.height} pixels; images up to 64 megapixels and "
-            f"{MAX_ASPECT} times as long as wide are read"
+            f"{path}: {image.width}x{image.height} pixels; images up to {most_pixels >> 20} "
+            f"megapixels and {MAX_ASPECT} times as long as wide are read"
         )
 
 

@@ -19,6 +19,7 @@ from dkd.scenario.class_names import ADE20K_CLASSES, VOC_CLASSES
 from dkd.scenario.names import BACKGROUND_NAME
 
 _MARK = "dkd predict"
+_MIXED_AT_A_TIME = 1 << 20  # pixels, as floating point numbers
 
 
 def palette(classes: Sequence[str], dataset: str) -> tuple[Colour, ...]:
@@ -76,10 +77,13 @@ def overlay(
         alpha: how much of a class's colour, 0..1.
         made_of: kept in the file, see :func:`made_of`.
     """
-    pixels = np.asarray(image, np.float32)
-    tint = np.array(colours, np.float32)[channels]
-    share = np.where(channels[..., None] > 0, alpha, 0.0)
-    mixed = np.rint(pixels + (tint - pixels) * share).astype(np.uint8)
+    mixed = np.array(image)
+    levels, rows = np.array(colours, np.float32), max(1, _MIXED_AT_A_TIME // image.width)
+    for top in range(0, image.height, rows):
+        part = slice(top, top + rows)
+        pixels, tint = mixed[part].astype(np.float32), levels[channels[part]]
+        share = np.where(channels[part, :, None] > 0, alpha, 0.0)
+        mixed[part] = np.rint(pixels + (tint - pixels) * share)
     buffer = io.BytesIO()
     Image.fromarray(mixed).save(buffer, "JPEG", quality=92, comment=f"{_MARK}: {made_of}")
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from dkd import storage
-from dkd.data.images import BATCH_PIXELS, IMAGE_SUFFIXES, at_a_time, read_image
+from dkd.data.images import BATCH_PIXELS, IMAGE_SUFFIXES, LARGEST_TO_PREDICT, at_a_time, read_image
 from dkd.errors import UserError
 from dkd.evaluation import colouring
 from dkd.evaluation.segmenter import Segmenter
@@ -143,7 +143,7 @@ def predict(
         try:
             made_of = _made_of(source.path, segmenter.digest, alpha)
             done = _is_done(output, source, made_of)
-            image = None if done else read_image(source.path)
+            image = None if done else read_image(source.path, LARGEST_TO_PREDICT)
         except UserError as error:
             refused.append(str(error))
             complain(str(error))

@@ -14,15 +14,25 @@ from torch import Tensor
 
 from dkd.data import transforms
 from dkd.data.channels import Channels
-from dkd.data.images import at_a_time, read_image, take_picture
+from dkd.data.images import (
+    BATCH_PIXELS,
+    LARGEST_TO_PREDICT,
+    at_a_time,
+    read_image,
+    take_picture,
+)
 from dkd.errors import UserError
 from dkd.network.checkpoint import Fetched, fetch
-from dkd.network.deeplab import upsample
-from dkd.network.prediction import by_class, predict
+from dkd.network.deeplab import Reading, upsample
+from dkd.network.prediction import by_class, predict, predict_rows
 from dkd.scenario.names import BACKGROUND_NAME
 
 Photograph = str | Path | Image.Image | npt.NDArray[np.uint8]
 """An image file, a Pillow image, or RGB pixels ``H x W x 3`` (grey: ``H x W``), uint8."""
+
+
+ROWS_PIXELS = 4 * 1024 * 1024
+"""Pixels of a large image that are enlarged and compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ class Segmenter:
         features = self._model.features(inputs.to(self._device))
         logits = self._model.logits(features)
         reading = self._model.reading
-        masks = predict(logits, size, reading=reading).cpu().numpy()
+        masks = _masks(logits, size, reading)
         if not probabilities:
             return [Segmentation(mask, self.class_names) for mask in masks]
         likely = [
@@ -158,6 +168,25 @@ class Segmenter:
         ]
 
 
+def _masks(logits: Tensor, size: tuple[int, int], reading: Reading) -> Channels:
+    """Channel numbers ``N x H x W``; of a large image row by row, so that they fit into memory."""
+    height, width = size
+    if height * width <= BATCH_PIXELS:
+        whole: Channels = predict(logits, size, reading=reading).cpu().numpy()
+        return whole
+    step = max(1, ROWS_PIXELS // width)
+    parts = (
+        predict_rows(logits, size, range(top, min(height, top + step)), reading).cpu().numpy()
+        for top in range(0, height, step)
+    )
+    first = next(parts)
+    masks: Channels = np.empty((len(logits), height, width), first.dtype)
+    masks[:, :step] = first
+    for number, part in enumerate(parts, start=1):
+        masks[:, number * step : (number + 1) * step] = part
+    return masks
+
+
 def opened(image: Photograph) -> Image.Image:
     """An image as 8-bit RGB, upright.
 
@@ -165,15 +194,15 @@ def opened(image: Photograph) -> Image.Image:
         UserError: it cannot be read, or is none.
     """
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(Path(image), LARGEST_TO_PREDICT)
     if isinstance(image, Image.Image):
-        return take_picture(image, "image")
+        return take_picture(image, "image", LARGEST_TO_PREDICT)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise UserError(
             f"image: an array of {image.dtype}, shape {image.shape}; give uint8 of H x W x 3 (RGB) "
             "or H x W (grey), and several images as a list"
         )
-    return take_picture(Image.fromarray(image), "image")
+    return take_picture(Image.fromarray(image), "image", LARGEST_TO_PREDICT)
 
 
 def _scaled(image: Image.Image, short_side: int) -> Tensor:

@@ -72,6 +72,46 @@ def in_turns(
     return Likeliest(logit, channel)
 
 
+def predict_rows(
+    logits: Tensor, size: tuple[int, int], rows: range, reading: Reading = USUAL
+) -> Tensor:
+    """Some rows of what :func:`predict` gives, ``N x rows x W``, without the memory of the others.
+
+    Each row of enlarged logits mixes two of their rows, which are widened before. Weights and
+    order of sums are those of PyTorch's own function on a CPU, whose masks are the same; elsewhere
+    another rounding may let a tie fall to another class.
+
+    Args:
+        logits: ``N x (1 + K) x h x w``.
+        size: H, W to enlarge them to.
+        rows: which, ascending.
+        reading: the model's.
+    """
+    h = logits.shape[-2]
+    unit = torch.eye(h, dtype=torch.float32, device=logits.device)
+    weights = upsample(unit[None, :, :, None], (size[0], 1), reading)[0, :, rows.start : rows.stop]
+    weights = weights[..., 0].T  # rows x h
+    upper = (weights > 0).int().argmax(1)  # the first of at most two
+    lower = (upper + 1).clamp(max=h - 1)
+    of_upper, of_lower = weights.gather(1, upper[:, None]), weights.gather(1, lower[:, None])
+    of_lower[lower == upper] = 0
+    best = logits.new_full((len(logits), len(rows), size[1]), -torch.inf, dtype=weights.dtype)
+    first, last = int(upper.min()), int(lower.max()) + 1
+    kind = getattr(torch, predicted_type(max(logits.shape[1] - 1, *reading.classes, 0)).name)
+    channel = torch.zeros(best.shape, dtype=kind, device=logits.device)
+    for number in range(1, logits.shape[1]):
+        part = logits[:, number : number + 1, first:last]
+        wide = upsample(part, (last - first, size[1]), reading)
+        below = wide[:, 0, lower - first] * of_lower
+        mixed = torch.addcmul(below, wide[:, 0, upper - first], of_upper)
+        higher = mixed > best
+        best = torch.where(higher, mixed, best)
+        channel = torch.where(higher, number, channel)
+    if reading.classes:
+        channel = torch.tensor(reading.classes, dtype=kind, device=channel.device)[channel.long()]
+    return read(Likeliest(best, channel))
+
+
 def by_class(values: Tensor, reading: Reading) -> Tensor:
     """The largest of each class's channels: ``N x (1 + C) x ...`` to ``N x (1 + K) x ...``."""
     if not reading.classes:
