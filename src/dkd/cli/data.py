@@ -276,7 +276,7 @@ def view(
     dkd data view ~/cvat-export
     dkd data view ~/VOC2012 --scenario voc-15-1
     """
-    from dkd.report import labels
+    from dkd.report import data_view
     from dkd.scenario.tasks import Task
     from dkd.storage.files import placed
 
@@ -284,7 +284,7 @@ def view(
     task = None
     if scenario:
         task = Task.of(options.load_scenario(scenario, source, ()).task, dataset.classes)
-    page = labels.render(dataset, folder_of, images, task)
+    page = data_view.render(dataset, folder_of, images, task)
     with placed(output, durable=False) as partial:
         partial.write_text(page, encoding="utf-8")
     click.echo(f"{output}: {len(page) / 2**10:,.0f} KiB; open it in a browser")

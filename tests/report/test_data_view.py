@@ -8,7 +8,7 @@ from PIL import Image
 
 from dkd.data import index
 from dkd.data.index import Dataset
-from dkd.report import labels
+from dkd.report import data_view
 from dkd.scenario.data import Data
 from dkd.scenario.tasks import Task
 
@@ -32,17 +32,17 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_every_class_that_is_there_is_shown_the_rarest_first(dataset: Dataset) -> None:
-    shown = labels.chosen(dataset, 3)
+    shown = data_view.chosen(dataset, 3)
     assert shown[0] == ("train", next(r for r in dataset.train if r.id == "5"))
     assert [bool(r.classes) for _, r in shown] == [True, True, False]
-    assert labels.chosen(dataset, 100)[:3] == shown
-    assert len({(split, r.id) for split, r in labels.chosen(dataset, 100)}) == 14
+    assert data_view.chosen(dataset, 100)[:3] == shown
+    assert len({(split, r.id) for split, r in data_view.chosen(dataset, 100)}) == 14
 
 
 def test_the_page_is_whole_in_itself_and_counts(dataset: Dataset) -> None:
     task = Task((("<cat>", "dog"), ("sheep",)))
-    page = labels.render(dataset, lambda _: Path(dataset.root), 4, task)
-    assert page == labels.render(dataset, lambda _: Path(dataset.root), 4, task)
+    page = data_view.render(dataset, lambda _: Path(dataset.root), 4, task)
+    assert page == data_view.render(dataset, lambda _: Path(dataset.root), 4, task)
     assert page.count("<figure>") == 4
     assert page.count('class="scroll" tabindex="0"') == 2  # wide tables, reached by keyboard
     assert "&lt;cat&gt;" in page
@@ -61,7 +61,7 @@ def test_the_page_is_whole_in_itself_and_counts(dataset: Dataset) -> None:
 def test_the_overlay_tints_labels_and_nothing_else() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[4:9, 4:9], mask[12:, :] = 1, 255
-    data = labels.overlay(mask, {1: (200, 100, 0)}, (255,))
+    data = data_view.overlay(mask, {1: (200, 100, 0)}, (255,))
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     assert (pixels[mask == 0, 3] == 0).all()
     assert (pixels[mask != 0, 3] > 0).all()

@@ -95,8 +95,9 @@ def render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((templates / "labels.html.j2").read_text(encoding="utf-8"))
-    style = (templates / "labels.css").read_text(encoding="utf-8")
+    source = (templates / "data_view.html.j2").read_text(encoding="utf-8")
+    template = environment.from_string(source)
+    style = (templates / "data_view.css").read_text(encoding="utf-8")
     return template.render(
         title=f"Labels of {dataset.name}",
         style=Markup(style),  # noqa: S704 -- the project's own file
