@@ -162,8 +162,10 @@ def test_halves_that_a_killed_call_left_are_removed(tmp_path: Path) -> None:
         left.write_bytes(b"half")
     before = time.time() - 3600
     os.utime(old, (before, before))
+    gone = masks / ".3.png.79.arriving"  # listed, and renamed before it is looked at
+    gone.symlink_to("nowhere")
     Call(predict.sources([tmp_path / "in"]), tmp_path / "out")
-    assert sorted(path.name for path in masks.iterdir()) == [young.name, "1.png"]
+    assert sorted(path.name for path in masks.iterdir()) == [young.name, gone.name, "1.png"]
 
 
 @pytest.mark.parametrize("output", ["photos/segmented", "photos"])

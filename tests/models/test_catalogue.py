@@ -1,5 +1,6 @@
 """Versions that never change, and one that is in production: on the real store and in folders."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -114,6 +115,14 @@ def test_of_many_who_promote_at_once_one_wins_and_the_others_are_told(
     lost = [line for line in told if line != won]
     assert all(f"user {winner} has just put version {winner} into production" in x for x in lost)
     assert len(catalogue.history(root, "street")) == 2
+
+
+def test_versions_are_read_side_by_side(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in ("one", "two"):
+        added(root, run, "road")
+    together, read = threading.Barrier(2, timeout=60), storage.read_bytes
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: together.wait() in (0, 1) and read(uri))
+    assert [each.version for each in catalogue.versions(root, "street")] == [1, 2]
 
 
 @pytest.mark.parametrize("check", [FAILED, OPEN])

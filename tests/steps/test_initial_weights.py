@@ -210,7 +210,7 @@ def test_other_artifacts_are_refused(root: Root, tmp_path: Path, mobilenet: byte
     other = artifacts.publish(str(tmp_path / "other"), {}, kind="memory", metadata={})
     for uri, backbone, message in (
         (kept.uri, "resnet18", "weights of mobilenet_v2, but network.backbone is resnet18"),
-        (other.uri, "mobilenet_v2", "is a memory, no weights"),
+        (other.uri, "mobilenet_v2", "is a memory, not weights"),
         (str(tmp_path / "absent"), "mobilenet_v2", "not there, neither a file of weights"),
     ):
         message_told = root.refused(uri, backbone)

@@ -257,6 +257,11 @@ def test_anything_may_lie_at_a_manifests_place(
         artifacts.load(str(folder))
 
 
+@pytest.mark.parametrize("called", ["a checkpoint", "an evaluation", "weights"])
+def test_what_an_artifact_is_called(called: str) -> None:
+    assert artifacts.Manifest("x", called.split()[-1], {}).called == called
+
+
 def test_deep_nesting_and_size_of_a_manifest_are_bounded(tmp_path: Path) -> None:
     for content in (b"[" * 1_000_000, b" " * (artifacts.LARGEST_MANIFEST + 1)):
         (tmp_path / artifacts.MANIFEST).write_bytes(content)

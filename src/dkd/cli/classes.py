@@ -58,7 +58,7 @@ def command(
     for item in merge:
         olds, new = _sides(item, "--merge")
         if new in merged:
-            raise UserError(f"--merge {item}: another merge also makes {new!r} too")
+            raise UserError(f"--merge {item}: another merge makes {new!r} too")
         merged[new] = olds
     dropped = [name for item in drop for name in parse_names(item, "--drop")]
     places = [checkpoint, *([output] if output else [])]

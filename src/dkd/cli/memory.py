@@ -38,7 +38,7 @@ def show(uri: str, images: bool, workspace: Path) -> None:
     with local_runner.reachable([uri], workspace, partial(click.echo, err=True)):
         manifest = artifacts.load(uri)
         if manifest.kind != "memory":
-            raise UserError(f"{uri}: is a {manifest.kind}, not an exemplar memory")
+            raise UserError(f"{uri}: is {manifest.called}, not an exemplar memory")
         document = read_json(manifest, "memory.json")
     exemplars = document["exemplars"]
     steps = Counter(exemplar["step"] for exemplar in exemplars)

@@ -117,8 +117,8 @@ def _without_class(layout: Layout, found: Mapping[Pair, Found], wrong: bool) -> 
         ]
         if void and not held:
             yield Finding(
-                f"{split} masks, as far as they hold anything, hold only 0 and 255: background and "
-                "void; give the class its label value, as classes.yaml has it",
+                f"{split} masks, as far as they hold anything, hold only 0 and {layout.void}: "
+                "background and void; give the class its label value, as classes.yaml has it",
                 tuple(void),
                 wrong and split == "train",
             )

@@ -7,7 +7,7 @@ files lie.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -221,8 +221,9 @@ def build(
         layout = _layout(data, cache)
     layout = making.write(layout, data, cache, progress, anew)
     found = scan.scan(layout, cache / "scans" if cache else None, progress, anew)
+    known = {*layout.classes, BACKGROUND, layout.void, WIDE_VOID, *layout.void_values}
     splits = {
-        split: Records(_record(pair, found[pair], layout) for pair in members)
+        split: Records(_record(pair, found[pair], layout, known) for pair in members)
         for split, members in layout.splits.items()
     }
     told = findings.of(layout, found)
@@ -246,13 +247,14 @@ def build(
     )
 
 
-def _record(pair: formats.Pair, found: scan.Found, layout: formats.Layout) -> Record:
-    """What is indexed of an image and its mask.
+def _record(
+    pair: formats.Pair, found: scan.Found, layout: formats.Layout, known: Set[int]
+) -> Record:
+    """What is indexed of an image and its mask, which may hold the known label values.
 
     Raises:
-        UserError: the mask holds a label value that is none of the classes.
+        UserError: the mask holds another label value.
     """
-    known = {*layout.classes, BACKGROUND, layout.void, WIDE_VOID, *layout.void_values}
     if unknown := set(found.values) - known:
         value = min(unknown)
         wide = f" (void is {WIDE_VOID} here, as a class is beyond 254)" if value == VOID else ""

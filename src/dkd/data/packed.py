@@ -148,7 +148,7 @@ def open_dataset(uri: str) -> tuple[Dataset, Manifest]:
     """
     manifest = artifacts.load(uri)
     if manifest.kind != DATASET_KIND:
-        raise UserError(f"{uri}: is a {manifest.kind}, not a data set")
+        raise UserError(f"{uri}: is {manifest.called}, not a data set")
     source = manifest.part_uri(INDEX)
     dataset = Dataset.from_json(_unzip(artifacts.read_part(manifest, INDEX), source), source)
     return (replace(dataset, root=uri) if dataset.format == "packed" else dataset), manifest

@@ -10,6 +10,7 @@ not done again, and is never taken for a photograph.
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,8 +194,9 @@ def _clear(output: Path) -> None:
     """Removes halves of files that killed calls left; a call that still works is quicker."""
     for folder in (MASKS, OVERLAYS):
         for left in (output / folder).rglob(".*.arriving"):
-            if time.time() - left.stat().st_mtime > _ARRIVES_WITHIN:
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it has arrived, or another call removed it
+                if time.time() - left.stat().st_mtime > _ARRIVES_WITHIN:
+                    left.unlink()
 
 
 def _made_of(image: Path, model: str, alpha: float) -> str:

@@ -4,13 +4,14 @@ import getpass
 import os
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.models.version import FirstClasses, ModelVersion, Promotion, Removed
+from dkd.models.version import Document, FirstClasses, ModelVersion, Promotion, Removed
 from dkd.report.model import ArtifactRef
 from dkd.scenario.names import check_model_name
 from dkd.storage import artifacts
@@ -18,6 +19,9 @@ from dkd.storage.store import NotFound
 
 _FOLDER = "models"
 _TRIES = 100
+_READERS = 16
+
+D = TypeVar("D", bound=Document)
 
 
 def user() -> str:
@@ -51,11 +55,11 @@ def versions(root: str, name: str) -> list[ModelVersion]:
     Raises:
         UserError: there is no such model.
     """
-    uris = _documents(root, name, "versions")
-    if not uris:
+    found = _documents(root, name, "versions", ModelVersion)
+    if not found:
         known = ", ".join(names(root)) or "none"
         raise UserError(f"{root}: no model {name!r}; there are: {known}")
-    return [ModelVersion.from_json(storage.read_bytes(uri), uri) for uri in uris]
+    return found
 
 
 def version(root: str, name: str, number: int) -> ModelVersion:
@@ -75,8 +79,7 @@ def version(root: str, name: str, number: int) -> ModelVersion:
 
 def history(root: str, name: str) -> list[Promotion]:
     """What was in production, the first promotion first."""
-    uris = _documents(root, name, "production")
-    return [Promotion.from_json(storage.read_bytes(uri), uri) for uri in uris]
+    return _documents(root, name, "production", Promotion)
 
 
 def in_production(root: str, name: str) -> ModelVersion:
@@ -132,13 +135,11 @@ def add(root: str, made: ModelVersion) -> ModelVersion:
     storage.write_bytes(_classes(root, name), classes.to_json(), if_absent=True)
     require_task(root, name, made.classes)
     for _ in range(_TRIES):
-        uris = _documents(root, name, "versions")
-        there = [ModelVersion.from_json(storage.read_bytes(uri), uri) for uri in uris]
+        there = _documents(root, name, "versions", ModelVersion)
         if same := next((each for each in there if each.is_same(made)), None):
             return same
-        removals = _documents(root, name, "removed")
-        gone = [Removed.from_json(storage.read_bytes(uri), uri) for uri in removals]
-        taken = [each.version for each in there] + [each.version for each in gone]
+        gone = _documents(root, name, "removed", Removed)
+        taken = [*(each.version for each in there), *(each.version for each in gone)]
         number = 1 + max(taken, default=0)
         numbered = made.model_copy(update={"version": number})
         uri = _place(root, name, "versions", number)
@@ -380,10 +381,13 @@ def memory_of(chosen: ModelVersion) -> tuple[str, str]:
     return held.uri, f"images were taken out of its memory {held.uri} since" if changed else ""
 
 
-def _documents(root: str, name: str, kind: str) -> list[str]:
-    """URIs of a model's documents of a kind, in their order."""
-    folder = storage.join(root, _FOLDER, check_model_name(name), kind)
-    return sorted(entry.uri for entry in storage.list_objects(folder))
+def _documents(root: str, name: str, folder: str, kind: type[D]) -> list[D]:
+    """A model's documents of a kind, in their order."""
+    place = storage.join(root, _FOLDER, check_model_name(name), folder)
+    uris = sorted(entry.uri for entry in storage.list_objects(place))
+    with ThreadPoolExecutor(_READERS) as pool:
+        contents = pool.map(storage.read_bytes, uris)
+        return [kind.from_json(data, uri) for data, uri in zip(contents, uris, strict=True)]
 
 
 def _place(root: str, name: str, kind: str, number: int) -> str:

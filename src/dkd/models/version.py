@@ -26,7 +26,7 @@ from dkd.storage.artifacts import Manifest
 Number = Annotated[int, Field(ge=1)]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
     """JSON with sorted keys, equal for equal contents; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,7 +51,7 @@ class _Document(BaseModel):
             raise UserError(f"{source}: not a model's document: {fault(error)}") from None
 
 
-class FirstClasses(_Document):
+class FirstClasses(Document):
     """The classes of a model's first version, in channel order: what its name stands for.
 
     Later versions begin with the same, so that a mask's values keep their meaning.
@@ -61,7 +61,7 @@ class FirstClasses(_Document):
     classes: tuple[str, ...]
 
 
-class ModelVersion(_Document):
+class ModelVersion(Document):
     """A version of a model.
 
     Attributes:
@@ -136,7 +136,7 @@ class ModelVersion(_Document):
         return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
 
 
-class Promotion(_Document):
+class Promotion(Document):
     """A version went into production.
 
     Attributes:
@@ -160,7 +160,7 @@ class Promotion(_Document):
     despite_gate: str = ""
 
 
-class Removed(_Document):
+class Removed(Document):
     """A version that is no more: who removed it, and when (ISO 8601, UTC)."""
 
     format: Literal[1] = 1

@@ -113,7 +113,7 @@ def fetch(uri: str) -> Fetched:
     """
     manifest, folder = artifacts.fetch_cached(uri, artifact_cache())
     if manifest.kind != "checkpoint":
-        raise UserError(f"{uri}: is a {manifest.kind}, not a checkpoint")
+        raise UserError(f"{uri}: is {manifest.called}, not a checkpoint")
     return Fetched(read(folder), describe(folder), manifest.digest)
 
 

@@ -218,7 +218,7 @@ def fetched(source: str) -> Iterator[File]:
 
 def _fitting(found: Manifest, backbone: str) -> Manifest:
     if found.kind != KIND:
-        raise UserError(f"network.weights: {found.uri}: is a {found.kind}, no weights")
+        raise UserError(f"network.weights: {found.uri}: is {found.called}, not weights")
     if found.metadata["backbone"] != backbone:
         raise UserError(
             f"network.weights: {found.uri}: weights of {found.metadata['backbone']}, but "

@@ -87,6 +87,13 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def called(self) -> str:
+        """Its kind for messages: ``a memory``, ``an evaluation``, ``weights``."""
+        if self.kind.endswith("s"):
+            return self.kind
+        return f"{'an' if self.kind.startswith(tuple('aeio')) else 'a'} {self.kind}"
+
+    @property
     def size(self) -> int:
         """Bytes of all parts together."""
         return sum(part.size for part in self.parts.values())

@@ -128,7 +128,7 @@ def _scenario(manifest: Manifest, parts: Path, data: Data, variant: str) -> Scen
         UserError: nothing can be computed of it, or need be.
     """
     if manifest.kind != "checkpoint":
-        raise UserError(f"{manifest.uri}: is a {manifest.kind}, not a checkpoint")
+        raise UserError(f"{manifest.uri}: is {manifest.called}, not a checkpoint")
     description = checkpoint.describe(parts)
     if merged := description.get(checkpoint.CHANNELS):
         raise UserError(
