@@ -125,3 +125,37 @@ def test_as_voc_it_is_refused(export: Path) -> None:
 
 def test_vocs_own_folder_stays_voc(voc_maker: Callable[..., Path], tmp_path: Path) -> None:
     assert recognised(voc_maker(tmp_path / "voc", 3, 2)) == "voc"
+
+
+def test_subsets_as_cvat_calls_them(export: Path) -> None:
+    lists = export / "ImageSets/Segmentation"
+    (lists / "train.txt").rename(lists / "Train.txt")
+    (lists / "val.txt").rename(lists / "Validation.txt")
+    dataset = index.build(data(export))
+    assert [record.id for record in dataset.validation] == ["c"]
+    assert len(dataset.train) == 3
+
+
+def test_a_task_without_subsets_is_divided(export: Path) -> None:
+    """Its only list is ``default.txt``."""
+    lists = export / "ImageSets/Segmentation"
+    ids = "".join((lists / f"{name}.txt").read_text() for name in ("train", "val"))
+    for name in ("train", "val"):
+        (lists / f"{name}.txt").unlink()
+    (lists / "default.txt").write_text(ids)
+    told: list[str] = []
+    dataset = index.build(data(export), tell=told.append)
+    assert {r.id for split in dataset.splits.values() for r in split} == {
+        *("a", "two words", "deep/b", "c")
+    }
+    assert len(dataset.validation) >= 1
+    assert "default.txt has no splits" in told[0]
+
+
+def test_black_is_background_beside_a_background_of_another_colour(export: Path) -> None:
+    """As the documentation of CVAT shows a label map."""
+    (export / "labelmap.txt").write_text(LABELMAP.replace("background:0,0,0", "background:0,128,0"))
+    assert [record.classes for record in index.build(data(export)).validation] == [(2,)]
+    black = LABELMAP.replace("background:0,0,0", "background:0,128,0").replace("250,50,83", "0,0,0")
+    (export / "labelmap.txt").write_text(black)
+    refuse(export, "250,50,83")  # black is the traffic light's

@@ -2,7 +2,8 @@
 
 VOC's folders with a ``labelmap.txt`` of its own: a line ``NAME:RED,GREEN,BLUE::`` for each label.
 Masks are in these colours. Labels are numbered from 1 in the order of the file; background is
-what is called so, or black where nothing is.
+what is called so, and black. Lists are called as the task's subsets (``Train.txt``,
+``Validation.txt``); a single one, which is ``default.txt`` without subsets, is divided.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from dkd.data.formats.layout import (
     Layout,
     Pair,
     by_colour,
+    divided,
     full_palette,
     no_class,
     split_of,
@@ -21,17 +23,19 @@ from dkd.data.formats.layout import (
 )
 from dkd.data.formats.voc import LISTS, list_of
 from dkd.data.images import IMAGE_SUFFIXES
-from dkd.data.palettes import Colour
+from dkd.data.palettes import Colour, MaskColours
 from dkd.errors import UserError
 from dkd.scenario.names import alike, class_name
-from dkd.scenario.tasks import MOST_CLASSES, void_value
+from dkd.scenario.tasks import BACKGROUND, MOST_CLASSES, void_value
+
+_VALIDATION = ("val", "validation", "valid")
 
 
 def read(root: Path, train: str, validation: str) -> Layout:
     """The layout of an export; splits are lists of ``ImageSets/Segmentation``."""
     file = root / "labelmap.txt"
     classes, colours = _labels(file)
-    splits = {"train": _split(root, train), "validation": _split(root, validation)}
+    splits, findings = _splits(root, train, validation)
     listed = {pair.mask for pairs in splits.values() for pair in pairs}
     masks = (
         path.relative_to(root).as_posix()
@@ -47,9 +51,33 @@ def read(root: Path, train: str, validation: str) -> Layout:
         palette=full_palette(classes, known),
         future_is_void=False,
         splits=splits,
-        mask_colours=by_colour(colours, file),
-        findings=(Finding("masks whose images are on neither list", lonely),) if lonely else (),
+        mask_colours=_with_black(by_colour(colours, file)),
+        findings=(
+            *findings,
+            *((Finding("masks whose images are on neither list", lonely),) if lonely else ()),
+        ),
     )
+
+
+def _splits(
+    root: Path, train: str, validation: str
+) -> tuple[dict[str, tuple[Pair, ...]], tuple[Finding, ...]]:
+    """The two lists; CVAT writes one, ``default.txt``, where images have no subset."""
+    there_are = {path.stem.casefold(): path.stem for path in (root / LISTS).glob("*.txt")}
+    if (train, validation) == (FORMAT.train, FORMAT.validation):
+        if len(there_are) == 1:
+            (name,) = there_are.values()
+            splits, note = divided(_split(root, name), str(root / LISTS / f"{name}.txt"))
+            return splits, (note,)
+        validation = next((name for name in _VALIDATION if name in there_are), validation)
+    names = (there_are.get(name.casefold(), name) for name in (train, validation))
+    return {s: _split(root, n) for s, n in zip(("train", "validation"), names, strict=True)}, ()
+
+
+def _with_black(colours: MaskColours) -> MaskColours:
+    """Black too is background, unless a label has it: it is where no label is."""
+    black = (0, 0, 0)
+    return colours if any(c == black for c, _ in colours) else ((black, BACKGROUND), *colours)
 
 
 def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
@@ -83,8 +111,6 @@ def _labels(file: Path) -> tuple[dict[int, str], dict[int, Colour]]:
         colours[value] = colour
     if not classes:
         raise UserError(f"{file}: no label; a line is NAME:RED,GREEN,BLUE::")
-    if (0, 0, 0) not in colours.values():
-        colours.setdefault(0, (0, 0, 0))
     return classes, colours
 
 
