@@ -142,5 +142,5 @@ def _what_next(
     teacher = f"--model {model}" if model else f"--teacher {last.checkpoint.uri}{memory}"
     yield f"    dkd extend {place} --classes {new} --data {data} \\"
     yield f"        {teacher}"
-    yield "Learn from data of your own: docs/reference/data.md"
-    yield "Do the same on a cluster: docs/how-to/cluster.md"
+    yield "Use your own data: docs/tutorials/your-own-data.md"
+    yield "Run on a cluster: docs/tutorials/first-cluster.md"
