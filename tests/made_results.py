@@ -1,7 +1,7 @@
 """Finished runs of tiny made-up models, published where a run would put them."""
 
 from dkd import storage
-from dkd.report import cards, collect
+from dkd.report import collect, stored_cards
 from dkd.report.model import (
     ArtifactRef,
     DatasetRef,
@@ -79,5 +79,5 @@ def finished(
         steps=tuple(steps if teacher is None else steps[-1:]),
     )
     collect.publish(result, root, run)
-    cards.write(result)
+    stored_cards.write(result)
     return result

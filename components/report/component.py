@@ -50,7 +50,7 @@ def report(
 
     from dkd.components import evaluation
     from dkd.log import told
-    from dkd.report import cards, collect, gate, tracking
+    from dkd.report import collect, gate, stored_cards, tracking
     from dkd.steps import stages
 
     with told(run_name):
@@ -62,7 +62,7 @@ def report(
         if evaluation.is_shown(report_page):
             Path(report_page.path).write_text(collect.page([result]), encoding="utf-8")
         tracking.tell(result, run_name, print, finished=True)
-        cards.write(result)
+        stored_cards.write(result)
         verdict = gate.verdict(result.steps[-1].gate) or "Gate: nothing asked"
         print(verdict)
         if model_name:

@@ -17,7 +17,7 @@ from dkd.components.report.component import report
 from dkd.kubeflow import local_runner
 from dkd.models import adding
 from dkd.models import catalogue as models
-from dkd.report import cards
+from dkd.report import stored_cards
 from dkd.scenario import catalogue, form
 from dkd.scenario.data import Data
 from dkd.scenario.gate import Gate
@@ -335,7 +335,7 @@ def test_a_step_shows_its_models_card(tmp_path: Path, capsys: pytest.CaptureFixt
     report.python_func(*step[:2], *step[3:], *whole, "", "", "", dsl.HTML(uri=str(tmp_path / "r")))
     shown = card.read_text()
     assert f"<dd>{checkpoint.digest}</dd>" in shown
-    assert shown.encode() == cards.read(checkpoint.uri, ".html")
+    assert shown.encode() == stored_cards.read(checkpoint.uri, ".html")
     assert "<h3>Model card" in page.read_text()
 
 

@@ -122,7 +122,7 @@ def show(
     from dkd import storage
     from dkd.errors import UserError
     from dkd.models import catalogue
-    from dkd.report import cards
+    from dkd.report import stored_cards
 
     with _root(root, workspace) as place:
         promotions = catalogue.history(place, name)
@@ -136,11 +136,11 @@ def show(
             click.echo(shown.to_json(), nl=False)
             return
         if card is not None:
-            storage.write_bytes(str(card), cards.read(shown.checkpoint.uri, card.suffix))
+            storage.write_bytes(str(card), stored_cards.read(shown.checkpoint.uri, card.suffix))
             click.echo(f"{card}: the card of {name} version {shown.version}")
             return
         try:
-            text = cards.read(shown.checkpoint.uri, ".md").decode()
+            text = stored_cards.read(shown.checkpoint.uri, ".md").decode()
         except UserError as error:
             text = f"note: {error}\n"
     present = promotions[-1].version if promotions else None

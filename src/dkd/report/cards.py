@@ -11,13 +11,11 @@ from importlib.resources import files
 
 import jinja2
 
-from dkd import storage
 from dkd.errors import UserError
 from dkd.report.changes import ends, gained_and_forgotten, percent, points
 from dkd.report.gate import verdict
 from dkd.report.model import Interval, RunResult, StepResult
 from dkd.report.tables import escaped
-from dkd.storage.store import NotFound
 
 FEW = 10
 """Test images of a class below which a card warns."""
@@ -111,50 +109,6 @@ def rendered(what: Card) -> dict[str, bytes]:
         template = (folder / f"card{suffix}.j2").read_text(encoding="utf-8")
         found[f"card{suffix}"] = environment.from_string(template).render(card=what).encode()
     return found
-
-
-def write(result: RunResult) -> None:
-    """Puts the card of each model that the run trained beside it, and of those it found that have
-    none. The teacher of an extension keeps its own.
-
-    Raises:
-        UserError: storage failed.
-    """
-    for index, step in enumerate(result.steps):
-        checkpoint = step.checkpoint
-        if checkpoint is None or not (step.origin == "trained" or _lacks_card(step, index)):
-            continue
-        for name, content in rendered(card(result, index)).items():
-            storage.write_bytes(storage.join(checkpoint.uri, name), content)
-
-
-def _lacks_card(step: StepResult, index: int) -> bool:
-    """Whether a model that was found has no card, and the result knows all its steps."""
-    if step.checkpoint is None or step.elsewhere or step.step != index:
-        return False
-    return not storage.exists(storage.join(step.checkpoint.uri, "card.md"))
-
-
-def read(checkpoint: str, suffix: str) -> bytes:
-    """A checkpoint's card.
-
-    Args:
-        checkpoint: its URI.
-        suffix: ``.md`` or ``.html``.
-
-    Raises:
-        UserError: another suffix, or it has no card: it was never scored by a run, or before
-            there were cards.
-    """
-    if suffix not in (".md", ".html"):
-        raise UserError(f"--card: a card is written as .md or .html, not {suffix or 'without one'}")
-    try:
-        return storage.read_bytes(storage.join(checkpoint, f"card{suffix}"))
-    except NotFound:
-        raise UserError(
-            f"{checkpoint}: has no card; a run that finds this checkpoint writes one (start its "
-            "run again, it trains nothing)"
-        ) from None
 
 
 def _rows(result: RunResult, step: StepResult) -> tuple[CardRow, ...]:

@@ -7,13 +7,15 @@ figure alone decides.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dkd.evaluation.intervals import LossIntervals
 from dkd.report.changes import gained_and_forgotten
 from dkd.report.model import GateCheck, Interval, Scores
 from dkd.scenario.gate import Gate
 from dkd.scenario.names import BACKGROUND_NAME
+
+if TYPE_CHECKING:
+    from dkd.evaluation.intervals import LossIntervals
 
 GateState = Literal["passed", "failed", "open", "nothing asked"]
 
@@ -24,7 +26,7 @@ def judge(
     after: Scores,
     classes: Sequence[str],
     new: Sequence[str],
-    lost: LossIntervals | None = None,
+    lost: "LossIntervals | None" = None,
 ) -> tuple[GateCheck, ...]:
     """What the gate asks of a step, and whether it was reached.
 
