@@ -85,6 +85,16 @@ def test_brushed_labels(root: Path, masks_of) -> None:
     assert {255} == {int(m[19, 29]) for split in void.values() for m in split.values()}
 
 
+@pytest.mark.parametrize("annotator", ["", "anna-maria+work@example-site.org"])
+def test_annotators_with_any_address_or_none(root: Path, masks_of, annotator: str) -> None:
+    expected = masks_of(built(root))
+    for file in root.glob("task-1-*.png"):
+        file.rename(root / file.name.replace("me@example.org", annotator))
+    for split, masks in masks_of(built(root)).items():
+        for id_, mask in masks.items():
+            assert np.array_equal(mask, expected[split][id_])
+
+
 def test_its_coco_export_with_images_as_windows_names_them(root: Path, masks_of) -> None:
     pytest.importorskip("pycocotools.mask")
     for file in (*root.glob("*.png"), *root.glob("*.json")):

@@ -39,7 +39,7 @@ from dkd.scenario.tasks import VOID
 
 _COCO = "result.json"
 _BRUSHED = "task-*-annotation-*-by-*.png"
-_NAME = re.compile(r"task-(\d+)-annotation-(\d+)-by-([\w@.]*)-(.+)-(\d+)\.png")
+_NAME = re.compile(r"task-(\d+)-annotation-(\d+)-by-(.*-.+)-(\d+)\.png")
 _FULL = 128  # a brush's level from which on a pixel is its label's; edges are softened
 
 
@@ -141,14 +141,16 @@ def _by_task(
                 f"{path}: not named as Label Studio names a brushed label: "
                 "task-1-annotation-2-by-3-tag-Car-0.png"
             )
-        task, annotation, name = int(match[1]), int(match[2]), match[4]
+        task, annotation, ending = int(match[1]), int(match[2]), match[3]
         if task not in tasks:
             raise UserError(f"{path}: of task {task}, which {file} lacks; export both again")
         known = {
             re.sub(r"[\0/\\]", "-", each): each.split("\0")[1]
             for each in tasks[task][1].get(annotation, ())
         }
-        if name not in known:
+        # The annotator, whose address may have hyphens too, comes before.
+        name = max((each for each in known if ending.endswith(f"-{each}")), key=len, default=None)
+        if name is None:
             raise UserError(
                 f"{path}: {file} has no such label of annotation {annotation} of task {task}; "
                 "export both again"
