@@ -74,3 +74,29 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_written(
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a file is where a folder is needed"):
         converting.to_folder(dataset, Path(dataset.root), tmp_path / "file/plain")
+
+
+@pytest.mark.parametrize(("largest", "void", "mode"), [(7, 255, "P"), (300, 65535, "I;16")])
+def test_masks_of_16_bits_are_of_8_where_these_suffice(
+    tmp_path: Path, largest: int, void: int, mode: str
+) -> None:
+    """With images of kinds and names that others do not have; both ways read the same."""
+    root, rng = tmp_path / "wide", np.random.default_rng(2)
+    for split in ("train", "validation"):
+        for folder in ("images", "masks"):
+            (root / folder / split).mkdir(parents=True)
+        pixels = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"images/{split}/\u00e4 \u732b.webp", lossless=True)
+        values = rng.choice([0, 3, largest, 65535], (8, 9)).astype(np.uint16)
+        Image.fromarray(values).save(root / f"masks/{split}/\u00e4 \u732b.tif")
+    (root / "classes.yaml").write_text(f"3: cat\n{largest}: dog\n")
+    before = index.build(Data(format="folder", root=str(root)))
+    converting.to_folder(before, root, tmp_path / "made")
+    after = index.build(Data(format="folder", root=str(tmp_path / "made")))
+    assert (after.classes, after.void) == (before.classes, void)
+    (record,) = after.train
+    assert record.image == "images/train/\u00e4 \u732b.webp"
+    assert Image.open(tmp_path / "made" / record.mask).mode == mode
+    for split in before.splits:
+        (found,), (expected,) = labels(after, split), labels(before, split)
+        assert np.array_equal(found, np.where(expected == 65535, void, expected))
