@@ -34,7 +34,7 @@ def outputs(images: int, classes: int, old: int, size: tuple[int, int]) -> tuple
 def labels(images: int, classes: int, size: tuple[int, int], kind: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     label = torch.randint(0, 1 + classes, (images, *size), generator=generator)
-    label[0, : size[0] // 3] = VOID
+    label[0, : size[0] // 3] = torch.iinfo(kind).max  # void
     return label.to(DEVICE, kind)
 
 
