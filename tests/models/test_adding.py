@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_results import finished
+from made_results import FAILED, finished
 
 from dkd.errors import UserError
 from dkd.models import adding, catalogue
@@ -92,6 +92,15 @@ def test_what_is_no_checkpoint_or_not_its_memory(
     with pytest.raises(UserError, match=told):
         adding.add_checkpoint(str(root), "street", *given, registry="", say=print)
     assert not root.exists()
+
+
+def test_a_checkpoint_is_not_added_once_more_without_its_verdict(root: str) -> None:
+    """Else what failed its gate would be promoted without a reason."""
+    finished(root, "one", "road", gate=(FAILED,))
+    failed = adding.add_run(root, "street", "one", registry="", say=print)
+    with pytest.raises(UserError, match="street: version 1 has this checkpoint, as run 'one' sco"):
+        adding.add_checkpoint(root, "street", failed.checkpoint.uri, registry="", say=print)
+    assert catalogue.versions(root, "street") == [failed]
 
 
 def test_a_checkpoint_of_another_task_is_not_even_copied(tmp_path: Path) -> None:

@@ -96,10 +96,16 @@ def add_checkpoint(
         say: likewise.
 
     Raises:
-        UserError: it is no checkpoint, the memory was chosen for other classes, or the model exists
-            with another task.
+        UserError: it is no checkpoint, a run's version has it and a verdict on it already, the
+            memory was chosen for other classes, or the model exists with another task.
     """
     found = artifacts.load(checkpoint)
+    judged = _version_of(root, name, found.digest)
+    if judged and judged.evaluation:
+        raise UserError(
+            f"model {name}: version {judged.version} has this checkpoint, as run {judged.run!r} "
+            "scored it; use that version"
+        )
     classes = known_classes(found, "checkpoint")
     catalogue.require_task(root, name, [each for names in classes for each in names])
     kept = artifacts.load(memory) if memory else None
@@ -135,7 +141,8 @@ def _add(
     root: str, made: ModelVersion, teacher: str, registry: str, say: Callable[[str], None]
 ) -> ModelVersion:
     """Adds a version, whose teacher has this digest, and tells of it."""
-    extends = _parent(root, made.model, teacher)
+    parent = _version_of(root, made.model, teacher)
+    extends = parent.version if parent else None
     added = catalogue.add(root, made.model_copy(update={"extends": extends}))
     say(f"model {made.model} version {added.version}: {added.verdict}, {added.checkpoint.uri}")
     if registry:
@@ -163,11 +170,9 @@ def tell_removal(name: str, number: int, registry: str, say: Callable[[str], Non
     kubeflow_registry.tell_removal(name, number, catalogue.user(), registry, say)
 
 
-def _parent(root: str, name: str, teacher: str) -> int | None:
+def _version_of(root: str, name: str, checkpoint: str) -> ModelVersion | None:
     """The version whose checkpoint has this digest, the newest if there are several."""
-    if not teacher or name not in catalogue.names(root):
+    if not checkpoint or name not in catalogue.names(root):
         return None
-    for each in reversed(catalogue.versions(root, name)):
-        if each.checkpoint.digest == teacher:
-            return each.version
-    return None
+    there = reversed(catalogue.versions(root, name))
+    return next((each for each in there if each.checkpoint.digest == checkpoint), None)
