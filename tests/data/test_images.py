@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -344,6 +345,17 @@ def test_pages_and_reduced_copies_of_a_tiff(tmp_path: Path) -> None:
     first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
     with pytest.raises(UserError, match=r"pages\.tif: a TIFF of several pages; keep one"):
         read_image(tmp_path / "pages.tif")
+
+
+def test_a_tiff_of_thousands_of_reduced_copies_is_not_walked_through(tmp_path: Path) -> None:
+    """A small file of them would keep a server busy for half a minute."""
+    copies = [picture(10, 8) for _ in range(32)]
+    for copy in copies:
+        copy.encoderinfo = {"tiffinfo": {254: 1}}
+    for number, told in ((31, None), (32, r"x\.tif: a TIFF of several pages; keep one")):
+        picture(20, 16).save(tmp_path / "x.tif", save_all=True, append_images=copies[:number])
+        with pytest.raises(UserError, match=told) if told else nullcontext():
+            read_image(tmp_path / "x.tif")
 
 
 def test_an_animated_webp(tmp_path: Path) -> None:

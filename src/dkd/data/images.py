@@ -75,6 +75,7 @@ _COLOURFUL = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", 
 
 _BITS, _PHOTOMETRIC, _SAMPLES, _SUBFILE = 258, 262, 277, 254  # TIFF's tags
 _REDUCED_OR_MASK = 0b101  # of a TIFF's page, in its tag of the kind of sub-file
+_MOST_PAGES = 32  # reduced copies, each half as large as the one before, and a mask of each
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -421,16 +422,19 @@ def _opened(
 
 def _holds_several(image: ImageFile.ImageFile) -> bool:
     """Whether a file holds other pictures than the first, and not only reduced copies of it."""
-    if image.format in ("JPEG", "MPO") or getattr(image, "n_frames", 1) == 1:
+    if image.format in ("JPEG", "MPO"):
         return False
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return True
-    for page in range(1, image.n_frames):
-        image.seek(page)
+        return getattr(image, "n_frames", 1) > 1
+    for page in range(1, _MOST_PAGES + 1):  # how many there are would be counted one by one
+        try:
+            image.seek(page)
+        except EOFError:
+            image.seek(0)
+            return False
         if not image.tag_v2.get(_SUBFILE, 0) & _REDUCED_OR_MASK:
             return True
-    image.seek(0)
-    return False
+    return True
 
 
 def _require_size(image: Image.Image, path: Path, most_pixels: int) -> None:
