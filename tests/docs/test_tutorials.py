@@ -10,6 +10,8 @@ import json
 import re
 import runpy
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,15 +37,23 @@ class Reader:
     """Follows a page in the current folder.
 
     Attributes:
-        printed: what each ``dkd`` command printed, by its text on the page.
+        printed: what each command printed, by its text on the page.
+        server: that the page had started, if any.
     """
 
-    def __init__(self, page: str, smaller: Mapping[str, str], left_out: Sequence[str]) -> None:
+    def __init__(
+        self,
+        page: str,
+        smaller: Mapping[str, str],
+        left_out: Sequence[str],
+        refused: Sequence[str] = (),
+    ) -> None:
         self.blocks = blocks(TUTORIALS / page)
-        self.smaller, self.left_out = smaller, left_out
+        self.smaller, self.left_out, self.refused = smaller, left_out, refused
         self.printed: dict[str, str] = {}
+        self.server: subprocess.Popen[str] | None = None
         whole = "\n".join(block.text for block in self.blocks)
-        for said in (*smaller, *left_out):
+        for said in (*smaller, *left_out, *refused):
             assert said in whole, f"{page} does not say {said!r}"
 
     def follow(self) -> None:
@@ -65,9 +75,19 @@ class Reader:
         if program == "python":
             runpy.run_path(words[0], run_name="__main__")
             return
+        if program == "curl":
+            ended = subprocess.run([program, *words], capture_output=True, check=True)
+            self.printed[line] = ended.stdout.decode()
+            return
         assert program == "dkd", f"this test knows no {program}"
         if "CHECKPOINT" in words:  # which an earlier command named in its last line
             words[words.index("CHECKPOINT")] = self.last_checkpoint()
+        if words[0] == "serve":
+            command = [sys.executable, "-m", "dkd", *words]
+            self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert self.server.stdout
+            self.printed[line] = self.server.stdout.readline()
+            return
         if words[0] in ("run", "extend"):  # KFP's runner wants a process of its own
             command = [sys.executable, "-m", "dkd", *words]
             ended = subprocess.run(command, capture_output=True, text=True)
@@ -75,11 +95,12 @@ class Reader:
         else:
             ended = CliRunner().invoke(main, words)
             status, told = ended.exit_code, ended.stderr
-        assert status == 0, f"{line}: {ended.stdout}{told}"
-        self.printed[line] = ended.stdout
+        assert status == (2 if line in self.refused else 0), f"{line}: {ended.stdout}{told}"
+        self.printed[line] = told if status else ended.stdout
 
     def last_checkpoint(self) -> str:
-        (*_, uri) = re.findall(r"^checkpoint: (\S+)$", "\n".join(self.printed.values()), re.M)
+        named = r"^(?:checkpoint:|model \S+ version \d+: .*,) (\S+)$"
+        (*_, uri) = re.findall(named, "\n".join(self.printed.values()), re.M)
         return str(uri)
 
     def said(self, start: str) -> str:
@@ -148,6 +169,47 @@ def test_add_a_class(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "version 2 in production instead of version 1" in reader.said(
         "dkd models promote street 2"
     )
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl")
+def test_into_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step is trained in the place of two, so the gates differ in its place, too."""
+    monkeypatch.setenv("DKD_ROOT", str(folder / "root"))
+    make_voc(folder / "VOC2012")
+    shutil.copy(folder / "VOC2012/JPEGImages/2007_000000.jpg", folder / "photograph.jpg")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    smaller = {
+        "- [car, cat, chair, cow, dog, horse]": "- [aeroplane, bicycle, bird]",
+        "{backbone: mobilenet_v2, weights: imagenet}": (
+            "{backbone: demo, weights: none, aspp_channels: 16}"
+        ),
+        "epochs: {first: 15, later: 16}": "epochs: {first: 1, later: 1}",
+        "crop: 128": "crop: 32",
+        "{miou_all_at_least: 30, new_classes_at_least: 3, old_classes_may_lose_at_most: 5}": (
+            "{new_classes_at_least: 0}"
+        ),
+        "--classes sheep": "--classes car",
+        "--set training.epochs.later=1": "--set gate.new_classes_at_least=99",
+        "serve street-1.onnx": f"serve street-1.onnx --port {port}",
+        "127.0.0.1:8080": f"127.0.0.1:{port}",
+    }
+    reader = Reader("into-service.md", smaller, (), ("dkd models promote street 2",))
+    try:
+        reader.follow()
+    finally:
+        if reader.server:
+            reader.server.terminate()
+            reader.server.communicate()
+    assert "model street version 1: Gate: passed, " in reader.said("dkd run")
+    seen = json.loads(reader.said("curl -s --data-binary @photograph.jpg 'http"))
+    assert (seen["width"], seen["height"]) == Image.open(folder / "mask.png").size
+    assert "send one" in json.loads(reader.said("curl -s --data-binary @street.yaml"))["error"]
+    assert "Gate: failed, car " in reader.said("dkd models promote street 2")
+    assert "instead of version 1" in reader.said("dkd models promote street 3")
+    assert "version 1 back in production" in reader.said("dkd models rollback")
+    listed = reader.said("dkd models list").splitlines()
+    assert [line.split()[0] for line in listed] == ["VERSION", "1", "3"]
 
 
 def test_reproduce_a_row(

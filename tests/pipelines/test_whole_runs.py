@@ -78,24 +78,18 @@ def test_another_variant_finds_step_0(first: str, workspace: Path) -> None:
     assert len(re.findall(r"on 1 ranks", done.stdout)) == 2  # as the variant says
 
 
-def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> None:
+@pytest.fixture(scope="module")
+def umbrellas(workspace: Path) -> str:
+    """A data set with a class that the model does not know."""
+    words = ("--new-class", "umbrella", "--train", "30", "--validation", "10", "--size", "32")
+    made = dkd("data", "pictograms", "new", *words, cwd=workspace)
+    assert made.returncode == 0, made.stderr
+    return "new"
+
+
+def test_a_model_is_extended_with_its_memory(first: str, workspace: Path, umbrellas: str) -> None:
     checkpoint = re.findall(r"step 2 train: .*?(s3://dkd/checkpoints/\w+)", first)[-1]
     memory = re.findall(r"step 2 memory: .*?(s3://dkd/memories/\w+)", first)[-1]
-    made = dkd(
-        "data",
-        "pictograms",
-        "new",
-        "--new-class",
-        "umbrella",
-        "--train",
-        "30",
-        "--validation",
-        "10",
-        "--size",
-        "32",
-        cwd=workspace,
-    )
-    assert made.returncode == 0, made.stderr
     done = dkd(
         "extend",
         "--teacher",
@@ -105,7 +99,7 @@ def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> Non
         "--classes",
         "umbrella",
         "--data",
-        "new",
+        umbrellas,
         "--workspace",
         "w",
         "--set",
@@ -117,11 +111,14 @@ def test_a_model_is_extended_with_its_memory(first: str, workspace: Path) -> Non
     assert "extension.html" in done.stdout
 
 
-def test_a_named_model_finds_its_checkpoint_and_memory_itself(first: str, workspace: Path) -> None:
+def test_a_named_model_finds_its_checkpoint_and_memory_itself(
+    first: str, workspace: Path, umbrellas: str
+) -> None:
     """They are those of the extension above, whose step is found. The result is version 2."""
     (made,) = re.findall(r"^model street version 1: .* (s3://\S+)$", first, re.MULTILINE)
     settings = ("--set", "launch.processes_per_node=2", "--workspace", "w")
-    extend = ("extend", "--model", "street", "--classes", "umbrella", "--data", "new", *settings)
+    named = ("--model", "street", "--classes", "umbrella", "--data", umbrellas)
+    extend = ("extend", *named, *settings)
     early = dkd(*extend, cwd=workspace)
     assert "model street: no version is in production; dkd models promote" in early.stderr
     promoted = dkd("models", "promote", "street", "1", "--workspace", "w", cwd=workspace)
