@@ -18,6 +18,8 @@ def show(
     confusion_matrix: dsl.ClassificationMetrics,
     page: dsl.HTML,
     card: dsl.HTML | None = None,
+    *,
+    judged: bool = True,
 ) -> None:
     """Fills in what the UI shows of a model's evaluation, and judges the model.
 
@@ -29,6 +31,7 @@ def show(
         confusion_matrix: drawn where it is readable.
         page: of this step and those before it; see :func:`is_shown`.
         card: the model's, where the step made one.
+        judged: whether the gate is about this model; it is not about an extension's teacher.
 
     Raises:
         UserError: the model failed its gate, and the run is to stop then.
@@ -51,6 +54,8 @@ def show(
 
             Path(card.path).write_bytes(cards.rendered(cards.card(result))["card.html"])
     tracking.tell(result, run, print, finished=False)
+    if not judged:
+        return
     checks = result.steps[-1].gate
     if verdict := gate.verdict(checks):
         print(f"step {spec.step}: {verdict}")

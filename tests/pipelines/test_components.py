@@ -348,21 +348,25 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     checkpoint = run.step(0)
     page = tmp_path / "page.html"
 
-    def call(scenario: Any) -> str:
+    def call(scenario: Any, teacher: str = "") -> str:
         capsys.readouterr()
-        evaluated: str = evaluate.python_func(
+        step = (
             stages.write_resolved(str(run.root), "test", scenario),
             [list(names) for names in run.prepared.task.steps],
             0,
             run.prepared.dataset,
             str(run.root),
             "test",
-            checkpoint.uri,
+        )
+        shown = (
             dsl.Metrics(uri=str(tmp_path / "metrics")),
             dsl.ClassificationMetrics(uri=str(tmp_path / "matrix")),
             stored(page),
         )
-        return evaluated
+        if teacher:
+            return str(evaluate.python_func(*step, teacher, *shown))
+        model, card = dsl.Model(uri=str(tmp_path / "model")), stored(tmp_path / "card.html")
+        return str(learn_step.python_func(*step, "", "", model, *shown, card).evaluation)
 
     assert call(given) == run.evaluation
     assert "step 0: Gate: failed, mIoU of all classes " in capsys.readouterr().out
@@ -377,6 +381,10 @@ def test_a_step_that_fails_its_gate_ends_the_run_where_that_is_asked(
     assert "<h3>Gate</h3>" in page.read_text()
     call(given.override({"gate.miou_all_at_least": 0, "gate.on_failure": "stop"}))
     assert "step 0: Gate: passed" in capsys.readouterr().out
+    # What is only scored, the teacher of an extension, has passed or failed long ago.
+    strict = given.override({"gate.on_failure": "stop"})
+    assert call(strict, teacher=checkpoint.uri) == run.evaluation
+    assert "Gate" not in capsys.readouterr().out
 
 
 def test_an_extension_is_judged_by_what_the_old_classes_lose(tmp_path: Path, folder: Path) -> None:
