@@ -168,6 +168,8 @@ def differences(
             abs(lead(single[1], row, column, own=True) - true),
         )
         channels = int(theirs[row, column]), int(mine[row, column])
+        if 0 in channels:  # whether a class is seen at all: a sigmoid is compared with one half
+            rounding = (rounding[0], rounding[1] + 2**-23)
         agree = bool(agreed[row, column])
         found.append(Difference(photograph, (row, column), channels, true, rounding, agree))
     return found
