@@ -12,7 +12,7 @@ drops all capabilities, forbids the gain of privileges and sets the seccomp prof
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp import kubernetes
@@ -49,6 +49,10 @@ class Policy:
 PREPARING = Policy(hours=12, retries=0, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 """Bad input is to be told at once; storage is tried again inside."""
 LAUNCHING = Policy(hours=30 * 24, retries=2, cpu=("100m", "2"), memory=("512Mi", "4Gi"))
+FIRST = replace(LAUNCHING, retries=0)
+"""The first step finds what is wrong with the form, which is to be told at once. With retries, Argo
+(4.0) says that a task has failed only after the first pause, even if it is not tried again.
+"""
 REPORTING = Policy(hours=1, retries=2, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 
 # Variables of the S3 connection, of logs, of MLflow and of the model registry, from the ConfigMap

@@ -71,6 +71,25 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str, pause: f
         time.sleep(pause)
 
 
+def end_process(pod: str, container: str, namespace: str, words: str) -> None:
+    """SIGKILLs the processes of a container whose command line or name has these words."""
+    script = (
+        "import os, pathlib\n"
+        "for folder in pathlib.Path('/proc').iterdir():\n"
+        "    if folder.name.isdigit() and int(folder.name) not in (1, os.getpid()):\n"
+        "        about = (folder / 'cmdline').read_text() + (folder / 'comm').read_text()\n"
+        f"        if {words!r} in about:\n"
+        "            print('found', flush=True)\n"
+        "            os.kill(int(folder.name), 9)\n"
+    )
+    wait_until(
+        lambda: "found" in run_in(pod, container, namespace, "python3", "-c", script, check=False),
+        30,
+        f"a process with {words!r} in {pod}",
+        pause=0.5,
+    )
+
+
 def hook(name: str, *arguments: str) -> None:
     """Runs a command that only whoever has the cluster knows, e.g. how a machine's power goes.
 

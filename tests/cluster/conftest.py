@@ -15,14 +15,13 @@ import boto3
 import pytest
 import yaml
 from commands import Object, get, get_all, kubectl, program, wait_until
-from digits_scenario import digits_scenario, pack_digits
+from digits_scenario import BUCKET, digits_scenario, image, pack_digits
 from namespaces import ACCOUNT, KEYS, ROOT, copy_keys
 from tasks import Tasks, compiled
 
 from dkd.scenario.schema import Scenario
 
 NAMESPACE = "dkd-smoke"
-BUCKET = "mlpipeline"
 NEEDED = ("KUBECONFIG", "DKD_TEST_IMAGES")
 
 
@@ -38,12 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def training_image() -> str:
-    return (Path(os.environ["DKD_TEST_IMAGES"]) / "training").read_text().strip()
+    return image("training")
 
 
 @pytest.fixture(scope="session")
 def launcher_image() -> str:
-    return (Path(os.environ["DKD_TEST_IMAGES"]) / "launcher").read_text().strip()
+    return image("launcher")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,18 @@
 """What the suites on a cluster train: handwritten digits in three steps, with a memory."""
 
+import os
 from pathlib import Path
 
 from commands import dkd
 
 from dkd.scenario.schema import Scenario, parse
+
+BUCKET = "mlpipeline"
+
+
+def image(name: str) -> str:
+    """An image of docker/ by digest, as it was pushed."""
+    return (Path(os.environ["DKD_TEST_IMAGES"]) / name).read_text().strip()
 
 
 def pack_digits(folder: Path, uri: str) -> None:

@@ -1,14 +1,16 @@
-"""A namespace that enforces *restricted* and counts resources: a step whose keys are rotated."""
+"""A namespace that enforces *restricted* and counts resources: what keys and a bucket allow
+changes while a step trains.
+"""
 
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from commands import apply, get, get_all, kubectl, wait_until
 from namespaces import ACCOUNT, KEYS, apply_base, copy_keys
-from tasks import Tasks
+from tasks import Task, Tasks
 
 from dkd import storage
 from dkd.scenario.schema import Scenario
@@ -69,33 +71,51 @@ def revoke(made: dict[str, str]) -> str:
     return f"s3.configure -user=dkd-rotating -access_key={made['accesskey']} -delete -apply"
 
 
+def forbid_writing() -> str:
+    return "s3.configure -user=dkd-rotating -actions=Admin,Write,Tagging -delete -apply"
+
+
 def put_in_secret(made: dict[str, str]) -> None:
     patch = json.dumps({"stringData": made})
     kubectl("patch", "secret", KEYS, "-n", NAMESPACE, "-p", patch)
 
 
-@pytest.mark.skipif(not os.environ.get(S3_SHELL), reason=f"{S3_SHELL} is not set")
-def test_keys_are_rotated_while_a_step_trains(
-    counted: str, tasks: Tasks, scenario: Scenario, store: str
-) -> None:
+@pytest.fixture
+def begin(counted: str, tasks: Tasks, scenario: Scenario, store: str) -> Callable[..., Task]:
+    """Starts a step with keys of its own; waits for its first save."""
+
+    def begin(name: str, made: dict[str, str], epochs: int) -> Task:
+        settings = {"training.epochs.first": epochs, "training.save_interval": 3,
+                    "memory_size": 0, "training.loader_workers": 0,
+                    "launch.processes_per_node": 1, "launch.cpu_limit": "1",
+                    "launch.scratch": "2Gi"}  # fmt: skip
+        root = f"{store}/{name}"
+        s3_shell(grant(made))
+        put_in_secret(made)
+        task = tasks.inside(counted, ACCOUNT).start(
+            "step", **arguments(scenario.override(settings), root)
+        )
+        wait_until(
+            lambda: any(
+                x.uri.endswith("manifest.json") for x in storage.list_objects(f"{root}/saves/")
+            ),
+            240,
+            "the first save",
+        )
+        return task
+
+    return begin
+
+
+needs_s3_shell = pytest.mark.skipif(not os.environ.get(S3_SHELL), reason=f"{S3_SHELL} is not set")
+
+
+@needs_s3_shell
+def test_keys_are_rotated_while_a_step_trains(begin: Callable[..., Task], counted: str) -> None:
     """The old ones are refused at once; the kubelet brings the new ones some time later."""
-    settings = {"training.epochs.first": 60, "training.save_interval": 3, "memory_size": 0,
-                "training.loader_workers": 0, "launch.processes_per_node": 1,
-                "launch.cpu_limit": "1", "launch.scratch": "2Gi"}  # fmt: skip
-    root, old, new = f"{store}/rotated", keys("old"), keys("new")
-    s3_shell(grant(old))
-    put_in_secret(old)
-    task = tasks.inside(counted, ACCOUNT).start(
-        "step", **arguments(scenario.override(settings), root)
-    )
+    old, new = keys("old"), keys("new")
+    task = begin("rotated", old, 60)
     job = task.wait_for("ranks created in namespace", 120).split(":")[0]
-    wait_until(
-        lambda: any(
-            x.uri.endswith("manifest.json") for x in storage.list_objects(f"{root}/saves/")
-        ),
-        240,
-        "the first save",
-    )
     used = get("resourcequota", "dkd", counted)
     assert used
     assert used["status"]["used"]["limits.cpu"] != "0"
@@ -107,3 +127,28 @@ def test_keys_are_rotated_while_a_step_trains(
     checkpoint = artifacts.load(task.result(600)["checkpoint"])
     assert checkpoint.kind == "checkpoint"
     assert "start again" not in task.log  # no rank was lost
+
+
+@needs_s3_shell
+def test_a_bucket_is_read_only_for_a_while(begin: Callable[..., Task]) -> None:
+    made = keys("writing")
+    task = begin("read-only", made, 100)
+    s3_shell(forbid_writing())
+    task.wait_for("a save failed, training continues: ", 120)
+    s3_shell(grant(made))
+    assert artifacts.load(task.result(600)["checkpoint"]).kind == "checkpoint"
+    assert "start again" not in task.log
+
+
+@needs_s3_shell
+def test_a_bucket_stays_read_only(begin: Callable[..., Task]) -> None:
+    made = keys("read-only")
+    task = begin("stays-read-only", made, 40)
+    s3_shell(forbid_writing())
+    try:
+        message = task.failure(600)
+    finally:
+        s3_shell(grant(made))
+    assert len(message.splitlines()) == 1
+    assert "s3://mlpipeline" in message
+    assert "start again" not in task.log

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from commands import delete, dkd, get, get_all, has_hooks, hook, kubectl, run_in, wait_until
+from commands import delete, dkd, end_process, get, get_all, has_hooks, hook, kubectl, wait_until
 from tasks import Task, Tasks
 
 from dkd import storage
@@ -117,25 +117,6 @@ def begin(tasks: Tasks, long: Scenario, store: str, request: pytest.FixtureReque
     for step in begun:
         delete("pod", step.task.name, step.namespace, "--wait=false")
         delete("trainjob", step.name, step.namespace, "--wait=false")
-
-
-def end_process(pod: str, container: str, namespace: str, words: str) -> None:
-    """SIGKILLs the processes of a container whose command line or name has these words."""
-    script = (
-        "import os, pathlib\n"
-        "for folder in pathlib.Path('/proc').iterdir():\n"
-        "    if folder.name.isdigit() and int(folder.name) not in (1, os.getpid()):\n"
-        "        about = (folder / 'cmdline').read_text() + (folder / 'comm').read_text()\n"
-        f"        if {words!r} in about:\n"
-        "            print('found', flush=True)\n"
-        "            os.kill(int(folder.name), 9)\n"
-    )
-    wait_until(
-        lambda: "found" in run_in(pod, container, namespace, "python3", "-c", script, check=False),
-        30,
-        f"a process with {words!r} in {pod}",
-        pause=0.5,
-    )
 
 
 def test_a_worker_pod_is_deleted(begin: Any, undisturbed: str) -> None:
@@ -282,3 +263,30 @@ def test_a_machine_loses_power(begin: Any, undisturbed: str) -> None:
     finally:
         hook(POWER_ON, victim)
     assert step.checkpoint() == undisturbed
+
+
+CUT, RECONNECT = "DKD_TEST_CUT", "DKD_TEST_RECONNECT"
+
+
+@pytest.mark.skipif(not has_hooks([CUT, RECONNECT]), reason=f"{CUT} is not set")
+def test_two_workers_do_not_reach_each_other_for_a_minute(begin: Any, undisturbed: str) -> None:
+    step = begin()
+    addresses = [each["status"]["podIP"] for each in step.workers]
+    hook(CUT, *addresses)
+    try:
+        time.sleep(60)
+    finally:
+        hook(RECONNECT, *addresses)
+    assert step.checkpoint() == undisturbed
+    assert "start again" not in step.task.log  # they waited for each other
+
+
+RESTART_CONTAINERD = "DKD_TEST_RESTART_CONTAINERD"
+
+
+@pytest.mark.skipif(not has_hooks([RESTART_CONTAINERD]), reason=f"{RESTART_CONTAINERD} is not set")
+def test_containerd_is_restarted(begin: Any, undisturbed: str) -> None:
+    step = begin()
+    hook(RESTART_CONTAINERD, step.workers[0]["spec"]["nodeName"])
+    assert step.checkpoint() == undisturbed
+    assert "start again" not in step.task.log

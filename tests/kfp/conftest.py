@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from commands import dkd
-from digits_scenario import digits_scenario, pack_digits
+from digits_scenario import BUCKET, digits_scenario, image, pack_digits
 
 from dkd.scenario.parsing import dump
 
 NEEDED = ("DKD_KFP_ENDPOINT", "DKD_TEST_IMAGES", "AWS_ENDPOINT_URL_S3")
-BUCKET = "mlpipeline"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,10 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if missing:
                 why = f"no Kubeflow Pipelines: {', '.join(missing)} not set; see `make test-kfp`"
                 item.add_marker(pytest.mark.skip(reason=why))
-
-
-def image(name: str) -> str:
-    return (Path(os.environ["DKD_TEST_IMAGES"]) / name).read_text().strip()
 
 
 @pytest.fixture(scope="session")
