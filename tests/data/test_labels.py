@@ -93,6 +93,16 @@ def test_a_data_set_of_few_classes_extends_a_model_of_many() -> None:
     assert {v: int(c) for v, c in enumerate(table) if c} == {8: 301, 255: 32767, 65535: 32767}
 
 
+def test_keys_say_what_every_label_value_means() -> None:
+    def told(classes: dict[int, str]) -> str:
+        return labels.identity(labels.full_table(dataset(classes), Task((("cat", "dog"),))))
+
+    narrow = told({1: "cat", 2: "dog"})
+    assert bytes.fromhex(narrow) == bytes([0, 1, 2, *[0] * 252, 255])  # as version 0.1 had it
+    wide = {told({1: "cat", value: "dog"}) for value in (2, 255, 256, 300, 65534)}
+    assert len(wide) == 5
+
+
 def test_covered() -> None:
     task = Task.of([[1, 2], [3], [4, 5]], VOC.classes)
     assert labels.covered(task, 1, 2).tolist() == [[False, False, True]] * 2

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from dkd.steps import step
+from dkd.scenario.schema import parse
+from dkd.steps import stages, step
 from dkd.storage import artifacts
 
 ROOT = Path(__file__).with_name("root_of_0.1")
@@ -71,6 +72,25 @@ def test_a_memory_is_shown(dkd: Callable[..., Result], root: Path) -> None:
     done = dkd("memory", "show", MEMORY)
     assert done.exit_code == 0, done.output
     assert "3 exemplars" in done.stdout
+
+
+def test_what_it_trained_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DKD_CACHE", str(root.parent / "cache"))
+    document = json.loads(Path("root/runs/digits-of-0.1/scenario.json").read_text())
+    given = parse(document, source="scenario.json")
+    prepared = stages.prepare(given, "root", progress=lambda _line: None)
+    assert prepared.dataset == DATASET
+    spec = step.StepSpec(
+        scenario=prepared.scenario,
+        task=prepared.task.steps,
+        step=0,
+        dataset=prepared.dataset,
+        root="root",
+    )
+    found, checkpoint = step.Step.open(spec), artifacts.load(CHECKPOINT)
+    assert found.checkpoint_uri == CHECKPOINT
+    assert found.evaluation_uri(checkpoint) == EVALUATION
+    assert found.memory_uri(checkpoint) == MEMORY
 
 
 def test_what_a_newer_version_wrote_is_refused_in_one_line(

@@ -5,6 +5,7 @@ void stays void. Tables go by class *name*, so a task may list classes in any or
 may number them in its own way.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,6 +90,17 @@ def empty_table(classes: int) -> Table:
     table = np.zeros(WIDE_VOID + 1, type_for(classes))
     table[WIDE_VOID] = void_of(table)
     return table
+
+
+def identity(table: Table) -> str:
+    """What a result's key says of a table.
+
+    The entries of 8-bit masks in hexadecimal, as ever, where no other value means anything; else a
+    digest of all.
+    """
+    if table.dtype == np.uint8 and not table[256:WIDE_VOID].any():
+        return table[:256].tobytes().hex()
+    return hashlib.sha256(table.astype("<i4").tobytes()).hexdigest()
 
 
 def _table(dataset: Dataset, task: Task, positions: range, others_are_void: bool = False) -> Table:
