@@ -407,7 +407,8 @@ def test_what_a_command_has_settled_may_be_null(tmp_path: Path, folder: Path) ->
     made = extended(root, folder, **given)
     gate = stages.parsed(Path(made.scenario).read_bytes()).gate
     assert gate == Gate(miou_all_at_least=1, new_classes_at_least=5)
-    planned = local_runner.plan_extension("t", ["cat"], Data(root="r"), "", settled, "n")
+    data = Data(format="folder", root="r")
+    planned = local_runner.plan_extension("t", ["cat"], data, "", settled, "n")
     (task,) = [t for n, t in planned.build().pipeline_spec.root.dag.tasks.items() if "prep" in n]
     constant = task.inputs.parameters["settings"].runtime_value.constant.string_value
     assert json.loads(constant).items() >= settled.items()
