@@ -30,28 +30,30 @@ class Policy:
         hours: after which its pod is ended. For those that launch jobs this is a last resort:
             the job has a limit of its own (``launch.deadline``), which waiting in a queue does
             not use up, as it does here.
-        retries: how often Argo makes a pod anew; the first pause is half a minute and doubles. A
-            launching task that is tried again finds what is done, and goes on from the last save.
-            After what, a pipeline cannot say: KFP's specification (2.17) has a number and pauses,
-            and no policy. Argo's own is after failures; KFP's installation says after errors
-            alone, such as a pod that was deleted. What may pass of a failure, that a component
-            is killed, is therefore tried again inside the pod (:func:`outliving_kills`).
+        retries: how often Argo makes a pod anew. A launching task that is tried again finds what is
+            done, and goes on from the last save. After what, a pipeline cannot say: KFP's
+            specification (2.17) has a number and pauses, and no policy. Argo's own is after
+            failures; KFP's installation says after errors alone, such as a pod that was deleted.
+            What may pass of a failure, that a component is killed, is therefore tried again inside
+            the pod (:func:`outliving_kills`).
         cpu: CPUs requested, and the limit.
         memory: requested, and the limit.
+        pause: seconds before the first retry; it doubles.
     """
 
     hours: int
     retries: int
     cpu: tuple[str, str]
     memory: tuple[str, str]
+    pause: int = 30
 
 
 PREPARING = Policy(hours=12, retries=0, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 """Bad input is to be told at once; storage is tried again inside."""
 LAUNCHING = Policy(hours=30 * 24, retries=2, cpu=("100m", "2"), memory=("512Mi", "4Gi"))
-FIRST = replace(LAUNCHING, retries=0)
-"""The first step finds what is wrong with the form, which is to be told at once. With retries, Argo
-(4.0) says that a task has failed only after the first pause, even if it is not tried again.
+FIRST = replace(LAUNCHING, pause=5)
+"""The first step also finds what is wrong with the form, which is to be told soon. Argo (4.0) says
+that a task has failed only after the first pause, even where it is not tried again.
 """
 REPORTING = Policy(hours=1, retries=2, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 
@@ -140,7 +142,7 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
         # Without the last, Argo tries nothing again that failed more than an hour after its start.
         task.set_retry(
             policy.retries,
-            backoff_duration="30s",
+            backoff_duration=f"{policy.pause}s",
             backoff_factor=2,
             backoff_max_duration=f"{policy.hours * HOUR}s",
         )
