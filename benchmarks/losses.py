@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.memory import peak_since, reset_peak
 from benchmarks.plain_step import naive_loss
 from benchmarks.rows import CPU, GPU, Row
+from dkd.data import channels
 from dkd.losses import blockwise
 from dkd.losses.terms import LossWeights
 from dkd.network.deeplab import Output
@@ -33,19 +34,18 @@ POS_WEIGHT = 35.0
 
 
 def inputs(classes: int, images: int, crop: int, device: str) -> tuple[Output, Output, Tensor]:
-    """Student, teacher and labels; beyond 254 classes these are wider, and 255 is still void."""
+    """Student, teacher and labels, of the type that holds so many classes."""
     generator = torch.Generator().manual_seed(classes)
     side, old = crop // STRIDE, old_classes(classes)
 
-    def made(channels: int, grad: bool) -> Tensor:
-        values = torch.randn(images, channels, side, side, generator=generator)
+    def made(count: int, grad: bool) -> Tensor:
+        values = torch.randn(images, count, side, side, generator=generator)
         return (2 * values - 3).to(device).requires_grad_(grad)
 
     blocks = torch.randint(0, 1 + classes, (images, side, side), generator=generator)
-    label = blocks.to(torch.uint8 if classes < blockwise.VOID else torch.int16)
+    label = blocks.to(getattr(torch, channels.type_for(classes).name))
     label = label.repeat_interleave(STRIDE, 1).repeat_interleave(STRIDE, 2)
-    label[label == blockwise.VOID] = 0
-    label[:, :4] = blockwise.VOID
+    label[:, :4] = channels.void_of(label)
     none = torch.zeros(images, 0, side, side, device=device)
     student = Output(none, made(1 + classes, True), made(old, True), made(old, True))
     teacher = Output(none, made(1 + old, False), made(old, False), made(old, False))
