@@ -23,8 +23,8 @@ def test_what_each_task_printed(dkd: Command, kfp: FakeKfp) -> None:
     dkd("submit", *VOC, "--run-name", "mine")
     printed = dkd("logs", "mine", "--follow")
     assert printed.stdout.count("made by a test") == 3
-    assert printed.stdout.endswith("=== Step 1: + 5 classes\nmade by a test\n  epoch 1/2\n")
-    assert dkd("logs", "mine", "--task", "prepare").stdout.count("===") == 1
+    assert printed.stdout.endswith("=== Report\nmade by a test\n  epoch 1/2\n")
+    assert dkd("logs", "mine", "--task", "report").stdout.count("===") == 1
     assert "no task 'nothing'" in refused(dkd, "logs", "mine", "--task", "nothing")
 
 

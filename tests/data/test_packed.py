@@ -193,7 +193,7 @@ def test_places_that_are_taken_or_empty(
     with pytest.raises(storage.NotFound):
         packing.open_dataset(str(tmp_path / "nothing"))
     opened, _ = packing.open_dataset(packed)
-    with pytest.raises(UserError, match="packed already"):
+    with pytest.raises(UserError, match="already packed"):
         packing.pack(opened, str(tmp_path / "y"), tmp_path / "work")
 
 

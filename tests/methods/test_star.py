@@ -122,33 +122,35 @@ def test_a_step_that_was_stopped_ends_in_the_same_bits(
     assert digests[0] == digests[1]
 
 
-def killed(run: Run, number: int, at: int) -> bool:
-    """Trains a step in another process, which kills itself after so many images and iterations."""
+def train_until_killed(run: Run, number: int, left: int) -> None:
+    """Trains a step, and ends by SIGKILL after so many images and iterations."""
 
-    def train() -> None:
-        left = at
+    def one_more() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def one_more() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+    train_step, walk = Trainer.train_step, Trainer.walk
 
-        train_step, walk = Trainer.train_step, Trainer.walk
+    def step(self: Trainer, batch: Any) -> Any:
+        one_more()
+        return train_step(self, batch)
 
-        def step(self: Trainer, batch: Any) -> Any:
+    def counting(self: Trainer, model: Any, epoch: int) -> Iterator[Any]:
+        for each in walk(self, model, epoch):
             one_more()
-            return train_step(self, batch)
+            yield each
 
-        def counting(self: Trainer, model: Any, epoch: int) -> Iterator[Any]:
-            for each in walk(self, model, epoch):
-                one_more()
-                yield each
+    Trainer.train_step, Trainer.walk = step, counting  # type: ignore[method-assign]
+    run.job(number).perform("train")
 
-        Trainer.train_step, Trainer.walk = step, counting  # type: ignore[method-assign]
-        run.job(number).perform("train")
 
-    process = multiprocessing.get_context("fork").Process(target=train)
+def killed(run: Run, number: int, at: int) -> bool:
+    """Whether another process was killed while it trained a step."""
+    # Not a fork of this one: it may have threads of autograd, which no child can use.
+    new = multiprocessing.get_context("spawn")
+    process = new.Process(target=train_until_killed, args=(run, number, at))
     process.start()
     process.join()
     return process.exitcode == -signal.SIGKILL

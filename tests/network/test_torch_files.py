@@ -39,7 +39,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
         foreign.read_state(tmp_path / "absent.pth")
     old = tmp_path / "old.pth"
     old.write_bytes(pickle.dumps({}))
-    with pytest.raises(UserError, match="not a zip-format"):
+    with pytest.raises(UserError, match="neither a zip-format"):
         foreign.read_state(old)
     other = tmp_path / "other.pth"
     with zipfile.ZipFile(other, "w") as archive:

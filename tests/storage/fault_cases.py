@@ -122,7 +122,7 @@ CASES = [
         "clock an hour wrong",
         "download",
         None,
-        error="clock and that of",
+        error="clock and the clock of",
         clock=timedelta(hours=1),
     ),
     Case("fetch: a part shows up late", "fetch", replace(ABSENT, times=4)),

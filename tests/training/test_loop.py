@@ -218,7 +218,7 @@ def test_a_save_that_is_not_finite_is_not_resumed(tmp_path: Path) -> None:
         assert job._saver is not None
         job._saver.wait()
     assert broken.step(0).digest == whole.step(0).digest
-    told = [line for line in broken.said if line.startswith("save passed over")]
+    told = [line for line in broken.said if line.startswith("save skipped")]
     assert told
     assert all("the training had diverged" in line for line in told)
     assert not any(line.startswith("resumed from") for line in broken.said)

@@ -64,7 +64,7 @@ def test_what_they_cannot_be_of(tmp_path: Path) -> None:
     cases: list[tuple[str, str]] = [
         (run.prepared.dataset, "is a dataset, not a checkpoint"),
         (made.uri, "already keeps these statistics; nothing to do"),
-        (softmax.uri, "has a background channel, which star cannot go on from"),
+        (softmax.uri, "has a background channel, so star cannot continue it"),
     ]
     for uri, message in cases:
         with pytest.raises(UserError, match=message) as told:

@@ -209,7 +209,7 @@ def test_a_lost_machine_is_said_plainly(stage: Stage) -> None:
     stage.api.put_pod(pod)
     stage.api.write_log(stage.pod(0), "still waiting")
     launched.wait_for("still waiting")
-    assert len([said for said in launched.said if "does not answer" in said]) == 1
+    assert len([said for said in launched.said if "has not answered" in said]) == 1
     stage.api.drop_pod(name)  # the Node object was deleted
     stage.pod(1, host="machine2")
     launched.wait_for("node 1 running on machine2")
