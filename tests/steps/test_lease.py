@@ -23,8 +23,13 @@ from dkd.storage import artifacts
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"BEAT": 0.1, "STALE": 2.5, "LOOK": 0.02}.items():
+    for name, seconds in {"BEAT": 0.1, "LOOK": 0.02}.items():
         monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.fixture
+def soon_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STALE", 2.5)
 
 
 def never() -> bool:
@@ -99,6 +104,7 @@ def test_a_holder_that_was_killed_here_is_not_waited_for(
     assert not found(uri, "")
 
 
+@pytest.mark.usefixtures("soon_stale")
 def test_one_that_is_silent_is_taken_over_by_one_and_its_clock_is_not_asked(
     tmp_path: Path,
 ) -> None:
@@ -111,6 +117,7 @@ def test_one_that_is_silent_is_taken_over_by_one_and_its_clock_is_not_asked(
     assert said == ["waiting for run other, which trains this step"]
 
 
+@pytest.mark.usefixtures("soon_stale")
 @pytest.mark.parametrize(("run", "waits"), [("other", False), ("mine", True)])
 def test_a_job_that_outlives_its_launcher_is_adopted_by_its_own_run_alone(
     tmp_path: Path, run: str, waits: bool

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,10 +65,8 @@ def test_unreachable_endpoint(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     monkeypatch.setenv("DKD_S3_GIVE_UP_SECONDS", "0.5")
     for use in (storage.read_bytes, storage.exists, USES[3]):
-        began = time.monotonic()
         text = message(use, s3_root)
         assert "no answer from http://127.0.0.1:1 after 0.5 s" in text
-        assert time.monotonic() - began < 5
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://no-such-host.invalid")
     assert "no answer from http://no-such-host.invalid" in message(storage.read_bytes, s3_root)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://user:secret@127.0.0.1:1")

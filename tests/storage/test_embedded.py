@@ -127,7 +127,7 @@ with EmbeddedStore(Path(sys.argv[1])) as store:
     storage.write_bytes("s3://dkd/early", b"1")
     try:
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(600)
     except KeyboardInterrupt:
         storage.write_bytes("s3://dkd/late", b"2")
         print("saved", flush=True)

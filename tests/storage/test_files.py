@@ -100,7 +100,7 @@ from dkd.storage.files import scratch
 with scratch(Path(sys.argv[1]), "pack-") as folder:
     (folder / "shard").write_bytes(b"x")
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

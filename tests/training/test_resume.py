@@ -1,13 +1,11 @@
 """A job that dies goes on from its last save: with several ranks, with others, at the very end."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from glob import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,44 +39,26 @@ def job(run: Run) -> Job:
     )
 
 
-def ranks_of(root: Path) -> list[int]:
-    """Processes of a job that works under a root, torchrun's own aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        ours = "dkd.train" in words and any(f'"root":"{root}"' in word for word in words)
-        if ours and "dkd.launching.torchrun" not in words:
-            found.append(int(path.parent.name))
-    return found
-
-
-def kill_after_a_save(root: Path) -> None:
-    end = time.monotonic() + 300
-    while not glob(f"{root}/saves/*/*/manifest.json"):  # noqa: PTH207 - saves come and go
-        assert time.monotonic() < end, "no save came"
-        time.sleep(0.01)
-    os.kill(ranks_of(root)[-1], signal.SIGKILL)
+def dying(job: Job, iteration: int) -> Job:
+    """The same job, whose last rank is killed once that iteration's state is saved."""
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    arguments = (str(iteration), *job.arguments)
+    return replace(job, module="dying_worker", arguments=arguments, environment=environment)
 
 
 def test_ranks_that_were_killed_go_on_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DKD_CACHE", str(tmp_path / "cache"))
-    values = {"training.epochs.first": 4, "training.save_interval": 0.05, "memory_size": 0}
+    values = {"training.epochs.first": 4, "training.save_interval": 1e-6, "memory_size": 0}
     runs = [Run(tmp_path / name, scenario(**values)) for name in ("whole", "broken")]
     local = launcher(Launch(processes_per_node=RANKS))
     local.run(job(runs[0]))
-    killer = threading.Thread(target=kill_after_a_save, args=(tmp_path / "broken",))
-    killer.start()
     with pytest.raises(JobFailed, match="SIGKILL"):
-        local.run(job(runs[1]))
-    killer.join()
+        local.run(dying(job(runs[1]), iteration=3))
     capfd.readouterr()
     local.run(job(runs[1]))
-    assert re.search(r"on 4 ranks \(cpu\), from iteration [1-9]", capfd.readouterr().out)
+    assert "on 4 ranks (cpu), from iteration 3" in capfd.readouterr().out
     whole, broken = (artifacts.load(job(run).result) for run in runs)
     assert broken.digest == whole.digest
     assert not [path for path in (tmp_path / "broken/saves").rglob("*") if path.is_file()]
