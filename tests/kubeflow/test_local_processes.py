@@ -45,7 +45,7 @@ def test_a_run_takes_processes_and_files_along(tmp_path: Path, number: signal.Si
         assert len(living(token)) >= 3  # the run, its caretaker, what it started
         process.send_signal(number)
         expected = 143 if number == signal.SIGTERM else -number
-        assert process.wait(30) == expected
+        assert process.wait(120) == expected
     finally:
         process.kill()
         process.wait()

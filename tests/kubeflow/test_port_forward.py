@@ -49,7 +49,7 @@ def test_forwarding_is_started_again_when_its_pod_is_gone(kubectl: Kubectl) -> N
     assert not connects(port, seconds=0)
 
 
-def connects(port: int, seconds: float = 20) -> bool:
+def connects(port: int, seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while True:
         try:

@@ -17,5 +17,5 @@ def test_marked_processes_are_found_and_killed() -> None:
         assert processes.marked("another", "MARK") == []
     finally:
         processes.kill_marked("a-test", "MARK")
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(120) == -signal.SIGKILL
     assert processes.marked("a-test", "MARK") == []

@@ -120,7 +120,7 @@ def test_of_many_who_promote_at_once_one_wins_and_the_others_are_told(
 def test_versions_are_read_side_by_side(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in ("one", "two"):
         added(root, run, "road")
-    together, read = threading.Barrier(2, timeout=60), storage.read_bytes
+    together, read = threading.Barrier(2, timeout=120), storage.read_bytes
     monkeypatch.setattr(storage, "read_bytes", lambda uri: together.wait() in (0, 1) and read(uri))
     assert [each.version for each in catalogue.versions(root, "street")] == [1, 2]
 

@@ -38,7 +38,7 @@ class Running:
     @staticmethod
     def ask(request: urllib.request.Request) -> tuple[int, Any]:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 status, body, kind = answer.status, answer.read(), answer.headers["content-type"]
         except urllib.error.HTTPError as error:
             status, body, kind = error.code, error.read(), error.headers["content-type"]
@@ -73,4 +73,4 @@ def serving(model: Path, sha256: str, **settings: object) -> Iterator[Running]:
             yield Running(process, int(found[1]), int(found[2]))
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(120)

@@ -26,7 +26,7 @@ def call(server: Running, method: str, **fields: Any) -> Any:
             request_serializer=getattr(messages, f"{method}Request").SerializeToString,
             response_deserializer=getattr(messages, f"{method}Response").FromString,
         )
-        return ask(getattr(messages, f"{method}Request")(**fields), timeout=30)
+        return ask(getattr(messages, f"{method}Request")(**fields), timeout=120)
 
 
 def test_the_messages_are_those_of_the_file(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_requests_under_way_are_answered_at_the_end(exported: Exported, tmp_path
     """Twelve wait for one worker when the signal comes; every one is answered, then it ends."""
     photograph = bundled_photographs()[0].read_bytes()
     statuses: list[int] = []
-    settings = {"WORKERS": 1, "DRAIN_SECONDS": 2, "DKD_CACHE": tmp_path}
+    settings = {"WORKERS": 1, "DRAIN_SECONDS": 5, "DKD_CACHE": tmp_path}
     with serving(Path(exported.target), exported.sha256, **settings) as server:
 
         def send() -> None:
@@ -52,7 +52,7 @@ def test_requests_under_way_are_answered_at_the_end(exported: Exported, tmp_path
         assert server.get("/v2/health/live")[0] == 200
         for thread in threads:
             thread.join()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     assert statuses == [200] * 12
 
 
@@ -96,7 +96,11 @@ def test_a_bad_start_is_one_line(
         | settings
     )
     done = subprocess.run(
-        [sys.executable, "-m", "dkd.serving"], env=given, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "dkd.serving"],
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 2
     assert re.fullmatch(rf"dkd: .*({line}).*\n", done.stderr), done.stderr

@@ -79,7 +79,7 @@ class Launched:
 
     def result(self) -> None:
         """Waits for the end, and raises what the launcher raised."""
-        self._thread.join(20)
+        self._thread.join(120)
         assert self.ended, self.said
         if self.error:
             raise self.error

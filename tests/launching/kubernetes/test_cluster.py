@@ -251,7 +251,7 @@ def test_a_launching_task_that_is_told_to_stop_deletes_the_job(
     stage: Stage, process: subprocess.Popen[str], number: int, status: int
 ) -> None:
     process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == status
     assert "step-1-abc: stopping; deleting the job" in output
     assert stage.api.deleted == [(stage.plural, stage.name)]
@@ -268,7 +268,7 @@ def test_a_launching_task_that_is_told_to_stop_before_there_is_a_job_leaves_noth
     process = start(trainjob, tmp_path)
     wait_until(lambda: ("trainingruntimes", trainjob.name) in trainjob.api.objects)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == 143
     assert set(trainjob.api.objects) == {("trainingruntimes", "dkd")}
 
