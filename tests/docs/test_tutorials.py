@@ -80,8 +80,6 @@ class Reader:
             self.printed[line] = ended.stdout.decode()
             return
         assert program == "dkd", f"this test knows no {program}"
-        if "CHECKPOINT" in words:  # which an earlier command named in its last line
-            words[words.index("CHECKPOINT")] = self.last_checkpoint()
         if words[0] == "serve":
             command = [sys.executable, "-m", "dkd", *words]
             self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -97,11 +95,6 @@ class Reader:
             status, told = ended.exit_code, ended.stderr
         assert status == (2 if line in self.refused else 0), f"{line}: {ended.stdout}{told}"
         self.printed[line] = told if status else ended.stdout
-
-    def last_checkpoint(self) -> str:
-        named = r"^(?:checkpoint:|model \S+ version \d+: .*,) (\S+)$"
-        (*_, uri) = re.findall(named, "\n".join(self.printed.values()), re.M)
-        return str(uri)
 
     def said(self, start: str) -> str:
         """What the command that begins so printed."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from dkd.cli import options
+from dkd.cli import checkpoints, options
 from dkd.errors import UserError
 
 
 @click.command("classes")
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@checkpoints.argument
 @click.option("--rename", multiple=True, metavar="OLD=NEW", help="Rename a class.")
 @click.option("--drop", multiple=True, metavar="NAME,NAME,...", help="Remove classes.")
 @click.option(
@@ -23,13 +23,15 @@ from dkd.errors import UserError
     "--output", "-o", default="", metavar="URI", help="Where the new checkpoint goes. Default: "
     "beside the old one.",
 )  # fmt: skip
+@options.root
 @options.workspace
 def command(
-    checkpoint: str,
+    checkpoint: checkpoints.Given,
     rename: Sequence[str],
     drop: Sequence[str],
     merge: Sequence[str],
     output: str,
+    root: str | None,
     workspace: Path,
 ) -> None:
     """Rename, drop or merge a model's classes without training.
@@ -43,7 +45,6 @@ def command(
     """
     from functools import partial
 
-    from dkd.kubeflow import local_runner
     from dkd.scenario.parsing import parse_names
 
     renamed: dict[str, str] = {}
@@ -61,14 +62,14 @@ def command(
             raise UserError(f"--merge {item}: another merge makes {new!r} too")
         merged[new] = olds
     dropped = [name for item in drop for name in parse_names(item, "--drop")]
-    places = [checkpoint, *([output] if output else [])]
-    with local_runner.reachable(places, workspace, partial(click.echo, err=True)):
+    tell, others = partial(click.echo, err=True), [output] if output else []
+    with checkpoints.reachable(checkpoint, root, workspace, tell, others) as uri:
         if not (renamed or merged or dropped):
-            _list(checkpoint)
+            _list(uri)
             return
         from dkd.steps import editing
 
-        manifest = editing.publish(checkpoint, renamed, dropped, merged, output)
+        manifest = editing.publish(uri, renamed, dropped, merged, output)
         _list(manifest.uri)
         click.echo(f"\n{manifest.uri}")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dkd.cli import options, tables
+from dkd.cli import checkpoints, options, tables
 from dkd.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.option("--checkpoint", required=True, metavar="URI", help="The model, as a run names it.")
+@checkpoints.option
 @click.option("--data", required=True, metavar="PATH_OR_URI", help="Where the data set is.")
 @click.option(
     "--format",
@@ -40,15 +40,17 @@ if TYPE_CHECKING:
 )
 @click.option("--list", "list_", metavar="NAME", help="The split's list, if not the format's own.")
 @click.option("--output", "-o", metavar="FILE", help="Write scores and confusion matrix as JSON.")
+@options.root
 @options.workspace
 def command(
-    checkpoint: str,
+    checkpoint: checkpoints.Given,
     data: str,
     format_: str,
     protocol: "ProtocolName",
     split: str,
     list_: str | None,
     output: str | None,
+    root: str | None,
     workspace: Path,
 ) -> None:
     """Score a checkpoint on a data set that has some of its classes, matched by name.
@@ -66,8 +68,7 @@ def command(
     from dkd import storage
     from dkd.data import open as opening
     from dkd.evaluation import any_dataset
-    from dkd.kubeflow import local_runner
-    from dkd.network import checkpoint as checkpoints
+    from dkd.network.checkpoint import fetch
     from dkd.scenario.data import Data
     from dkd.scenario.protocols import PROTOCOLS
     from dkd.storage.cache import dataset_cache
@@ -75,7 +76,7 @@ def command(
 
     described = Data.model_validate({"format": format_, "root": data, split: list_})
     tell = partial(click.echo, err=True)
-    with local_runner.reachable([checkpoint, data], workspace, tell), ranks() as place:
+    with checkpoints.reachable(checkpoint, root, workspace, tell, [data]) as uri, ranks() as place:
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
         dataset = place.share(
@@ -83,7 +84,7 @@ def command(
                 described, dataset_cache(), progress("scanning", quiet), None if quiet else tell
             )
         )
-        model, description, _ = checkpoints.fetch(checkpoint)
+        model, description, _ = fetch(uri)
         result = any_dataset.score(
             model,
             description,
@@ -95,9 +96,9 @@ def command(
         )
     if not place.first:
         return
-    _tell(result, f"{split} images of {dataset.name}, protocol {protocol}, {checkpoint}")
+    _tell(result, f"{split} images of {dataset.name}, protocol {protocol}, {uri}")
     if output is not None:
-        source = {"checkpoint": checkpoint, "dataset": dataset.name, "digest": dataset.digest}
+        source = {"checkpoint": uri, "dataset": dataset.name, "digest": dataset.digest}
         document = {**source, "split": split, **result.document()}
         storage.write_bytes(output, (json.dumps(document, indent=1) + "\n").encode())
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dkd.cli import options
+from dkd.cli import checkpoints, options
 
 if TYPE_CHECKING:
     from dkd.export.export import Exported
 
 
 @click.command("export")
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@checkpoints.argument
 @click.option(
     "--format",
     "form",
@@ -38,38 +38,42 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Photographs to compare on, files or folders; may be given several times.",
 )
+@options.root
 @options.workspace
 def command(
-    checkpoint: str,
+    checkpoint: checkpoints.Given,
     form: str,
     output: str,
     gives: str,
     fp16: bool,
     check_images: Sequence[Path],
+    root: str | None,
     workspace: Path,
 ) -> None:
-    """Write the model of CHECKPOINT as one file for other programs.
+    """Write the model of CHECKPOINT, or of the model NAME, as one file for other programs.
 
     Batch, height and width may vary. Normalisation is part of the graph, and the metadata name
     classes, colours and preprocessing. Both models then segment photographs. If more than one pixel
     in ten thousand differs (with --fp16, one in a hundred), nothing is written.
 
+    Of a named model (dkd models), the version in production is meant; NAME:VERSION is another one.
+
     \b
+    dkd export street --format onnx -o street.onnx
     dkd export s3://dkd/checkpoints/3f... --format onnx -o street.onnx
     """
     from dkd.evaluation import predict
     from dkd.export import export
-    from dkd.kubeflow import local_runner
     from dkd.network.checkpoint import fetch
 
     if check_images:
         photographs = tuple(each.path for each in predict.sources(check_images))
     else:
         photographs = export.bundled_photographs()
-    with local_runner.reachable([checkpoint, output], workspace, _tell):
+    with checkpoints.reachable(checkpoint, root, workspace, _tell, [output]) as uri:
         export.require_absent(output)
         made = export.export(
-            fetch(checkpoint),
+            fetch(uri),
             output,
             form="onnx" if form == "onnx" else "pt2",
             photographs=photographs,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from dkd.cli import options
+from dkd.cli import checkpoints, options
 from dkd.cli.progress import progress
 
 
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--checkpoint", required=True, metavar="URI", help="The model, as a run names it.")
+@checkpoints.option
 @click.option(
     "--output",
     "-o",
@@ -35,14 +35,16 @@ from dkd.cli.progress import progress
     help="Images of one size that are segmented together.",
 )
 @click.option("--cpu", is_flag=True, help="Compute on the CPU even if there is a GPU.")
+@options.root
 @options.workspace
 def command(
     images: Sequence[Path],
-    checkpoint: str,
+    checkpoint: checkpoints.Given,
     output: Path,
     alpha: float,
     batch: int,
     cpu: bool,
+    root: str | None,
     workspace: Path,
 ) -> None:
     """Segment IMAGES: JPEG, PNG, TIFF or WebP files, or folders of them, of any size.
@@ -54,16 +56,18 @@ def command(
     does what is missing: images that are new or have changed, or all of them for another model.
     Results are never taken for images.
 
+    Of a named model (dkd models), the version in production is meant; NAME:VERSION is another one.
+
     \b
+    dkd predict --checkpoint street photos/ --output segmented
     dkd predict --checkpoint s3://dkd/checkpoints/3f... photos/ --output segmented
     """
     import dkd
     from dkd.evaluation import predict
-    from dkd.kubeflow import local_runner
 
     found = predict.sources(images)
-    with local_runner.reachable([checkpoint], workspace, _tell):
-        model = dkd.load(checkpoint, "cpu" if cpu else None)
+    with checkpoints.reachable(checkpoint, root, workspace, _tell) as uri:
+        model = dkd.load(uri, "cpu" if cpu else None)
     outcome = predict.predict(
         model,
         found,

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
-from dkd.cli import options
+from dkd.cli import checkpoints, options
 from dkd.errors import UserError
 
 
 @click.command("serve")
-@click.argument("model", metavar="CHECKPOINT|FILE.onnx")
+@click.argument(
+    "model", metavar="CHECKPOINT|NAME[:VERSION]|FILE.onnx", type=checkpoints.CheckpointType()
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="HTTP port."
@@ -18,22 +20,26 @@ from dkd.errors import UserError
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Serve gRPC too.")
 @click.option("--sha256", metavar="DIGEST", help="What the digest of FILE.onnx must be.")
 @click.option("--name", default="segmentation", show_default=True, help="Of the model.")
+@options.root
 @options.workspace
 def command(
-    model: str,
+    model: checkpoints.Given,
     host: str,
     port: int,
     grpc_port: int | None,
     sha256: str | None,
     name: str,
+    root: str | None,
     workspace: Path,
 ) -> None:
     """Serve a model on this machine: a page at /, POST /segment, Open Inference Protocol v2.
 
     A checkpoint is exported to ONNX first, which takes less than a minute; the two are compared.
+    Of a named model (dkd models), the version in production is meant; NAME:VERSION is another one.
     An exported model (a name that ends in .onnx) is served as it is. Ctrl-C ends the server.
 
     \b
+    dkd serve street
     dkd serve s3://dkd/checkpoints/3f...
     curl --data-binary @photograph.jpg http://127.0.0.1:8080/segment -o mask.png
     """
@@ -43,13 +49,13 @@ def command(
         from dkd.serving.service import Limits, Service
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed; pip install 'dkd[serving]'") from None
-    from dkd.kubeflow import local_runner
 
-    if sha256 is not None and not model.endswith(".onnx"):
+    exported = str(model).endswith(".onnx")
+    if sha256 is not None and not exported:
         raise UserError("--sha256: is for an exported model; a checkpoint is always verified")
     with tempfile.TemporaryDirectory() as folder:
-        with local_runner.reachable([model], workspace, _tell):
-            source = model if model.endswith(".onnx") else _exported(model, Path(folder))
+        with checkpoints.reachable(model, root, workspace, _tell) as uri:
+            source = uri if exported else _exported(uri, Path(folder))
             loaded = load(source, sha256, threads=1)
         service = Service(loaded, name, Limits())
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from dkd.cli import options
+from dkd.cli import checkpoints, options
 from dkd.cli.progress import progress
 
 
 @click.command("statistics")
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@checkpoints.argument
 @click.option("--data", required=True, metavar="PATH_OR_URI", help="Images of all its classes.")
 @click.option(
     "--format",
@@ -27,14 +27,16 @@ from dkd.cli.progress import progress
     help="What is kept: method_options.variant of the steps that go on from it.",
 )
 @click.option("--output", "-o", required=True, metavar="URI", help="Where the new checkpoint goes.")
+@options.root
 @options.workspace
 def command(
-    checkpoint: str,
+    checkpoint: checkpoints.Given,
     data: str,
     format_: str,
     train: str | None,
     keep: str,
     output: str,
+    root: str | None,
     workspace: Path,
 ) -> None:
     """Give a model the statistics that the method star needs to continue from it.
@@ -51,7 +53,6 @@ def command(
 
     from dkd.data import open as opening
     from dkd.evaluation.any_dataset import images_folder
-    from dkd.kubeflow import local_runner
     from dkd.scenario.data import Data
     from dkd.scenario.strict_model import parse_part
     from dkd.storage.cache import dataset_cache
@@ -62,7 +63,9 @@ def command(
     described = parse_part(Data, named, source="--data")
     with ExitStack() as stack:
         tell = partial(click.echo, err=True)
-        stack.enter_context(local_runner.reachable([checkpoint, data, output], workspace, tell))
+        uri = stack.enter_context(
+            checkpoints.reachable(checkpoint, root, workspace, tell, [data, output])
+        )
         place = stack.enter_context(ranks())
         quiet = not place.first
         dataset = place.share(
@@ -72,6 +75,6 @@ def command(
         )
         folder = images_folder(dataset, dataset.train)
         say = (lambda _line: None) if quiet else tell
-        made = statistics.publish(checkpoint, dataset, folder, described, keep, output, place, say)
+        made = statistics.publish(uri, dataset, folder, described, keep, output, place, say)
     if made is not None:
         click.echo(f"{made.uri}: continue it with --set method=star")

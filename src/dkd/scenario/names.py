@@ -11,6 +11,9 @@ from dkd.errors import UserError
 BACKGROUND_NAME = "background"
 """Name of channel 0, which no class bears."""
 
+MODEL_NAME = r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?"
+"""What a model's name looks like."""
+
 _LONGEST_CLASS = 100  # characters
 # Categories of characters that no name holds: they end lines, move a cursor or cannot be seen.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -63,7 +66,7 @@ def check_model_name(name: str) -> str:
     Raises:
         UserError: it holds other than lower-case letters, digits, dots and dashes inside.
     """
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", name):
+    if not re.fullmatch(MODEL_NAME, name):
         raise UserError(
             f"model name {name!r}: must be 1 to 63 lower-case letters, digits, dots and dashes, "
             "with a letter or digit at both ends"
