@@ -19,8 +19,11 @@ if not any(Path("/dev").glob("nvidia*")):
 # those which the tests interrupt must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes to make says how busy the machine is, not whether the code is right.
-settings.register_profile("dkd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes to make says how busy the machine is, not whether the code is right. The
+# examples are the same each time, so that a change is judged by what it changes: new ones are
+# looked for on purpose (--hypothesis-profile=explore).
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dkd", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("dkd")
 
 pytest_plugins = [
