@@ -85,6 +85,22 @@ def test_a_version_and_then_its_run_are_removed(dkd, tmp_path: Path) -> None:
     assert "by Ada" in again.output
 
 
+def test_a_version_in_production_that_was_deleted_otherwise_is_named(dkd, tmp_path: Path) -> None:
+    dkd("add", "street", "one")
+    finished(str(tmp_path / "root"), "two", "road", "car")
+    dkd("add", "street", "two")
+    dkd("promote", "street", "2")
+    (tmp_path / "root/models/street/versions/000002.json").unlink()
+    for words in (("list",), ("list", "street"), ("show", "street")):
+        (line,) = dkd(*words).stderr.splitlines()
+        assert line == (
+            "dkd: model street: version 2, in production, has no document any more; restore it "
+            "from a backup, or promote another version"
+        )
+    assert dkd("promote", "street", "1").exit_code == 0
+    assert dkd("show", "street").output.startswith("street version 1, in production")
+
+
 @pytest.mark.parametrize("words", [(), ("one", "--checkpoint", "c"), ("one", "--memory", "m")])
 def test_a_version_is_of_a_run_or_of_a_checkpoint(dkd, words: tuple[str, ...]) -> None:
     refused = dkd("add", "street", *words)

@@ -96,7 +96,11 @@ def test_of_many_who_promote_at_once_one_wins_and_the_others_are_told(
     for run in ("one", "two", "three", "four"):
         added(root, run, "road")
     catalogue.promote(root, "street", 1, by="Ada")
-    seen = catalogue.history(root, "street")
+    write, together = storage.write_bytes, threading.Barrier(3, timeout=60)
+
+    def after_all_have_looked(uri: str, data: bytes, **options: bool) -> bool:
+        together.wait()
+        return write(uri, data, **options)
 
     def promote(number: int) -> str:
         try:
@@ -107,7 +111,7 @@ def test_of_many_who_promote_at_once_one_wins_and_the_others_are_told(
             return str(error)
 
     with monkeypatch.context() as patched, ThreadPoolExecutor(3) as pool:
-        patched.setattr(catalogue, "history", lambda *_: seen)  # all look before any of them writes
+        patched.setattr(storage, "write_bytes", after_all_have_looked)
         told = list(pool.map(promote, (2, 3, 4)))
     (won,) = [line for line in told if line.startswith("moved")]
     winner = catalogue.in_production(root, "street").version
@@ -149,6 +153,8 @@ def test_a_version_whose_checkpoint_is_gone_is_not_promoted(root: str) -> None:
 def test_what_a_version_needs_stays_when_its_run_is_removed(root: str) -> None:
     version = added(root, "one", "road", "car")
     catalogue.promote(root, "street", 1, by="Ada")
+    added(root, "two", "road", "car")
+    catalogue.remove(root, "street", 2, by="Ada")
     later = datetime.now(UTC) + timedelta(days=2)
     found = retention.survey(root)
     chosen = retention.removal(found, "one", later, stopped=True)

@@ -288,8 +288,8 @@ def remove(
         if not yes:
             click.echo(f"{freed} would go; nothing is removed without --yes")
             return
-        catalogue.remove(place, name, version, by=catalogue.user())
-        retention.remove(place, chosen)
+        clear = partial(retention.remove, place, chosen)
+        catalogue.remove(place, name, version, by=catalogue.user(), clear=clear)
         click.echo(f"{called} removed, {freed}")
         if registry:
             adding.tell_removal(name, version, registry, partial(click.echo, err=True))
@@ -328,8 +328,18 @@ def diff(name: str, one: int | None, other: int | None, root: str | None, worksp
 
 
 def _present(promotions: "list[Promotion]", found: "list[ModelVersion]") -> "ModelVersion | None":
-    numbers = {each.version: each for each in found}
-    return numbers[promotions[-1].version] if promotions else None
+    from dkd.errors import UserError
+
+    if not promotions:
+        return None
+    number = promotions[-1].version
+    present = next((each for each in found if each.version == number), None)
+    if present is None:
+        raise UserError(
+            f"model {found[0].model}: version {number}, in production, has no document any more; "
+            "restore it from a backup, or promote another version"
+        )
+    return present
 
 
 def _facts(version: "ModelVersion") -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from dkd import storage
 from dkd.errors import UserError
-from dkd.models.version import Document, FirstClasses, ModelVersion, Promotion, Removed
+from dkd.models.version import FirstClasses, ModelVersion, Promotion, RemovedVersion, entry
 from dkd.report.model import ArtifactRef
 from dkd.scenario.names import check_model_name
 from dkd.storage import artifacts
@@ -21,7 +21,9 @@ _FOLDER = "models"
 _TRIES = 100
 _READERS = 16
 
-D = TypeVar("D", bound=Document)
+Happened = Promotion | RemovedVersion
+D = TypeVar("D")
+H = TypeVar("H", Promotion, RemovedVersion)
 
 
 def user() -> str:
@@ -45,7 +47,7 @@ def names(root: str) -> list[str]:
     folder = storage.join(root, _FOLDER)
     found = storage.list_objects(folder)
     start = folder.rstrip("/") + "/"
-    places = [entry.uri.removeprefix(start).split("/") for entry in found]
+    places = [each.uri.removeprefix(start).split("/") for each in found]
     return sorted({each[0] for each in places if each[1:2] == ["versions"]})
 
 
@@ -55,7 +57,7 @@ def versions(root: str, name: str) -> list[ModelVersion]:
     Raises:
         UserError: there is no such model.
     """
-    found = _documents(root, name, "versions", ModelVersion)
+    found = _versions(root, name)
     if not found:
         known = ", ".join(names(root)) or "none"
         raise UserError(f"{root}: no model {name!r}; there are: {known}")
@@ -68,18 +70,22 @@ def version(root: str, name: str, number: int) -> ModelVersion:
     Raises:
         UserError: there is none, or it was removed.
     """
-    uri = _place(root, name, "versions", number)
-    try:
-        return ModelVersion.from_json(storage.read_bytes(uri), uri)
-    except NotFound:
-        _require_there(root, name, number)
+    found = _read(_place(root, name, "versions", number), ModelVersion.from_json)
+    _require_there(events(root, name), name, number)
+    if found is None:
         numbers = ", ".join(str(each.version) for each in versions(root, name))
-        raise UserError(f"model {name}: no version {number}; there are: {numbers}") from None
+        raise UserError(f"model {name}: no version {number}; there are: {numbers}")
+    return found
+
+
+def events(root: str, name: str) -> list[Happened]:
+    """What happened to a model's versions: promotions and removals, the first one first."""
+    return _documents(root, name, "production", entry)
 
 
 def history(root: str, name: str) -> list[Promotion]:
     """What was in production, the first promotion first."""
-    return _documents(root, name, "production", Promotion)
+    return _promotions(events(root, name))
 
 
 def in_production(root: str, name: str) -> ModelVersion:
@@ -135,17 +141,16 @@ def add(root: str, made: ModelVersion) -> ModelVersion:
     storage.write_bytes(_classes(root, name), classes.to_json(), if_absent=True)
     require_task(root, name, made.classes)
     for _ in range(_TRIES):
-        there = _documents(root, name, "versions", ModelVersion)
+        there = _versions(root, name)
         if same := next((each for each in there if each.is_same(made)), None):
             return same
-        gone = _documents(root, name, "removed", Removed)
-        taken = [*(each.version for each in there), *(each.version for each in gone)]
+        taken = {each.version for each in there} | _removed(events(root, name)).keys()
         number = 1 + max(taken, default=0)
         numbered = made.model_copy(update={"version": number})
         uri = _place(root, name, "versions", number)
         if storage.write_bytes(uri, numbered.to_json(), if_absent=True):
             return numbered
-    raise UserError(f"model {name}: other commands keep adding versions; try again")
+    raise _busy(name)
 
 
 def promote(root: str, name: str, number: int, *, by: str, despite_gate: str = "") -> Promotion:
@@ -163,16 +168,19 @@ def promote(root: str, name: str, number: int, *, by: str, despite_gate: str = "
             changed; it is in production already; somebody else moved what is in production
             meanwhile.
     """
-    chosen = version(root, name, number)
-    promotions = history(root, name)
-    if promotions and promotions[-1].version == number:
-        raise UserError(f"model {name}: version {number} is in production already")
-    if chosen.state in ("failed", "open") and not despite_gate.strip():
-        raise UserError(
-            f"model {name} version {number}: {chosen.verdict}; to put it into production all the "
-            "same, say why: --despite-gate REASON"
-        )
-    return _move(root, chosen, promotions, by, despite_gate.strip())
+
+    def decide(past: Sequence[Happened]) -> Promotion:
+        chosen, promotions = version(root, name, number), _promotions(past)
+        if promotions and promotions[-1].version == number:
+            raise UserError(f"model {name}: version {number} is in production already")
+        if chosen.state in ("failed", "open") and not despite_gate.strip():
+            raise UserError(
+                f"model {name} version {number}: {chosen.verdict}; to put it into production all "
+                "the same, say why: --despite-gate REASON"
+            )
+        return _promotion(chosen, past, by, despite_gate.strip())
+
+    return _append(root, name, decide)
 
 
 def roll_back(root: str, name: str, *, by: str) -> Promotion:
@@ -181,12 +189,16 @@ def roll_back(root: str, name: str, *, by: str) -> Promotion:
     Raises:
         UserError: there was none before; otherwise as for :func:`promote`.
     """
-    promotions = history(root, name)
-    before = before_present(promotions, {each.version for each in versions(root, name)})
-    if before is None:
-        present = in_production(root, name).version
-        raise UserError(f"model {name}: nothing was in production before version {present}")
-    return _move(root, version(root, name, before), promotions, by, "", back=True)
+
+    def decide(past: Sequence[Happened]) -> Promotion:
+        there = {each.version for each in versions(root, name)}
+        before = before_present(_promotions(past), there)
+        if before is None:
+            present = in_production(root, name).version
+            raise UserError(f"model {name}: nothing was in production before version {present}")
+        return _promotion(version(root, name, before), past, by, back=True)
+
+    return _append(root, name, decide)
 
 
 def before_present(promotions: Sequence[Promotion], there: Collection[int]) -> int | None:
@@ -211,14 +223,98 @@ def before_present(promotions: Sequence[Promotion], there: Collection[int]) -> i
 
 
 def require_removable(root: str, name: str, number: int) -> None:
-    """Checks that a version may be removed.
+    """Checks that a version may be removed, or that its removal was begun and not finished.
 
     Raises:
         UserError: there is none, or it is in production, or what is in production was made from it
             or would give way to it if it were rolled back.
     """
+    past = events(root, name)
+    if not _is_half_removed(root, name, number, past):
+        _require_removable(root, name, number, past)
+
+
+def remove(
+    root: str, name: str, number: int, *, by: str, clear: Callable[[], None] = lambda: None
+) -> RemovedVersion:
+    """Removes a version from its model; its artifacts are left (:mod:`dkd.steps.retention`).
+
+    A removal that was killed is finished by another one.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        number: the version's.
+        by: who does it.
+        clear: removes what the version alone needs. It is called when nobody can choose the version
+            any more, and before its document goes.
+
+    Raises:
+        UserError: as for :func:`require_removable`.
+    """
+
+    def decide(past: Sequence[Happened]) -> RemovedVersion:
+        _require_removable(root, name, number, past)
+        return RemovedVersion(number=_next(past), removed=number, created=now(), by=by)
+
+    past = events(root, name)
+    half = _is_half_removed(root, name, number, past)
+    done = _removed(past)[number] if half else _append(root, name, decide)
+    clear()
+    storage.delete([_place(root, name, "versions", number)])
+    return done
+
+
+def _append(root: str, name: str, decide: Callable[[Sequence[Happened]], H]) -> H:
+    """Adds to what happened to a model's versions, knowing all that happened before.
+
+    Args:
+        root: artifact root.
+        name: the model's.
+        decide: what is added; of what happened so far.
+
+    Raises:
+        UserError: of two who promote at once, this one came second.
+    """
+    for _ in range(_TRIES):
+        made = decide(events(root, name))
+        uri = _place(root, name, "production", made.number)
+        if storage.write_bytes(uri, made.to_json(), if_absent=True):
+            return made
+        theirs = entry(storage.read_bytes(uri), uri)
+        if isinstance(made, Promotion) and isinstance(theirs, Promotion):
+            raise UserError(
+                f"model {name}: {theirs.by} has just put version {theirs.version} into "
+                f"production; look (dkd models show {name}), then try again"
+            )
+    raise _busy(name)
+
+
+def _promotion(
+    chosen: ModelVersion,
+    past: Sequence[Happened],
+    by: str,
+    despite_gate: str = "",
+    *,
+    back: bool = False,
+) -> Promotion:
+    require_whole(chosen)
+    promotions = _promotions(past)
+    return Promotion(
+        number=_next(past),
+        version=chosen.version,
+        was=promotions[-1].version if promotions else None,
+        created=now(),
+        by=by,
+        back=back,
+        gate=chosen.state,
+        despite_gate=despite_gate,
+    )
+
+
+def _require_removable(root: str, name: str, number: int, past: Sequence[Happened]) -> None:
     version(root, name, number)
-    promotions = history(root, name)
+    promotions = _promotions(past)
     if not promotions:
         return
     known = {each.version: each for each in versions(root, name)}
@@ -228,7 +324,7 @@ def require_removable(root: str, name: str, number: int) -> None:
             f"model {name}: version {number} is in production; promote another one before you "
             "remove it"
         )
-    parent = known[present].extends
+    parent = known[present].extends if present in known else None
     while parent in known:
         if parent == number:
             raise UserError(
@@ -243,76 +339,35 @@ def require_removable(root: str, name: str, number: int) -> None:
         )
 
 
-def remove(root: str, name: str, number: int, *, by: str) -> Removed:
-    """Removes a version from its model; its artifacts are left (:mod:`dkd.steps.retention`).
-
-    A promotion at the same time is told, or this is: each leaves its mark before it looks for the
-    other's.
-
-    Raises:
-        UserError: as for :func:`require_removable`.
-    """
-    require_removable(root, name, number)
-    entry = Removed(version=number, created=now(), by=by)
-    mark = _place(root, name, "removed", number)
-    storage.write_bytes(mark, entry.to_json(), if_absent=True)
-    try:
-        require_removable(root, name, number)
-    except UserError:
-        storage.delete([mark])
-        raise
-    storage.delete([_place(root, name, "versions", number)])
-    return entry
-
-
-def _move(
-    root: str,
-    chosen: ModelVersion,
-    promotions: Sequence[Promotion],
-    by: str,
-    despite_gate: str,
-    *,
-    back: bool = False,
-) -> Promotion:
-    require_whole(chosen)
-    number = promotions[-1].number + 1 if promotions else 1
-    entry = Promotion(
-        number=number,
-        version=chosen.version,
-        was=promotions[-1].version if promotions else None,
-        created=now(),
-        by=by,
-        back=back,
-        gate=chosen.state,
-        despite_gate=despite_gate,
-    )
-    uri = _place(root, chosen.model, "production", number)
-    if not storage.write_bytes(uri, entry.to_json(), if_absent=True):
-        theirs = Promotion.from_json(storage.read_bytes(uri), uri)
-        raise UserError(
-            f"model {chosen.model}: {theirs.by} has just put version {theirs.version} into "
-            f"production; look (dkd models show {chosen.model}), then try again"
-        )
-    try:
-        _require_there(root, chosen.model, chosen.version)
-    except UserError:
-        storage.delete([uri])
-        raise
-    return entry
-
-
-def _require_there(root: str, name: str, number: int) -> None:
+def _require_there(past: Sequence[Happened], name: str, number: int) -> None:
     """Checks that nobody removed a version.
 
     Raises:
         UserError: somebody did.
     """
-    uri = _place(root, name, "removed", number)
-    try:
-        gone = Removed.from_json(storage.read_bytes(uri), uri)
-    except NotFound:
-        return
-    raise UserError(f"model {name}: version {number} was removed, {gone.created} by {gone.by}")
+    if gone := _removed(past).get(number):
+        raise UserError(f"model {name}: version {number} was removed, {gone.created} by {gone.by}")
+
+
+def _is_half_removed(root: str, name: str, number: int, past: Sequence[Happened]) -> bool:
+    return number in _removed(past) and storage.exists(_place(root, name, "versions", number))
+
+
+def _promotions(past: Sequence[Happened]) -> list[Promotion]:
+    return [each for each in past if isinstance(each, Promotion)]
+
+
+def _removed(past: Sequence[Happened]) -> dict[int, RemovedVersion]:
+    """Removals by the version's number."""
+    return {each.removed: each for each in past if isinstance(each, RemovedVersion)}
+
+
+def _next(past: Sequence[Happened]) -> int:
+    return past[-1].number + 1 if past else 1
+
+
+def _busy(name: str) -> UserError:
+    return UserError(f"model {name}: other commands keep changing it; try again")
 
 
 def require_whole(chosen: ModelVersion) -> None:
@@ -381,13 +436,28 @@ def memory_of(chosen: ModelVersion) -> tuple[str, str]:
     return held.uri, f"images were taken out of its memory {held.uri} since" if changed else ""
 
 
-def _documents(root: str, name: str, folder: str, kind: type[D]) -> list[D]:
+def _versions(root: str, name: str) -> list[ModelVersion]:
+    """A model's versions, but for those that were removed."""
+    found = _documents(root, name, "versions", ModelVersion.from_json)
+    gone = _removed(events(root, name))
+    return [each for each in found if each.version not in gone]
+
+
+def _documents(root: str, name: str, folder: str, parse: Callable[[bytes, str], D]) -> list[D]:
     """A model's documents of a kind, in their order."""
     place = storage.join(root, _FOLDER, check_model_name(name), folder)
-    uris = sorted(entry.uri for entry in storage.list_objects(place))
+    uris = sorted(each.uri for each in storage.list_objects(place))
     with ThreadPoolExecutor(_READERS) as pool:
-        contents = pool.map(storage.read_bytes, uris)
-        return [kind.from_json(data, uri) for data, uri in zip(contents, uris, strict=True)]
+        found = pool.map(lambda uri: _read(uri, parse), uris)
+        return [each for each in found if each is not None]
+
+
+def _read(uri: str, parse: Callable[[bytes, str], D]) -> D | None:
+    """A document; None if there is none, or none any more."""
+    try:
+        return parse(storage.read_bytes(uri), uri)
+    except NotFound:
+        return None
 
 
 def _place(root: str, name: str, kind: str, number: int) -> str:

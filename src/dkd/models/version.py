@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,7 @@ class Document(BaseModel):
     """JSON with sorted keys, equal for equal contents; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    newest_format: ClassVar[int] = 1
 
     def to_json(self) -> bytes:
         """The document's bytes."""
@@ -47,7 +48,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            require_known_format(said_format(data), 1, source)
+            require_known_format(said_format(data), cls.newest_format, source)
             raise UserError(f"{source}: not a model's document: {fault(error)}") from None
 
 
@@ -160,13 +161,32 @@ class Promotion(Document):
     despite_gate: str = ""
 
 
-class Removed(Document):
-    """A version that is no more: who removed it, and when (ISO 8601, UTC)."""
+class RemovedVersion(Document):
+    """A version was removed, and its number is not used again.
 
-    format: Literal[1] = 1
-    version: Number
+    Attributes:
+        number: of this entry.
+        removed: the version's number.
+        created, by: when (ISO 8601, UTC) and by whom.
+    """
+
+    newest_format: ClassVar[int] = 2
+    format: Literal[2] = 2  # so that a program that knows promotions alone refuses it
+    number: Number
+    removed: Number
     created: str
     by: str
+
+
+def entry(data: bytes, source: str) -> Promotion | RemovedVersion:
+    """An entry of what happened to a model's versions.
+
+    Raises:
+        UserError: it is something else.
+        dkd.errors.NewerFormat: a later version wrote it.
+    """
+    kind = Promotion if said_format(data) in (None, 1) else RemovedVersion
+    return kind.from_json(data, source)
 
 
 def of_run(

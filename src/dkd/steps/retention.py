@@ -154,11 +154,11 @@ def _versions(root: str, objects: Iterable[Entry]) -> dict[str, frozenset[str]]:
     named = {uri: place.groups() for uri, place in placed.items() if place}
     with ThreadPoolExecutor(_READERS) as pool:
         documents = dict(zip(named, pool.map(storage.read_document, named), strict=True))
-    # In the order of their names: the last entry of production counts.
+    # In the order of their names: the last promotion counts. Removals are entries there too.
     production = {
         name: documents[uri].get("version")
         for uri, (name, kind, _) in named.items()
-        if kind == "production"
+        if kind == "production" and "version" in documents[uri]
     }
     return {
         f"model {name} version {int(number)}"
