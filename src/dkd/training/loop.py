@@ -28,6 +28,7 @@ from dkd.training.divergence import all_finite, diverged
 from dkd.training.prometheus import TrainingMetrics
 from dkd.training.ranks import Ranks
 from dkd.training.resume import Saver
+from dkd.training.stall import stalls_told
 from dkd.training.state import LossCurve, TrainingState
 from dkd.training.tensorboard import EventLog
 
@@ -122,16 +123,17 @@ class Trainer(TrainingState):
         started, first = time.monotonic(), self.iteration
         if metrics is not None:
             metrics.begin(self)
-        for batch in self._awaited(self._load(self.batches.iterations(self.total, first))):
-            terms = self.train_step(batch)
-            self.curve.add(self.iteration, terms)
-            if self.iteration % self.batches.per_epoch == 0:
-                self._report_epoch(time.monotonic() - started, first)
-            if events is not None:
-                events.after_iteration(self)
-            if metrics is not None:
-                metrics.after_iteration(self, saver.saved_at)
-            saver.after_iteration(self)
+        with stalls_told(self, self.say):
+            for batch in self._awaited(self._load(self.batches.iterations(self.total, first))):
+                terms = self.train_step(batch)
+                self.curve.add(self.iteration, terms)
+                if self.iteration % self.batches.per_epoch == 0:
+                    self._report_epoch(time.monotonic() - started, first)
+                if events is not None:
+                    events.after_iteration(self)
+                if metrics is not None:
+                    metrics.after_iteration(self, saver.saved_at)
+                saver.after_iteration(self)
         self.curve.end(self.iteration)
         # The last update may be the one that breaks the weights, after a loss that was finite.
         if not all_finite(self.student.state_dict().values()):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=10)
+"""How long a rank waits for another within an iteration: as PyTorch's NCCL does by itself. Its gloo
+waits for half an hour, or until Linux gives a connection up. What takes one rank longer than the
+others, such as a download, is waited for in :meth:`Ranks.barrier`.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,17 @@ class Ranks:
         return values
 
     def any_of(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether it is set on any rank."""
+        """For each flag, whether it is set on any rank; asked in every iteration.
+
+        Raises:
+            RuntimeError: another rank did not answer within :data:`PATIENCE`.
+        """
         if self.control is None:
             return flags
         tensor = torch.tensor(flags, dtype=torch.uint8)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.control)
+        options = dist.AllreduceOptions()
+        options.reduceOp, options.timeout = dist.ReduceOp.MAX, PATIENCE
+        self.control.allreduce([tensor], options).wait()
         return tuple(bool(flag) for flag in tensor.tolist())
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -101,7 +114,9 @@ def ranks() -> Iterator[Ranks]:
     if "RANK" not in os.environ:
         yield Ranks(0, 1, local_rank, device, None)
         return
-    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo", timeout=PATIENCE, device_id=device if cuda else None
+    )
     try:
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup), "every rank is in the group"

@@ -159,7 +159,9 @@ class StepJob:
         if not student.statistics_frozen and self.ranks.world_size > 1:
             synchronise(student.to(self.ranks.device))
         method = step.method(student, teacher, self._circumstances())
-        return Trainer(step, method, self._images(), self.ranks, self.say)
+        images = self._images()
+        self.ranks.barrier()  # one machine's download may take longer than ranks wait later on
+        return Trainer(step, method, images, self.ranks, self.say)
 
     def _description(self, trainer: Trainer) -> dict[str, Any]:
         """``checkpoint.json``: the same for the same weights, whoever made them."""
