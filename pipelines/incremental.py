@@ -15,7 +15,7 @@ from dkd import methods
 from dkd.components.learn_first_step.component import learn_first_step
 from dkd.components.learn_step.component import learn_step
 from dkd.components.report.component import report
-from dkd.pipelines.policy import FIRST, LAUNCHING, REPORTING, place
+from dkd.pipelines.policy import LAUNCHING, REPORTING, place
 from dkd.scenario import catalogue, form
 from dkd.scenario.schema import Scenario
 
@@ -63,8 +63,7 @@ def build(scenario: Scenario, *, on_cluster: bool = False) -> Any:
             )
             steps.append(step)
         for number, step in enumerate(steps):
-            policy = LAUNCHING if number else FIRST
-            place(step, policy, secret, on_cluster=on_cluster).set_display_name(
+            place(step, LAUNCHING, secret, on_cluster=on_cluster).set_display_name(
                 step_title(scenario, number)
             )
         reported = report(

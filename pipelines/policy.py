@@ -1,8 +1,16 @@
-"""What every task's pod is given on purpose: resources, S3, retries, a time limit, no KFP cache.
+"""What every task's pod is given on purpose: resources, S3, a time limit, no KFP cache.
 
 KFP's cache is off: it goes by the image's name and the parameters, does not see whether what a
 URI points to is still there, and is kept per pipeline. Results are found by what they are made
 of instead (:mod:`dkd.steps.step`), whichever pipeline made them, and checked when they are used.
+
+How often Argo makes a pod anew is left to the installation. KFP's specification (2.17) has a number
+of retries and pauses, but no policy, and a number alone makes things worse: where Argo goes by its
+own default it tries failures again, which bad input is, and where it goes by KFP's configuration
+(errors alone, twice, such as a pod that was deleted) it waits for the first pause before it says
+that a task has failed. What may pass of a failure, that a component is killed, is tried again
+inside the pod (:func:`outliving_kills`). Who tries again finds what is done, and goes on from the
+last save.
 
 What kfp-kubernetes (2.17) cannot say of a pod, and so nothing here: a read-only root file system, a
 request for ephemeral storage, whether a service account's token is mounted (KFP's launcher needs
@@ -12,7 +20,7 @@ drops all capabilities, forbids the gain of privileges and sets the seccomp prof
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kfp import kubernetes
@@ -24,38 +32,24 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Policy:
-    """What a component may take, how long, and how often it is tried again.
+    """What a component may take, and how long.
 
     Attributes:
         hours: after which its pod is ended. For those that launch jobs this is a last resort:
             the job has a limit of its own (``launch.deadline``), which waiting in a queue does
             not use up, as it does here.
-        retries: how often Argo makes a pod anew. A launching task that is tried again finds what is
-            done, and goes on from the last save. After what, a pipeline cannot say: KFP's
-            specification (2.17) has a number and pauses, and no policy. Argo's own is after
-            failures; KFP's installation says after errors alone, such as a pod that was deleted.
-            What may pass of a failure, that a component is killed, is therefore tried again inside
-            the pod (:func:`outliving_kills`).
         cpu: CPUs requested, and the limit.
         memory: requested, and the limit.
-        pause: seconds before the first retry; it doubles.
     """
 
     hours: int
-    retries: int
     cpu: tuple[str, str]
     memory: tuple[str, str]
-    pause: int = 30
 
 
-PREPARING = Policy(hours=12, retries=0, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
-"""Bad input is to be told at once; storage is tried again inside."""
-LAUNCHING = Policy(hours=30 * 24, retries=2, cpu=("100m", "2"), memory=("512Mi", "4Gi"))
-FIRST = replace(LAUNCHING, pause=5)
-"""The first step also finds what is wrong with the form, which is to be told soon. Argo (4.0) says
-that a task has failed only after the first pause, even where it is not tried again.
-"""
-REPORTING = Policy(hours=1, retries=2, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
+PREPARING = Policy(hours=12, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
+LAUNCHING = Policy(hours=30 * 24, cpu=("100m", "2"), memory=("512Mi", "4Gi"))
+REPORTING = Policy(hours=1, cpu=("200m", "2"), memory=("512Mi", "4Gi"))
 
 # Variables of the S3 connection, of logs, of MLflow and of the model registry, from the ConfigMap
 # that k8s/ brings; what it lacks stays unset.
@@ -138,14 +132,6 @@ def place(task: Any, policy: Policy, s3_secret: Any, *, on_cluster: bool) -> Any
     task.set_caching_options(False)
     if not on_cluster:
         return task
-    if policy.retries:
-        # Without the last, Argo tries nothing again that failed more than an hour after its start.
-        task.set_retry(
-            policy.retries,
-            backoff_duration=f"{policy.pause}s",
-            backoff_factor=2,
-            backoff_max_duration=f"{policy.hours * HOUR}s",
-        )
     kubernetes.set_timeout(task, policy.hours * HOUR)
     kubernetes.add_pod_annotation(task, *TERMINATE)
     kubernetes.use_config_map_as_env(

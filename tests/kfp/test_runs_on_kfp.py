@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import dkd, wait_until
+from commands import dkd, kubectl, wait_until
 
 from dkd.kubeflow import internals, runs
 from dkd.kubeflow.client import Endpoint
@@ -97,6 +97,23 @@ def test_cancel_tells_the_training_to_save_and_the_next_run_goes_on(
     wait_until(lambda: "stopping; deleting the job" in dkd(*log), 60, "its last word")
 
 
+@pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="no KUBECONFIG to delete pods by")
+def test_a_launching_pod_that_is_deleted_is_made_again_and_goes_on(
+    pipeline: Path, prefix: str, endpoint: Endpoint
+) -> None:
+    """As Kubeflow Pipelines' own configuration of Argo says: the pipeline itself says nothing."""
+    name = f"{prefix}-deleted"
+    submit(pipeline, name, "-p", "epochs_first_step=601")
+    log = ("logs", name, "--task", "Step 0")
+    wait_until(lambda: "saved at iteration" in dkd(*log, check=False), 600, "a save")
+    (node,) = graph(endpoint, runs.find(endpoint, name))
+    kubectl("delete", "pod", node.pods[-1], "-n", node.namespace)
+    wait_until(lambda: "resumed from s3://" in dkd(*log), 300, "the next attempt")
+    (node,) = graph(endpoint, runs.find(endpoint, name))
+    assert (node.state, len(node.pods)) == ("running", 2)
+    dkd("cancel", name)
+
+
 def test_the_form_is_the_servers(pipeline: Path, new_run: str, endpoint: Endpoint) -> None:
     spec = pipeline_spec(endpoint, runs.find(endpoint, new_run))
     given = spec["root"]["inputDefinitions"]["parameters"]
@@ -107,8 +124,12 @@ def test_the_form_is_the_servers(pipeline: Path, new_run: str, endpoint: Endpoin
     assert "training_nodes: " in refused
 
 
-def test_what_the_first_task_refuses_is_told_in_its_line(pipeline: Path, prefix: str) -> None:
+def test_what_the_first_task_refuses_is_told_once_and_ends_the_run(
+    pipeline: Path, prefix: str, endpoint: Endpoint
+) -> None:
     name = f"{prefix}-refused"
     printed = submit(pipeline, name, "--watch", "-p", "data_set_uri=s3://none/there", check=False)
     assert f"run {name} failed at {TITLES[0]}: s3://none/there" in printed
     assert f"run {name} failed at {TITLES[0]}: s3://none/there" in dkd("status", name, check=False)
+    (node,) = graph(endpoint, runs.find(endpoint, name))
+    assert (node.state, len(node.pods)) == ("failed", 1)
