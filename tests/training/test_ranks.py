@@ -64,7 +64,7 @@ def test_a_rank_that_does_not_answer_is_given_up(
     ask: Callable[[Ranks], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two real ranks, one of which stands still: as where nothing reaches it any more."""
-    monkeypatch.setattr(ranks, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(ranks, "ANSWERS_WITHIN", timedelta(seconds=1))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=10)
+ANSWERS_WITHIN = timedelta(minutes=10)
 """How long a rank waits for another within an iteration: as PyTorch's NCCL does by itself. Its gloo
 waits for half an hour, or until Linux gives a connection up. What takes one rank longer than the
 others, such as a download, is waited for in :meth:`Ranks.barrier`.
@@ -77,13 +77,13 @@ class Ranks:
         """For each flag, whether it is set on any rank; asked in every iteration.
 
         Raises:
-            RuntimeError: another rank did not answer within :data:`PATIENCE`.
+            RuntimeError: another rank did not answer within :data:`ANSWERS_WITHIN`.
         """
         if self.control is None:
             return flags
         tensor = torch.tensor(flags, dtype=torch.uint8)
         options = dist.AllreduceOptions()
-        options.reduceOp, options.timeout = dist.ReduceOp.MAX, PATIENCE
+        options.reduceOp, options.timeout = dist.ReduceOp.MAX, ANSWERS_WITHIN
         self.control.allreduce([tensor], options).wait()
         return tuple(bool(flag) for flag in tensor.tolist())
 
@@ -115,7 +115,7 @@ def ranks() -> Iterator[Ranks]:
         yield Ranks(0, 1, local_rank, device, None)
         return
     dist.init_process_group(
-        "nccl" if cuda else "gloo", timeout=PATIENCE, device_id=device if cuda else None
+        "nccl" if cuda else "gloo", timeout=ANSWERS_WITHIN, device_id=device if cuda else None
     )
     try:
         control = dist.new_group(backend="gloo")
