@@ -27,5 +27,5 @@ def test_the_command(
     assert artifacts.load(str(tmp_path / "new")).metadata["statistics"]["of"]["uri"] == teacher
     digits = Run(tmp_path / "digits", scenario(memory_size=0)).step(0).uri
     told = refused("statistics", digits, *words[2:-1], tmp_path / "newer")
-    assert told.startswith(f"{digits}: class 'zero' is not in the data set")
-    assert told.endswith("its statistics need images of every class")
+    assert told.startswith(f"{digits}: no training image of colours holds zero, ")
+    assert told.endswith("; its statistics need images of every class")

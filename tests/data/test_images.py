@@ -185,7 +185,7 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(
     (tmp_path / "x.png").write_bytes(said_to_be(size))
     with warnings.catch_warnings(record=True) as caught:
         images.ignore_size_warnings()
-        with pytest.raises(UserError, match=r"x\.png: .*64 megapixels"):
+        with pytest.raises(images.TooLarge, match=r"x\.png: .*64 megapixels"):
             read_image(tmp_path / "x.png")
     assert not caught
 

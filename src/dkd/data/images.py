@@ -87,6 +87,11 @@ def ignore_size_warnings() -> None:
 
 ignore_size_warnings()
 
+
+class TooLarge(UserError):  # noqa: N818 - says what the image is
+    """An image has more pixels than are read, or is longer than that. It was not decoded."""
+
+
 MaskFit = Literal["upright", "stored", "either"]
 """Which of an image's two sizes a mask has: the upright one's, the stored one's, or both."""
 
@@ -402,7 +407,7 @@ def _opened(
     try:
         image = Image.open(file, formats=kinds)
     except Image.DecompressionBombError:
-        raise UserError(
+        raise TooLarge(
             f"{path}: far too many pixels; images up to {most_pixels >> 20} megapixels are read"
         ) from None
     except _DAMAGE:
@@ -440,7 +445,7 @@ def _holds_several(image: ImageFile.ImageFile) -> bool:
 def _require_size(image: Image.Image, path: Path, most_pixels: int) -> None:
     long, short = max(image.size), min(image.size)
     if short == 0 or long * short > most_pixels or long > MAX_ASPECT * short:
-        raise UserError(
+        raise TooLarge(
             f"{path}: {image.width}x{image.height} pixels; images up to {most_pixels >> 20} "
             f"megapixels and {MAX_ASPECT} times as long as wide are read"
         )

@@ -293,8 +293,7 @@ def _checked(
         # Alone it must not be judged by how many ranks there are to a GPU.
         scenario.override({"launch.gpus_per_node": 0, **complete})
     except UserError as error:
-        told = str(error).removeprefix("override: ")
-        raise UserError(f"{field.name}: {told} (given: {value!r})") from None
+        raise UserError(f"{field.name}: {error} (given: {value!r})") from None
     return complete
 
 
@@ -303,7 +302,7 @@ def _other_settings(scenario: Scenario, given: Mapping[str, Any]) -> Mapping[str
     try:
         scenario.override({"launch.gpus_per_node": 0, **given})
     except UserError as error:
-        raise UserError(f"other_settings: {str(error).removeprefix('override: ')}") from None
+        raise UserError(f"other_settings: {error}") from None
     return given
 
 

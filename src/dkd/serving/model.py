@@ -11,7 +11,7 @@ import onnxruntime
 
 from dkd import storage
 from dkd.data.channels import Channels
-from dkd.data.images import MAX_ASPECT, decode_image, open_image
+from dkd.data.images import MAX_ASPECT, TooLarge, decode_image, open_image
 from dkd.errors import UserError
 from dkd.export.description import INPUT, KEY, from_json
 from dkd.storage.cache import artifact_cache
@@ -113,7 +113,8 @@ def pixels_of(data: bytes, most_pixels: int) -> Pixels:
     try:
         width, height = open_image(data, name).size
     except UserError as error:
-        raise RequestRefused(413 if "megapixels" in str(error) else 400, str(error)) from None
+        status = 413 if isinstance(error, TooLarge) else 400
+        raise RequestRefused(status, str(error)) from None
     if width * height > most_pixels:
         raise RequestRefused(413, f"{width}x{height} pixels; at most {most_pixels} are served")
     try:

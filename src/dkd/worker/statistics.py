@@ -14,6 +14,7 @@ from torch import Tensor
 from dkd.data import labels, splits
 from dkd.data.index import Dataset
 from dkd.data.loading import Source, StepImages
+from dkd.data.records import Records
 from dkd.errors import UserError
 from dkd.methods.base import Circumstances
 from dkd.methods.star import KEPT_STATISTICS, STAR
@@ -68,11 +69,13 @@ def publish(
     scenario = _scenario(manifest, parts, data, variant)
     classes = checkpoint.describe(parts)["classes"]
     task = Task((tuple(name for names in classes for name in names),))
-    try:
-        records = splits.training(dataset, task, "overlap", 0)
-    except UserError as error:
-        told = str(error).removeprefix("task.steps[0]: ").partition(";")[0]
-        raise UserError(f"{source}: {told}; its statistics need images of every class") from None
+    held = Records.of(dataset.train).values
+    if absent := [name for name in task.classes if dataset.values.get(name) not in held]:
+        raise UserError(
+            f"{source}: no training image of {dataset.name} holds {', '.join(absent)}; its "
+            "statistics need images of every class"
+        )
+    records = splits.training(dataset, task, "overlap", 0)
     table = labels.training_table(dataset, task, 0)
     images = Source(records, folder, table, labels.covered(task, 0, len(records)))
     say(f"{len(records)} images of {len(task.classes)} classes")
