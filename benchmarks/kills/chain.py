@@ -129,8 +129,8 @@ class Chain:
     def _find(self, victim: str, process: subprocess.Popen[str]) -> int | None:
         if victim == "run":
             return process.pid
-        words = {"torchrun": b"dkd.launching.torchrun", "component": b"kfp.dsl.executor_main"}
         found = {p: command_line(p) for p in marked(MARK, self.mark)}
+        pipelines = [p for p, words in found.items() if b"dkd.kubeflow.local_pipeline" in words]
         if victim == "rank":
             torchruns = [p for p, words in found.items() if b"dkd.launching.torchrun" in words]
             ranks = [p for p in found if parent(p) in torchruns and b"dkd.train" in found[p]]
@@ -138,8 +138,10 @@ class Chain:
         for number, line in found.items():
             if victim == "store" and line[0].endswith(b"weed"):
                 return number
-            if victim in words and words[victim] in line:
+            if victim == "torchrun" and b"dkd.launching.torchrun" in line:
                 return number
+            if victim == "component" and number in pipelines and parent(number) in pipelines:
+                return number  # a fork of the process that runs the pipeline
         return None
 
     def _wait_until_gone(self, process: subprocess.Popen[str]) -> tuple[float, list[str]]:

@@ -1,68 +1,133 @@
-"""What a run on this machine leaves behind, however it ends: nothing."""
+"""Runs at once, each in a process: whose lines come, in which order they begin, how they fail."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import uuid
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 
 import pytest
-from waiting import wait_until
 
-from dkd.launching import processes
+from dkd.errors import UserError
+from dkd.kubeflow import local_processes
+from dkd.kubeflow.local_pipeline import Planned
+from dkd.kubeflow.local_processes import PipelineProcesses
 
-HERE = Path(__file__).parent
-
-
-def living(token: str) -> list[str]:
-    """Command lines of the processes with the token in their environment."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"TEST_TOKEN={token}".encode() in path.read_bytes().split(b"\0"):
-                found.append((path.parent / "cmdline").read_text())
-        except OSError:
-            pass
-    return found
+STAND_IN = """
+import contextlib, json, os, pathlib, sys, time
+for line in sys.stdin:
+    order = json.loads(line)
+    run, root = order["name"], pathlib.Path(order["root"])
+    (root / run).touch()
+{body}
+    print("=== ended", flush=True)
+"""
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_takes_processes_and_files_along(tmp_path: Path, number: signal.Signals) -> None:
-    temporary, token = Path(tempfile.mkdtemp()), uuid.uuid4().hex  # a short name
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "running_process.py"), str(tmp_path)],
-        env={**os.environ, "TMPDIR": str(temporary), "TEST_TOKEN": token},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until((tmp_path / "ready").exists)
-        (folder,) = temporary.iterdir()  # all temporary files are in one folder
-        assert len(list(folder.iterdir())) == 2
-        assert len(living(token)) >= 3  # the run, its caretaker, what it started
-        process.send_signal(number)
-        expected = 143 if number == signal.SIGTERM else -number
-        assert process.wait(120) == expected
-    finally:
-        process.kill()
-        process.wait()
-    wait_until(lambda: not living(token))
-    wait_until(lambda: not list(temporary.iterdir()))
-    temporary.rmdir()
+def planned(name: str, steps: int) -> Planned:
+    return Planned(name, None, {}, (1,) * steps)
 
 
-def test_sockets_fit_into_the_temporary_folder_of_any_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Runs a program in the place of each run's process; what is told."""
+
+    def run(body: str, runs: list[Planned], count: int = 2) -> list[str]:
+        program = tmp_path / "program.py"
+        program.write_text(STAND_IN.format(body=indent(body, "    ")))
+        assert local_processes.COMMAND[1:] == ("-P", "-m", "dkd.kubeflow.local_pipeline")
+        monkeypatch.setattr(local_processes, "COMMAND", (sys.executable, str(program)))
+        with PipelineProcesses(count) as processes:
+            monkeypatch.setenv("DKD_TEST", "set later")
+            processes.run(runs, str(tmp_path), tmp_path, told.append)
+        return told
+
+    told: list[str] = []
+    run.told = told  # type: ignore[attr-defined]
+    return run
+
+
+def test_two_run_at_once_the_one_of_a_single_step_first(
+    together: Callable[..., list[str]],
 ) -> None:
-    """Else loader workers, which hand tensors over through sockets, hang without a word."""
-    deep = tmp_path / ("deep" * 15)
-    deep.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with processes.owned("DKD_TEST_MARK") as (_mark, folder):
-        inside = Path(tempfile.mkdtemp(prefix="pymp-", dir=folder))
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(inside / "listener-12345678"))
-    assert not folder.exists()
+    meet = """
+other = {"long": "joint", "joint": "long"}.get(run)
+while other and not (root / other).exists():
+    time.sleep(0.01)
+print("met", other)
+"""
+    told = together(meet, [planned("long", 3), planned("later", 3), planned("joint", 1)])
+    assert told[:2] == ["joint | begins", "long | begins"]
+    assert set(told[2:]) == {
+        "joint | met long",
+        "long | met joint",
+        "later | begins",
+        "later | met None",
+    }
+
+
+def test_one_that_fails_is_told_when_the_others_have_ended(
+    together: Callable[..., list[str]],
+) -> None:
+    body = """
+if run == "good":
+    while not (root / "failed").exists():
+        time.sleep(0.01)
+    print("good to the end")
+else:
+    print("a line")
+    print("dkd: data.root: no such folder")
+    print("    and why")
+    sys.stdout.flush()
+    (root / "failed").touch()
+"""
+    runs = [planned("good", 1), planned("bad", 1), planned("never", 1)]
+    with pytest.raises(UserError) as raised:
+        together(body, runs)
+    assert str(raised.value) == "data.root: no such folder\n    and why"
+    told = together.told  # type: ignore[attr-defined]
+    assert "good | good to the end" in told
+    assert "bad | a line" in told
+    assert "never | begins" not in told
+
+
+def test_one_that_dies_without_a_word(
+    together: Callable[..., list[str]],
+) -> None:
+    with pytest.raises(UserError, match=r"^run one: ended with status -9$"):
+        together("os.kill(os.getpid(), 9)", [planned("one", 1)])
+
+
+def test_a_process_is_told_what_has_been_set_since_it_began(
+    together: Callable[..., list[str]],
+) -> None:
+    told = together('print(order["environment"])', [planned("one", 1)])
+    assert told[1] == "one | {'DKD_TEST': 'set later'}"
+
+
+def test_a_single_process_runs_them_in_order_and_its_lines_stand_alone(
+    together: Callable[..., list[str]],
+) -> None:
+    told = together('print("  at", run)', [planned("long", 3), planned("joint", 1)], count=1)
+    assert told == ["\n=== run 1/2: long", "  at long", "\n=== run 2/2: joint", "  at joint"]
+
+
+def test_what_one_that_dies_had_started_ends_before_the_others(
+    together: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    body = """
+import psutil, subprocess
+if run == "one":
+    to = subprocess.DEVNULL
+    child = subprocess.Popen(["sleep", "600"], stdout=to, stderr=to)
+    (root / "part").write_text(str(child.pid))
+    (root / "part").rename(root / "child")
+    os.kill(os.getpid(), 9)
+while not (root / "child").exists():
+    time.sleep(0.01)
+with contextlib.suppress(psutil.NoSuchProcess):
+    child = psutil.Process(int((root / "child").read_text()))
+    while child.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+"""
+    with pytest.raises(UserError, match=r"^run one: ended with status -9$"):
+        together(body, [planned("one", 1), planned("two", 1)])

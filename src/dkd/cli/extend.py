@@ -99,15 +99,15 @@ def command(
             "--memory URI"
         )
     report = report_file or workspace / "extension.html"
-    with local_runner.artifact_root(root, workspace, click.echo) as place:
+    with local_runner.ready(root, workspace, click.echo) as machine:
         if model:
-            start = catalogue.start_of_extension(place, model, click.echo)
+            start = catalogue.start_of_extension(machine.root, model, click.echo)
             teacher, memory, values = start.teacher, start.memory, {**start.settings, **values}
         planned = local_runner.plan_extension(
             teacher, names, described, memory, values, run_name, model, registry
         )
         with training_progress({planned.name: {}}):
-            finished = local_runner.run([planned], place, workspace, report, click.echo)
+            finished = machine.run([planned], report)
     for result in finished:
         click.echo(f"checkpoint: {_uri(result.steps[-1].checkpoint)}")
 

@@ -108,8 +108,12 @@ def command(
         registry,
     )
     report = report_file or workspace / "report.html"
-    with training_progress({each.name: dict(enumerate(each.epochs)) for each in plan}):
-        finished = local_runner.run(plan, root, workspace, report, click.echo, jobs)
+    jobs = min(jobs, len(plan))
+    with (
+        training_progress({each.name: dict(enumerate(each.epochs)) for each in plan}),
+        local_runner.ready(root, workspace, click.echo, jobs) as machine,
+    ):
+        finished = machine.run(plan, report)
     for line in _what_next(chosen, finished, root, workspace, model):
         click.echo(line)
 

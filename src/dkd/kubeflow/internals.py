@@ -12,11 +12,15 @@ message, and does not unpack ``compressedNodes``, so that it says nothing of a l
 """
 
 import base64
+import builtins
 import gzip
 import json
+import logging
+import os
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,6 +268,44 @@ def lacks_launcher(line: str) -> bool:
 
 
 # ---- the local runner
+
+RunComponent = Callable[[str, Sequence[str], Mapping[str, str]], int]
+"""Takes a component's source, the arguments of KFP's executor and variables; its exit status."""
+
+
+def run_components_with(run: RunComponent) -> None:
+    """Has KFP's local runner, in this process, run components so. By itself it starts the command
+    of their pods for each: a shell, and a Python that imports everything anew.
+    """
+    from kfp.local import subprocess_task_handler
+
+    def run_command(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        # sh -c SCRIPT SOURCE ARGUMENT..., whose script writes the source to a file for the executor
+        _shell, _flag, _script, source, *arguments = full_command
+        return run(source, arguments, env_vars or {})
+
+    subprocess_task_handler.run_local_subprocess = run_command
+
+
+def execute(program: Path, arguments: Sequence[str]) -> None:
+    """Is KFP's executor from here on, in a fork of a process that runs a pipeline.
+
+    Args:
+        program: file with the source of the component's function.
+        arguments: the executor's.
+    """
+    from kfp.dsl import executor_main
+
+    # What the runner changes while a component runs.
+    builtins.print = _print
+    logging.getLogger().handlers.clear()
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    sys.argv = [EXECUTOR, "--component_module_path", str(program), *arguments]
+    os.environ["_KFP_RUNTIME"] = "true"
+    executor_main.executor_main()
+
+
+_print = builtins.print
 
 
 class LocalOutput:

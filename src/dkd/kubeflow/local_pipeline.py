@@ -1,9 +1,10 @@
-"""One run of a pipeline under KFP's local runner, in this process or in one of its own.
+"""A process that runs pipelines under KFP's local runner, one after the other.
 
     python -m dkd.kubeflow.local_pipeline < ORDERS
 
-KFP's local runner keeps its settings and its output in globals: a process runs one pipeline at a
-time. Several at once are several processes (:mod:`dkd.kubeflow.side_by_side`).
+The runner keeps its settings and its output in globals: several runs at once are several processes
+(:mod:`dkd.kubeflow.local_processes`). Components are forks of theirs, which therefore have one
+thread (:mod:`dkd.kubeflow.local_component`).
 """
 
 import json
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dkd.errors import UserError
+from dkd.kubeflow import local_component
 from dkd.kubeflow.internals import LocalOutput
-from dkd.kubeflow.local_processes import run_processes
+from dkd.kubeflow.signals import passed_on
 from dkd.log import event_text
 from dkd.scenario.schema import Scenario, parse
 
@@ -172,9 +174,8 @@ class ComponentLines(TextIOBase):
 
 def main() -> None:
     """Runs the pipelines that standard input orders; after each comes the line :data:`ENDED`."""
-    from dkd.pipelines import incremental  # noqa: F401 - while nothing is ordered yet
-
-    with run_processes():
+    local_component.prepare()  # while nothing is ordered yet
+    with passed_on(local_component.running):
         for order in sys.stdin:
             obey(order)
             print(ENDED, flush=True)

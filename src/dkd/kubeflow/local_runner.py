@@ -5,15 +5,15 @@ Without an artifact root, an embedded S3 store runs for as long as the command d
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dkd import methods, storage
 from dkd.errors import UserError
-from dkd.kubeflow.local_pipeline import Planned, run_pipeline
-from dkd.kubeflow.local_processes import run_processes
-from dkd.kubeflow.side_by_side import SideBySide
+from dkd.kubeflow.local_pipeline import Planned
+from dkd.kubeflow.local_processes import PipelineProcesses
 from dkd.report import collect
 from dkd.report.model import RunResult
 from dkd.report.tables import table
@@ -114,44 +114,58 @@ def plan_extension(
     return Planned(run, None, arguments, teacher=teacher, memory=memory, settings=settings)
 
 
-def run(
-    runs: Sequence[Planned],
-    root: str | None,
-    workspace: Path,
-    report_file: Path,
-    say: Callable[[str], None],
-    jobs: int = 1,
-) -> list[RunResult]:
-    """Runs pipelines and writes one report over all of them.
+@dataclass(frozen=True)
+class Machine:
+    """This machine, ready to run pipelines: :func:`ready`.
+
+    Attributes:
+        processes: that run them.
+        root: artifact root.
+        workspace: folder for store, cache and logs.
+        say: prints a line.
+    """
+
+    processes: PipelineProcesses
+    root: str
+    workspace: Path
+    say: Callable[[str], None]
+
+    def run(self, runs: Sequence[Planned], report_file: Path) -> list[RunResult]:
+        """Runs pipelines and writes one report over all of them.
+
+        Args:
+            runs: from :func:`plan` or :func:`plan_extension`.
+            report_file: where the HTML page goes.
+
+        Raises:
+            UserError: a component failed; its own line.
+        """
+        self.processes.run(runs, self.root, self.workspace, self.say)
+        finished = [collect.load(storage.join(self.root, "runs", r.name, RESULT)) for r in runs]
+        report_file.parent.mkdir(parents=True, exist_ok=True)
+        report_file.write_text(collect.page(finished), encoding="utf-8")
+        self.say("\n" + table(finished))
+        self.say(f"\nreport: {report_file}")
+        return finished
+
+
+@contextmanager
+def ready(
+    root: str | None, workspace: Path, say: Callable[[str], None], jobs: int = 1
+) -> Iterator[Machine]:
+    """Processes that run pipelines, and the artifact root, which starts while they do.
 
     Args:
-        runs: from :func:`plan`.
-        root: artifact root; an embedded store in the workspace if None.
+        root: the root that was asked for; see :func:`artifact_root`.
         workspace: folder for store, cache and logs.
-        report_file: where the HTML page goes.
         say: prints a line.
-        jobs: how many run side by side.
+        jobs: how many runs there may be side by side.
 
     Raises:
-        UserError: a component failed; its own line.
+        UserError: the workspace cannot be written, or the store does not start.
     """
-    with ExitStack() as stack:
-        stack.enter_context(run_processes())
-        processes = min(jobs, len(runs))
-        together = stack.enter_context(SideBySide(processes)) if processes > 1 else None
-        place = stack.enter_context(artifact_root(root, workspace, say))
-        if together:
-            together.run(runs, place, workspace, say)
-        else:
-            for number, planned in enumerate(runs, start=1):
-                say(f"\n=== run {number}/{len(runs)}: {planned.name}")
-                run_pipeline(planned, place, workspace)
-        finished = [collect.load(storage.join(place, "runs", r.name, RESULT)) for r in runs]
-    report_file.parent.mkdir(parents=True, exist_ok=True)
-    report_file.write_text(collect.page(finished), encoding="utf-8")
-    say("\n" + table(finished))
-    say(f"\nreport: {report_file}")
-    return finished
+    with PipelineProcesses(jobs) as processes, artifact_root(root, workspace, say) as place:
+        yield Machine(processes, place, workspace, say)
 
 
 @contextmanager

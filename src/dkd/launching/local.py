@@ -190,7 +190,7 @@ class _Ranks:
         name = self._job.name
         if not self._report.exists():
             own = _last_lines(self._own_log.read_text(encoding="utf-8", errors="replace"))
-            return _with_lines(f"job {name}: torchrun {_ended(self._process.returncode)}", own)
+            return _with_lines(f"job {name}: torchrun {ended(self._process.returncode)}", own)
         failures = [
             Failure(**each) for each in json.loads(self._report.read_text(encoding="utf-8"))
         ]
@@ -200,7 +200,7 @@ class _Ranks:
         if first.exit_code == 2 and lines and lines[-1].startswith("dkd: "):
             return lines[-1].removeprefix("dkd: ")  # the worker has already said it in one line
         return _with_lines(
-            f"job {name}: rank {first.rank} of {self._ranks} {_ended(first.exit_code)}", lines
+            f"job {name}: rank {first.rank} of {self._ranks} {ended(first.exit_code)}", lines
         )
 
     def _file(self, rank: int, stream: str) -> Path | None:
@@ -283,8 +283,8 @@ def _with_lines(message: str, lines: list[str]) -> str:
     return "\n    ".join([f"{message}; its last lines:", *lines])
 
 
-def _ended(exit_code: int) -> str:
-    """How a process ended, in words."""
+def ended(exit_code: int) -> str:
+    """How a process ended, in words; its exit status, or minus the signal's number."""
     if exit_code >= 0:
         return f"failed with exit code {exit_code}"
     name = signal.Signals(-exit_code).name

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
 )
+from botocore.loaders import Loader
 
 from dkd.errors import UserError
 from dkd.storage.retries import REFUSED_KEYS, RetryByTime, error_code, is_transient
@@ -161,6 +162,23 @@ def _mounted_key(path: Path) -> str:
     return key
 
 
+@cache
+def _descriptions() -> Loader:
+    """Files in which botocore describes S3, some 2 MB: a process reads them once."""
+    session = botocore.session.get_session()
+    loader: Loader = session.get_component("data_loader")
+    return loader
+
+
+def load_descriptions() -> None:
+    """Reads what every client needs now; forks of this process then need not."""
+    loader = _descriptions()
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    loader.load_data("partitions")
+    loader.load_data("endpoints")
+
+
 @lru_cache(maxsize=8)
 def _make_client(
     scheme: str,
@@ -189,6 +207,7 @@ def _make_client(
     )
     try:
         core = botocore.session.get_session()
+        core.register_component("data_loader", _descriptions())
         if secret:
             chain = CredentialResolver([_MountedKeys(secret)])
             core.register_component("credential_provider", chain)
