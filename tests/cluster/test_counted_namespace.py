@@ -13,6 +13,7 @@ from namespaces import ACCOUNT, KEYS, apply_base, copy_keys
 from tasks import Task, Tasks
 
 from dkd import storage
+from dkd.errors import UserError
 from dkd.scenario.schema import Scenario
 from dkd.steps import stages
 from dkd.storage import artifacts
@@ -75,6 +76,14 @@ def forbid_writing() -> str:
     return "s3.configure -user=dkd-rotating -actions=Admin,Write,Tagging -delete -apply"
 
 
+def set_quota(bucket: str, megabytes: int) -> None:
+    """What is above it is full: the store refuses to write there, until the next time."""
+    s3_shell(
+        f"s3.bucket.quota -name {bucket} -op set -sizeMB {megabytes}",
+        "s3.bucket.quota.enforce -apply",
+    )
+
+
 def put_in_secret(made: dict[str, str]) -> None:
     patch = json.dumps({"stringData": made})
     kubectl("patch", "secret", KEYS, "-n", NAMESPACE, "-p", patch)
@@ -84,12 +93,12 @@ def put_in_secret(made: dict[str, str]) -> None:
 def begin(counted: str, tasks: Tasks, scenario: Scenario, store: str) -> Callable[..., Task]:
     """Starts a step with keys of its own; waits for its first save."""
 
-    def begin(name: str, made: dict[str, str], epochs: int) -> Task:
+    def begin(name: str, made: dict[str, str], epochs: int, root: str = "", **more: object) -> Task:
         settings = {"training.epochs.first": epochs, "training.save_interval": 3,
                     "memory_size": 0, "training.loader_workers": 0,
                     "launch.processes_per_node": 1, "launch.cpu_limit": "1",
-                    "launch.scratch": "2Gi"}  # fmt: skip
-        root = f"{store}/{name}"
+                    "launch.scratch": "2Gi", **more}  # fmt: skip
+        root = root or f"{store}/{name}"
         s3_shell(grant(made))
         put_in_secret(made)
         task = tasks.inside(counted, ACCOUNT).start(
@@ -151,4 +160,38 @@ def test_a_bucket_stays_read_only(begin: Callable[..., Task]) -> None:
         s3_shell(grant(made))
     assert len(message.splitlines()) == 1
     assert "s3://mlpipeline" in message
+    assert "start again" not in task.log
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A bucket of its own, with three random megabytes."""
+    name = f"dkd-full-{os.getpid()}"
+    s3_shell(f"s3.bucket.create -name {name}")
+    storage.write_bytes(f"s3://{name}/ballast", os.urandom(3 << 20))
+    yield name
+    s3_shell(f"s3.bucket.delete -name {name}")
+
+
+@needs_s3_shell
+def test_a_bucket_is_full_for_a_while(begin: Callable[..., Task], bucket: str) -> None:
+    """Which SeaweedFS says with a 500, as of a fault that may pass: it is asked again at first."""
+    soon = {"launch.environment": {"DKD_S3_GIVE_UP_SECONDS": "20"}}
+    task = begin("full", keys("full"), 150, root=f"s3://{bucket}", **soon)
+
+    def is_full() -> bool:
+        set_quota(bucket, 1)  # the store counts a bucket's size every few seconds
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DKD_S3_GIVE_UP_SECONDS", "1")
+            try:
+                storage.write_bytes(f"s3://{bucket}/probe", b"x")
+            except UserError:
+                return True
+        return False
+
+    wait_until(is_full, 60, "the bucket to be full")
+    line = task.wait_for("a save failed, training continues: ", 120)
+    assert f"s3://{bucket}/saves/" in line
+    set_quota(bucket, 1000)
+    assert artifacts.load(task.result(600)["checkpoint"]).kind == "checkpoint"
     assert "start again" not in task.log

@@ -281,6 +281,20 @@ def test_two_workers_do_not_reach_each_other_for_a_minute(begin: Any, undisturbe
     assert "start again" not in step.task.log  # they waited for each other
 
 
+@pytest.mark.skipif(not has_hooks([CUT, RECONNECT]), reason=f"{CUT} is not set")
+def test_two_workers_do_not_reach_each_other_for_good(begin: Any, undisturbed: str) -> None:
+    step = begin()
+    addresses = [each["status"]["podIP"] for each in step.workers]
+    hook(CUT, *addresses)
+    try:
+        step.task.wait_for("no iteration for 5 min (last ", 400)
+        step.task.wait_for("all ranks start again from the last save (restart 1 of 3)", 500)
+    finally:
+        hook(RECONNECT, *addresses)
+    assert step.checkpoint() == undisturbed
+    assert "resumed from s3://" in step.task.log
+
+
 RESTART_CONTAINERD = "DKD_TEST_RESTART_CONTAINERD"
 
 
