@@ -3,13 +3,14 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dkd.errors import UserError
 from dkd.methods.base import group
 from dkd.network.deeplab import SegmentationModel, build
 from dkd.scenario.network import Network
@@ -52,6 +53,30 @@ def groups(model: SegmentationModel) -> list[dict[str, Any]]:
         group("rest", [model.aspp, model.cls], 10.0, 1e-4),
         group("none", [], 10.0, 1e-4),
     ]
+
+
+def test_what_has_the_rate_0_costs_no_gradients_and_changes_nothing_else() -> None:
+    images = torch.randn(2, 3, 32, 32)
+
+    def gradients(factor: float) -> dict[str, torch.Tensor | None]:
+        torch.manual_seed(0)
+        model = first().eval()
+        parts = [group("backbone", [model.backbone], factor, 1e-4), *groups(model)[1:]]
+        optimisers.optimiser(parts, TRAINING, 1)
+        model(images).logits.square().sum().backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    learning, frozen = gradients(1.0), gradients(0.0)
+    for name, gradient in frozen.items():
+        if name.startswith("backbone."):
+            assert gradient is None, name
+        else:
+            assert torch.equal(cast(torch.Tensor, gradient), cast(torch.Tensor, learning[name]))
+
+
+def test_a_step_that_learns_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^training\.rates: every part has the rate 0, "):
+        optimisers.optimiser([group("all", [first()], 0.0, 1e-4)], TRAINING, 1)
 
 
 def test_momentum_is_nesterovs() -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 
+from dkd.errors import UserError
 from dkd.scenario.training import Schedule, Training
 
 POWER = 0.9
@@ -39,15 +40,26 @@ def optimiser(
 ) -> torch.optim.SGD:
     """Nesterov SGD over what learns in a step; :func:`set_rates` gives it its rates.
 
+    What learns at 0 times the rate stays as it is, so its gradients are not computed from here on.
+
     Args:
         groups: the method's (:func:`dkd.methods.base.group`); those without parameters are left
             out.
         training: momentum and rates.
         step: 0 for the first.
         fused: one kernel for many parameters, instead of several for each.
+
+    Raises:
+        UserError: nothing learns.
     """
+    groups = [group for group in groups if group["params"]]
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(group["factor"] > 0)
+    if not any(group["factor"] for group in groups):
+        raise UserError("training.rates: every part has the rate 0, so that nothing would learn")
     return torch.optim.SGD(
-        [group for group in groups if group["params"]],
+        groups,
         lr=training.lr.at(step),
         momentum=training.momentum,
         nesterov=training.momentum > 0,
