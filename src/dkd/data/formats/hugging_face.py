@@ -112,6 +112,11 @@ def _files(root: Path) -> dict[str, list[Path]]:
 
 def _saved(folder: Path) -> list[Path]:
     state = documents.table(documents.load(folder / _STATE), str(folder / _STATE))
+    if state.get("_indices_data_files"):
+        raise UserError(
+            f"{folder / _STATE}: some of the rows were selected, in _indices_data_files, which is "
+            "not read; call flatten_indices() and save the data set again"
+        )
     rows = documents.rows(state, "_data_files", str(folder / _STATE))
     names = [documents.text(row, "filename", str(folder / _STATE)) for row in rows]
     if not names:
@@ -232,9 +237,16 @@ def _file(root: Path, table: _Table, column: str, row: int) -> Made:
 
 
 def _classes(root: Path) -> tuple[dict[int, str], dict[int, Colour]]:
-    if (root / _CLASSES).is_file():
-        return read_classes(root / _CLASSES)
     file = root / _NAMES
+    if (root / _CLASSES).is_file():
+        classes, colours = read_classes(root / _CLASSES)
+        if file.is_file() and (other := dict(_named(file))) != classes:
+            value = min(v for v in classes | other if classes.get(v) != other.get(v))
+            raise UserError(
+                f"{file}: {value} is {other.get(value)!r}, but {classes.get(value)!r} in "
+                f"{_CLASSES}; correct one of them, or remove it"
+            )
+        return classes, colours
     if not file.is_file():
         raise UserError(
             f"{root / _CLASSES}: missing, as is {_NAMES}; the columns do not name the classes: "

@@ -8,7 +8,7 @@ width and height. An image without such a file holds nothing.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,6 +48,7 @@ def read(root: Path, train: str, validation: str) -> Layout:
     splits: dict[str, tuple[Pair, ...]] = {}
     made: dict[str, Made] = {}
     unlabelled: list[str] = []
+    lonely: list[str] = []
     for split, field in (("train", train), ("validation", validation)):
         if split == "validation" and field == "val" and not document.get(field):
             splits = {"": splits["train"]}
@@ -61,11 +62,14 @@ def read(root: Path, train: str, validation: str) -> Layout:
                 unlabelled.append(path)
             pairs.append(pair)
             made[pair.mask] = _mask(root / path, label, values)
+        lonely += _lonely(root, [root / pair.image for pair in pairs])
         splits[split] = split_of(pairs, f"{file}: {field}")
     findings = []
     if unlabelled:
         what = "images without a file of labels, taken as holding nothing"
         findings.append(Finding(what, tuple(unlabelled)))
+    if lonely:
+        findings.append(Finding("files of labels without an image", tuple(lonely)))
     classes = {value: name for name, value in by_name.items() if name not in NO_CLASSES}
     return made_layout(root, "yolo", classes, splits, made, findings, file)
 
@@ -159,6 +163,14 @@ def _label(image: Path) -> Path:
             parts[position] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
+
+
+def _lonely(root: Path, pictures: Sequence[Path]) -> list[str]:
+    """Files of labels, beside those of these images, that belong to none of them."""
+    labels = {_label(picture) for picture in pictures}
+    folders = sorted({label.parent for label in labels})
+    found = [file for folder in folders for file in sorted(folder.glob("*.txt"))]
+    return [file.relative_to(root).as_posix() for file in found if file not in labels]
 
 
 def _mask(image: Path, label: Path, values: Mapping[int, int]) -> Made:
