@@ -47,6 +47,8 @@ ELSEWHERE = {
 """Modules without a test module of their own: where they are tested, and why there."""
 
 SEVERAL = {
+    "data/formats/test_as_written.py": "exports as several tools lay them out",
+    "data/formats/test_faults.py": "every format with every fault, as one table",
     "data/formats/test_datumaro.py": "several formats, as another program writes them",
     "storage/test_upgrade.py": "every kind of artifact, as an older version wrote it",
     "methods/test_documented_method.py": "a page of docs/",
