@@ -340,7 +340,7 @@ TABLE: list[tuple[Callable[[Path], None], str, Change, list[str]]] = [
         hugging_face,
         "label maps that disagree",
         lambda root: put(root / "classes.yaml", "1: car\n2: tram\n"),
-        ["id2label.json: 2 is 'bus', but 'tram' in classes.yaml"],
+        ["id2label.json: value 2 is named 'bus' there, but 'tram' in classes.yaml"],
     ),
     (
         hugging_face,

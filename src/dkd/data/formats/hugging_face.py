@@ -243,8 +243,8 @@ def _classes(root: Path) -> tuple[dict[int, str], dict[int, Colour]]:
         if file.is_file() and (other := dict(_named(file))) != classes:
             value = min(v for v in classes | other if classes.get(v) != other.get(v))
             raise UserError(
-                f"{file}: {value} is {other.get(value)!r}, but {classes.get(value)!r} in "
-                f"{_CLASSES}; correct one of them, or remove it"
+                f"{file}: value {value} is named {other.get(value)!r} there, but "
+                f"{classes.get(value)!r} in {_CLASSES}; correct one of them, or remove it"
             )
         return classes, colours
     if not file.is_file():
