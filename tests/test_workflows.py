@@ -98,7 +98,7 @@ def test_a_commit_without_passed_runs_is_refused(passed: list[str], tmp_path: Pa
 def test_images_are_scanned_before_they_have_a_name_and_signed() -> None:
     image = script("image")
     assert image.index("build-push-action") < image.index('/grype"')
-    assert "--only-fixed --fail-on" in image
+    assert "--only-fixed --fail-on negligible" in image
     (build,) = (x for x in jobs(RELEASE)["image"]["steps"] if "build-push" in x.get("uses", ""))
     assert "push-by-digest=true" in build["with"]["outputs"]
     assert "tags" not in build["with"]

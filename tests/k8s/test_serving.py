@@ -15,31 +15,34 @@ K8S = Path(__file__).parents[2] / "k8s"
 Object = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
-    """Those of serving, by kind, in an overlay such as an administrator writes."""
+def built(folder: Path, *components: str) -> dict[str, Object]:
+    """Objects of serving, by kind, in an overlay such as an administrator writes."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed")
-    folder = tmp_path_factory.mktemp("overlay").resolve()
+    folder = folder.resolve()
     overlay = {
         "namespace": "street",
         "resources": [os.path.relpath(K8S / "base", folder)],
-        "components": [os.path.relpath(K8S / "components/serving", folder)],
+        "components": [os.path.relpath(K8S / "components" / each, folder) for each in components],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(overlay))
-    built = subprocess.run(
+    text = subprocess.run(
         [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True
     ).stdout
-    found = [
-        each for each in yaml.safe_load_all(built) if each["metadata"]["name"] == "dkd-serving"
-    ]
+    found = [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] == "dkd-serving"]
     return {each["kind"]: each for each in found}
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
+    return built(tmp_path_factory.mktemp("overlay"), "serving")
 
 
 def test_everything_is_there(objects: dict[str, Object]) -> None:
     assert set(objects) == {
         "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+        "ServiceAccount",
     }  # fmt: skip
 
 
@@ -81,3 +84,24 @@ def test_kserves_variant_has_a_restricted_pod() -> None:
     assert restricted_violations(pod) == []
     for version in VERSIONS:
         check_core({"apiVersion": "v1", "kind": "Pod", "spec": pod}, version)
+
+
+def test_the_server_has_an_account_and_no_more_disk_than_it_says(
+    objects: dict[str, Object],
+) -> None:
+    spec = objects["Deployment"]["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == objects["ServiceAccount"]["metadata"]["name"]
+    assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
+    (container,) = spec["containers"]
+    assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["requests"].keys()
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    assert volumes["scratch"]["emptyDir"]["sizeLimit"]
+
+
+def test_with_a_role_the_server_needs_no_keys(tmp_path: Path) -> None:
+    found = built(tmp_path, "serving", "aws-irsa")
+    (role,) = found["ServiceAccount"]["metadata"]["annotations"].values()
+    assert role.startswith("arn:aws:iam::")
+    volumes = found["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    (keys,) = [each["secret"] for each in volumes if "secret" in each]
+    assert keys["optional"] is True
