@@ -2,7 +2,7 @@
 
 from dkd.data import index, packed
 from dkd.export import description
-from dkd.models.version import FirstClasses, ModelVersion, Promotion, Removed
+from dkd.models.version import FirstClasses, ModelVersion, Promotion, RemovedVersion
 from dkd.network import checkpoint
 from dkd.report.model import RunResult
 from dkd.steps import initial_weights, step
@@ -78,9 +78,9 @@ DOCUMENTS: dict[str, tuple[str, int]] = {
         "promotion of a version",
         Promotion.model_fields["format"].default,
     ),
-    "`models/NAME/removed/NNNNNN.json`": (
+    "`models/NAME/production/NNNNNN.json`, likewise": (
         "removal of a version",
-        Removed.model_fields["format"].default,
+        RemovedVersion.model_fields["format"].default,
     ),
     f"metadata entry `{description.KEY}`": ("exported model", description.FORMAT),
 }

@@ -1,4 +1,5 @@
-"""MkDocs hook: puts the generated parts into their pages.
+"""MkDocs hook: puts the generated parts into their pages, and what the theme leaves out for those
+who use a keyboard or a screen reader.
 
 A line ``<!-- generated: NAME -->`` of a page becomes what :data:`PARTS` names.
 """
@@ -34,6 +35,16 @@ PARTS: dict[str, Callable[[], str]] = {
     "python interface": python_interface.page,
     "scenario fields": scenario_fields.page,
 }
+AMENDED = (
+    (r'role="dialog"', r'\g<0> aria-label="Search"'),
+    # A section with a page of its own is named by an arrow alone; its title on narrow screens says.
+    (r'aria-labelledby="(__nav_\w+)_label"', r'aria-labelledby="\1_title"'),
+    (r'<label class="md-nav__title" for="(__nav_\w+)"', r'\g<0> id="\1_title"'),
+    (r'(<label [^>]*id="(__nav_\w+)_label")', r'\1 aria-labelledby="\2_title"'),
+    (r"<th></th>", "<td></td>"),
+)
+"""What the theme leaves out, as patterns and what is put in their place."""
+
 MARKER = re.compile(r"^<!-- generated: (.+?) -->$", re.M)
 
 
@@ -44,3 +55,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         KeyError: it asks for one that there is not.
     """
     return MARKER.sub(lambda found: PARTS[found[1]](), markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Called by MkDocs with each page as HTML; returns it with :data:`AMENDED`."""
+    for pattern, instead in AMENDED:
+        output = re.sub(pattern, instead, output)
+    return output

@@ -181,3 +181,20 @@ def test_links_stay_within_the_handbook(page: Path) -> None:
             there = (page.parent / target).resolve()
             assert there.is_file(), f"{page.name}: {target}"
             assert there.is_relative_to(DOCS), f"{page.name}: {target}"
+
+
+def test_the_theme_s_pages_are_named_for_screen_readers() -> None:
+    """As Material (9) writes them: a dialog without a name, sections that are named by an arrow."""
+    page = """
+    <div class="md-search" role="dialog"></div>
+    <label class="md-nav__link" for="__nav_2" id="__nav_2_label"><span></span></label>
+    <nav class="md-nav" aria-labelledby="__nav_2_label">
+      <label class="md-nav__title" for="__nav_2">Tutorials</label>
+    </nav>
+    <table><tr><th></th><th>Rule</th></tr></table>
+    """
+    made = hook.on_post_page(page)
+    assert 'role="dialog" aria-label="Search"' in made
+    (title,) = re.findall(r'id="(\w+)">Tutorials<', made)
+    assert re.findall(r'aria-labelledby="(\w+)"', made) == [title, title]
+    assert "<th></th>" not in made
