@@ -339,10 +339,13 @@ def quantity(text: str) -> float:
 @pytest.mark.parametrize("overlay_name", OVERLAYS)
 def test_every_overlay_fits_a_quota(overlay_name: str, tmp_path: Path) -> None:
     """Every pod says what the quota counts, itself or by the limit range, within its own limits."""
-    objects = own_overlay(tmp_path / "own", f"overlays/{overlay_name}", "quota")
+    objects = own_overlay(tmp_path / "own", f"overlays/{overlay_name}", "serving", "quota")
     (limits,) = of_kind(objects, "LimitRange")["spec"]["limits"]
     hard = of_kind(objects, "ResourceQuota")["spec"]["hard"]
     (container,) = worker_pod(objects)["containers"]
+    (server,) = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    doctor = yaml.safe_load((K8S / "doctor.yaml").read_text())["spec"]["containers"][0]
+    alone = [each.get("resources", {}) for each in (container, server, doctor)]
     components = [
         {
             "requests": {"cpu": each.cpu[0], "memory": each.memory[0]},
@@ -350,7 +353,7 @@ def test_every_overlay_fits_a_quota(overlay_name: str, tmp_path: Path) -> None:
         }
         for each in (policy.PREPARING, policy.LAUNCHING, policy.REPORTING)
     ]
-    for resources in ({}, *components, container["resources"]):
+    for resources in ({}, *components, *alone):
         has = {
             "limits": {**limits["default"], **resources.get("limits", {})},
             "requests": {**limits["defaultRequest"], **resources.get("requests", {})},
