@@ -123,6 +123,21 @@ def test_later_steps_leave_batch_normalisation_bit_identical(tmp_path: Path) -> 
     assert not torch.equal(before["cls.1.weight"], after["cls.1.weight"])
 
 
+def test_a_part_at_rate_0_stays_bit_identical_and_the_rate_is_told_all_the_same(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path, scenario(**{"training.rates": {"backbone": 0}}))
+    before, after = tensors(run.step(0)), tensors(run.step(1))
+    backbone = [name for name in before if name.startswith("backbone.")]
+    assert backbone
+    assert all(torch.equal(before[name], after[name]) for name in backbone)
+    assert not torch.equal(before["cls.1.weight"], after["cls.1.weight"])
+    (told,) = [line for line in run.said if "epoch 1/2:" in line and "kd" in line]
+    # Half-way but for one iteration: 0.001 (1 - progress)^0.9.
+    rate = float(told.partition("; rate ")[2].partition(";")[0])
+    assert 0.001 * 0.5**0.9 <= rate < 0.001
+
+
 def test_a_checkpoint_says_what_it_is(tmp_path: Path) -> None:
     run = Run(tmp_path, scenario())
     teacher = run.step(0)

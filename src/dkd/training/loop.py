@@ -280,7 +280,9 @@ class Trainer(TrainingState):
         left = elapsed / (self.iteration - first) * (self.total - self.iteration)
         last: dict[str, Any] = self.curve.points[-1] if self.curve.points else {}
         told = ", ".join(f"{k} {v:.4f}" for k, v in last.items() if k != "iteration")
-        rate = self.optimiser.param_groups[0]["lr"]
+        training, number = self.step.scenario.training, self.step.number
+        base = training.lr.at(number)  # of which each part learns at a multiple, 0 perhaps
+        rate = optimiser.rate(training.schedule, self.iteration - 1, self.total, base)
         self.say(
             f"  epoch {epoch}/{self.epochs}: {told}; rate {rate:.2e}; "
             f"{elapsed:.0f} s, {left:.0f} s left"
