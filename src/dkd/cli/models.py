@@ -22,8 +22,8 @@ def command() -> None:
 
     A run or an extension with --model NAME adds a version, which never changes. The next extension
     of the model starts from the version in production, which is also the one to serve. Checkpoints
-    and memories that a version names stay when their run is removed. Commands that take a
-    checkpoint take NAME or NAME:VERSION too.
+    and memories that a version names stay when their run is removed. predict, evaluate, export,
+    serve, classes and statistics take NAME or NAME:VERSION in place of a checkpoint.
     """
 
 
