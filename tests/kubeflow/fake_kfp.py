@@ -167,10 +167,12 @@ class FakeKfp:
         return run
 
     def _log_of_api(self, run: Object, pod: str) -> str:
-        """A running pod's only where every user has a namespace: else it looks in none at all."""
+        """A running pod's only where every user has a namespace: else it looks in none at all. Of a
+        workflow whose nodes are packed it knows no pod once that has ended.
+        """
         number = int(pod[-1])
         ended = self.driver or number == 2 or number < self.asked[run["run_id"]] - 1
-        if ended or self.health["multi_user"]:
+        if (ended or self.health["multi_user"]) and self.keeps != "packed":
             return self._log(pod)
         return json.dumps({"error_message": "BadRequestError: Failed to read logs for run"})
 

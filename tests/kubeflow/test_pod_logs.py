@@ -38,3 +38,17 @@ def test_what_a_running_task_has_printed_where_users_have_namespaces(
     dkd("submit", *VOC, "--run-name", "mine", "--namespace", "team")
     printed = dkd("logs", "mine", "--namespace", "team").stdout
     assert printed == "=== Step 0: 15 classes\nmade by a test\n  epoch 1/2\n"
+
+
+def test_what_a_task_of_a_large_run_printed_is_read_from_the_cluster(
+    dkd: Command, kfp: FakeKfp, api: FakeApi
+) -> None:
+    """The API server (2.17.0) does not find the kept logs of a workflow whose nodes are packed."""
+    kfp.keeps = "packed"
+    dkd("submit", *VOC, "--run-name", "mine")
+    for number in range(3):
+        api.write_log(f"w-1-system-container-impl-9{number}", f"made by test {number}")
+    printed = dkd("logs", "mine", "--follow").stdout
+    assert [line for line in printed.splitlines() if not line.startswith("===")] == [
+        f"made by test {number}" for number in range(3)
+    ]

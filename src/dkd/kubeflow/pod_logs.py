@@ -2,7 +2,8 @@
 
 Its API server finds the log of a running pod only where every user has a namespace: else it asks
 for the pod in no namespace at all, which it may not (seen in 2.17.0), and has the log once the pod
-has ended and Argo has kept it. Its UI asks in the right one.
+has ended and Argo has kept it; but not where Argo has packed the nodes of the workflow, in which it
+looks for the place of what is kept. Its UI asks in the right one.
 """
 
 from dkd.errors import UserError
@@ -31,7 +32,7 @@ class PodLogs:
             NoAnswer: the endpoint gave none.
         """
         text = self._endpoint.log(self._run, pod, task.namespace, task.started[:10])
-        return text if text is not None or task.ended else self._in_cluster(task.namespace, pod)
+        return text if text is not None else self._in_cluster(task.namespace, pod)
 
     def _in_cluster(self, namespace: str, pod: str) -> str | None:
         """Of the cluster that ``KUBECONFIG`` or this pod's account names, if it has such a pod."""
