@@ -76,7 +76,8 @@ def command(
 
     described = Data.model_validate({"format": format_, "root": data, split: list_})
     tell = partial(click.echo, err=True)
-    with checkpoints.reachable(checkpoint, root, workspace, tell, [data]) as uri, ranks() as place:
+    with checkpoints.reachable(checkpoint, root, workspace, tell, [data]) as own, ranks() as place:
+        uri = place.share(lambda: own)  # a name may come to stand for another one meanwhile
         quiet = not place.first
         # One rank scans and downloads first; the others find it done.
         dataset = place.share(

@@ -63,10 +63,11 @@ def command(
     described = parse_part(Data, named, source="--data")
     with ExitStack() as stack:
         tell = partial(click.echo, err=True)
-        uri = stack.enter_context(
+        own = stack.enter_context(
             checkpoints.reachable(checkpoint, root, workspace, tell, [data, output])
         )
         place = stack.enter_context(ranks())
+        uri = place.share(lambda: own)  # a name may come to stand for another one meanwhile
         quiet = not place.first
         dataset = place.share(
             lambda: opening.dataset(
