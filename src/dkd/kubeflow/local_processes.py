@@ -137,11 +137,10 @@ class _Process:
     def __enter__(self) -> "_Process":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for it, or ends it where the block was not left in peace."""
+    def __exit__(self, *_: object) -> None:
+        """Ends it: it is at no run, or the block is not left in peace. There is nothing to save."""
         with self._open:
-            if kind is not None:
-                self._child.kill()
+            self._child.kill()
             with suppress(BrokenPipeError):
                 self._orders.close()
             self._child.wait()

@@ -26,11 +26,11 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import boto3
 from botocore.config import Config
@@ -40,6 +40,9 @@ from filelock import lock_descriptor
 from dkd.errors import UserError
 from dkd.storage.files import placed
 from dkd.storage.store import disk_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger("dkd.storage")
 
@@ -167,8 +170,10 @@ class EmbeddedStore:
             if lock_descriptor(lock.fileno(), blocking=False):
                 return True
             self._state = self._read_state()
-            if self._state is not None and self._answers():
-                return False
+            if self._state is not None:
+                with closing(self._client()) as client:
+                    if self._answers(client):
+                        return False
             time.sleep(0.1)
         raise UserError(
             f"{self.data_dir}: the S3 server of another process holds it and does not answer; "
@@ -225,23 +230,24 @@ class EmbeddedStore:
             [_SOCKET.format(name, state.ports[f"{name}.grpc"]) for name in SERVICES],
         )
         until = time.monotonic() + READY_SECONDS
-        while not self._answers():
-            if self._server.has_ended:
-                self._stop()
-                text = (self.data_dir / LOG).read_bytes()[-_LAST_BYTES:]
-                raise _Ended(" | ".join(text.decode(errors="replace").splitlines()[-3:]))
-            if time.monotonic() > until:
-                raise UserError(
-                    f"{self.data_dir}: the embedded S3 server did not answer for "
-                    f"{READY_SECONDS:.0f} s; see {LOG} there"
-                )
-            time.sleep(0.05)
+        with closing(self._client()) as client:
+            while not self._answers(client):
+                if self._server.has_ended:
+                    self._stop()
+                    text = (self.data_dir / LOG).read_bytes()[-_LAST_BYTES:]
+                    raise _Ended(" | ".join(text.decode(errors="replace").splitlines()[-3:]))
+                if time.monotonic() > until:
+                    raise UserError(
+                        f"{self.data_dir}: the embedded S3 server did not answer for "
+                        f"{READY_SECONDS:.0f} s; see {LOG} there"
+                    )
+                time.sleep(0.05)
         self._server.keep()
 
-    def _answers(self) -> bool:
-        """Whether the server takes objects into the bucket with our keys."""
+    def _client(self) -> "S3Client":
+        """Asks the server as it is said to be, once and at once."""
         state = self._known()
-        client = boto3.client(
+        client: S3Client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=state.access_key,
@@ -255,6 +261,10 @@ class EmbeddedStore:
                 proxies={},
             ),
         )
+        return client
+
+    def _answers(self, client: "S3Client") -> bool:
+        """Whether the server takes objects into the bucket with our keys."""
         try:
             with suppress(
                 client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
@@ -264,8 +274,6 @@ class EmbeddedStore:
             client.delete_object(Bucket=self.bucket, Key=PROBE)
         except (BotoCoreError, ClientError):
             return False
-        finally:
-            client.close()
         return True
 
     def _read_state(self) -> _State | None:
