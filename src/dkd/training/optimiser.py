@@ -19,7 +19,7 @@ WARMUP_START = 0.001
 
 
 def rate(schedule: Schedule, iteration: int, total: int, base: float) -> float:
-    """The backbone's learning rate at an iteration.
+    """``training.lr`` as the schedule has it at an iteration; parts learn at multiples of it.
 
     Args:
         schedule: ``poly`` decays as (1 - progress)^0.9; ``warmup_poly`` multiplies that by a

@@ -137,7 +137,7 @@ class EventLog:
         iteration, training = int(point["iteration"]), state.step.scenario.training
         scalars = {f"loss/{term}": value for term, value in point.items() if term != "iteration"}
         base = training.lr.at(state.step.number)
-        scalars["rate/backbone"] = rate(training.schedule, iteration - 1, state.total, base)
+        scalars["rate/lr"] = rate(training.schedule, iteration - 1, state.total, base)
         assert self._began is not None
         began, first = self._began
         if iteration > first:  # not one that a save brought along
