@@ -64,3 +64,15 @@ def test_contributing_names_what_is_there() -> None:
         assert any((base / path).exists() for base in (ROOT, ROOT / "src/dkd")), name
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert (ROOT / target).exists(), target
+
+
+def test_no_result_of_a_run_is_kept() -> None:
+    """What programs write has a place that git ignores; what is kept is small."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a clone: git lists nothing")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert files
+    assert not [each for each in files if each.is_file() and each.stat().st_size > 1 << 20]
